@@ -1,0 +1,57 @@
+"""The mathematics: pure functions on arrays, and right below each one its derivative.
+
+Read in this order: cache, softmax, embedding, positions, linear, attention, dropout, normalization, erf,
+activations, cross_entropy. Every function NAME comes with NAME_forward, which also returns a cache, and
+NAME_backward, which turns the gradient of the result into the gradients of the inputs.
+"""
+
+from npllm.functional.activations import (
+    gelu,
+    gelu_backward,
+    gelu_forward,
+    relu,
+    relu_backward,
+    relu_forward,
+    sigmoid,
+    sigmoid_backward,
+    sigmoid_forward,
+    silu,
+    silu_backward,
+    silu_forward,
+)
+from npllm.functional.attention import (
+    causal_mask,
+    scaled_dot_product_attention,
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
+from npllm.functional.cache import Cache
+from npllm.functional.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from npllm.functional.dropout import draw_dropout_mask, dropout, dropout_backward, dropout_forward
+from npllm.functional.embedding import embedding, embedding_backward, embedding_forward, one_hot
+from npllm.functional.erf import erf
+from npllm.functional.linear import linear, linear_backward, linear_forward
+from npllm.functional.normalization import (
+    layer_norm,
+    layer_norm_backward,
+    layer_norm_forward,
+    rms_norm,
+    rms_norm_backward,
+    rms_norm_forward,
+)
+from npllm.functional.positions import sinusoidal_positions
+from npllm.functional.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    log_softmax_forward,
+    normalize_by_sum,
+    normalize_by_sum_backward,
+    normalize_by_sum_forward,
+    softmax,
+    softmax_backward,
+    softmax_forward,
+    softmax_naive,
+    softmax_naive_backward,
+    softmax_naive_forward,
+    softmax_naive_limit,
+)

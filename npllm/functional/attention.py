@@ -1,0 +1,190 @@
+"""Scaled dot-product attention: each position looks back, weighs what it sees, and averages it.
+
+    ids → embedding → q, k, v → [attention] → context → logits → loss
+
+A query is compared with every key; softmax turns the scores into weights; the values are averaged by them.
+Every attention layer in npllm.attention is this one function between linear maps.
+
+Vaswani et al. 2017, Attention Is All You Need, section 3.2.1; grouped heads: Ainslie et al. 2023, GQA; soft cap:
+Gemma Team 2024, Gemma 2, section 2.
+"""
+
+import math
+
+import numpy as np
+
+from npllm.functional.cache import Cache
+from npllm.functional.checks import floats, given
+from npllm.functional.softmax import softmax_backward, softmax_forward
+
+
+def scaled_dot_product_attention(
+    q, k, v, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, softcap=None, dropout_mask=None
+):
+    """y = softmax(q kᵀ · scale + mask) v      (..., T, D), (..., S, D), (..., S, E) → (..., T, E)
+
+    Leading dimensions (batch, heads, …) broadcast. Options have PyTorch's meaning:
+
+    attn_mask     boolean (True: may look) or additive (floating point), broadcastable to (..., T, S)
+    is_causal     position t sees keys 0 … t, counted from the upper left corner also where T ≠ S
+    scale         1/√D unless given; keeps the scores' variance at 1 for random q and k
+    enable_gqa    heads, on axis −3, may be fewer in k and v: H/K queries in a row share one key/value head
+    softcap       scores become softcap · tanh(scores/softcap), before the mask
+    dropout_mask  factors 0 or 1/(1 − p) for the weights, broadcastable to (..., T, S)
+
+    A query that may look nowhere gets zeros. Raises ValueError for shapes that do not meet and for attn_mask
+    together with is_causal, TypeError for mixed dtypes or an integer mask.
+    """
+    return scaled_dot_product_attention_forward(
+        q, k, v, attn_mask, is_causal, scale, enable_gqa, softcap, dropout_mask
+    )[0]
+
+
+def scaled_dot_product_attention_forward(
+    q, k, v, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, softcap=None, dropout_mask=None
+):
+    """The value, and in the cache q, k, v, the masked `scores` and the `weights`, both (..., T, S)."""
+    q, k, v = floats(q=q, k=k, v=v)
+    groups, scores_shape = _check_shapes(q, k, v, enable_gqa)
+    attn_mask = _check_attn_mask(attn_mask, is_causal, q.dtype, scores_shape)
+    scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
+
+    scores = split_groups(stack_groups(q, groups) @ k.mT, groups) * scale
+    cap_slope = None
+    if softcap is not None:
+        squashed = np.tanh(scores / softcap)
+        scores, cap_slope = softcap * squashed, 1.0 - squashed * squashed
+    scores = _apply_mask(scores, attn_mask, is_causal)
+    weights, softmax_cache = softmax_forward(scores)
+    averaged = weights if dropout_mask is None else weights * _check_dropout_mask(dropout_mask, weights)
+    y = split_groups(stack_groups(averaged, groups) @ v, groups)
+    cache = Cache(
+        q=q, k=k, v=v, scores=scores, weights=weights, softmax=softmax_cache, averaged=averaged,
+        dropout_mask=dropout_mask, cap_slope=cap_slope, attn_mask=attn_mask, scale=scale, groups=groups,
+    )  # fmt: skip
+    return y, cache
+
+
+def scaled_dot_product_attention_backward(dy, cache):
+    """dq = dS k · scale,  dk = dSᵀ q · scale,  dv = Aᵀ dy      and dmask = dS if attn_mask is additive
+
+    y = A v, so dv = Aᵀ dy and dA = dy vᵀ; A = softmax(S) gives dS (see softmax_backward), 0 wherever the mask
+    made A 0. S = q kᵀ · scale, so dq = dS k · scale and dk = dSᵀ q · scale. Grouped queries stand below each
+    other as rows, so the products that give dk and dv sum over the group by themselves.
+    """
+    q, k, v, groups = cache.q, cache.k, cache.v, cache.groups
+    dy = stack_groups(dy, groups)
+    dv = stack_groups(cache.averaged, groups).mT @ dy  # y = averaged @ v
+    dweights = split_groups(dy @ v.mT, groups)
+    if cache.dropout_mask is not None:
+        dweights = dweights * cache.dropout_mask  # averaged = weights * dropout_mask
+    dscores = softmax_backward(dweights, cache.softmax)
+    dmask = None  # scores = scores + attn_mask
+    if cache.attn_mask is not None and cache.attn_mask.dtype != bool:
+        dmask = sum_to_shape(dscores, cache.attn_mask.shape)
+    if cache.cap_slope is not None:
+        dscores = dscores * cache.cap_slope  # scores = softcap * tanh(scores / softcap)
+    dproduct = stack_groups(dscores * cache.scale, groups)  # scores = q @ k.mT * scale
+    dq = split_groups(dproduct @ k, groups)
+    dk = dproduct.mT @ stack_groups(q, groups)
+    return given(sum_to_shape(dq, q.shape), sum_to_shape(dk, k.shape), sum_to_shape(dv, v.shape), dmask)
+
+
+def stack_groups(x, groups):
+    """Put the queries of the heads that share one key head below each other: (..., K·G, T, D) → (..., K, G·T, D)."""
+    if groups == 1:
+        return x
+    *batch, heads, length, width = x.shape
+    return x.reshape(*batch, heads // groups, groups * length, width)
+
+
+def split_groups(x, groups):
+    """Undo stack_groups: (..., K, G·T, D) → (..., K·G, T, D)."""
+    if groups == 1:
+        return x
+    *batch, heads, rows, width = x.shape
+    return x.reshape(*batch, heads * groups, rows // groups, width)
+
+
+def sum_to_shape(gradient, shape):
+    """Add up a gradient over the axes along which its input was broadcast."""
+    extra = gradient.ndim - len(shape)
+    stretched = tuple(extra + i for i, n in enumerate(shape) if n == 1 and gradient.shape[extra + i] != 1)
+    axes = tuple(range(extra)) + stretched
+    return gradient.sum(axis=axes, keepdims=True).reshape(shape) if axes else gradient
+
+
+def causal_mask(num_queries, num_keys):
+    """mask[t, s] = (s ≤ t): True where position t may look      a boolean array (T, S)"""
+    return np.tri(num_queries, num_keys, dtype=bool)
+
+
+def _apply_mask(scores, attn_mask, is_causal):
+    """A forbidden score becomes −inf, which softmax turns into a weight of exactly 0."""
+    if is_causal:
+        attn_mask = causal_mask(*scores.shape[-2:])
+    if attn_mask is None:
+        return scores
+    if attn_mask.dtype == bool:
+        return np.where(attn_mask, scores, -np.inf)
+    return scores + attn_mask
+
+
+def _check_shapes(q, k, v, enable_gqa):
+    """The number of query heads for each key head, and the shape of the scores."""
+    shapes = f"q {q.shape}, k {k.shape}, v {v.shape}"
+    if min(q.ndim, k.ndim, v.ndim) < 2:
+        raise ValueError(f"{shapes}: each must have at least two dimensions, (..., length, width)")
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"{shapes}: q and k must have one width D (the last axis), or they cannot be compared")
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"{shapes}: k and v must have one length S (axis -2), a value for every key")
+    groups, leading = 1, [x.shape[:-2] for x in (q, k, v)]
+    if enable_gqa:
+        groups = _queries_for_each_key_head(q, k, v, shapes)
+        leading = [(*x.shape[:-3], q.shape[-3]) for x in (q, k, v)]
+    try:
+        batch = np.broadcast_shapes(*leading)
+    except ValueError:
+        hint = "" if enable_gqa else " (fewer heads in k and v than in q need enable_gqa=True)"
+        raise ValueError(f"{shapes}: the leading dimensions do not broadcast{hint}") from None
+    return groups, (*batch, q.shape[-2], k.shape[-2])
+
+
+def _queries_for_each_key_head(q, k, v, shapes):
+    if min(q.ndim, k.ndim, v.ndim) < 3:
+        raise ValueError(f"{shapes}: enable_gqa needs a head axis, (..., heads, length, width)")
+    heads, key_heads = q.shape[-3], k.shape[-3]
+    if key_heads != v.shape[-3] or key_heads == 0 or heads % key_heads:
+        raise ValueError(
+            f"{shapes}: with enable_gqa the heads of k and v (axis -3) must be equal and divide those of q"
+        )
+    return heads // key_heads
+
+
+def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
+    if attn_mask is None:
+        return None
+    if is_causal:
+        raise ValueError("attn_mask and is_causal are both set; put the causal part into attn_mask, or leave one out")
+    attn_mask = np.asarray(attn_mask)
+    if attn_mask.dtype not in (np.dtype(bool), dtype):
+        raise TypeError(f"attn_mask has dtype {attn_mask.dtype}; it must be bool or that of q, {dtype}")
+    _check_broadcasts("attn_mask", attn_mask, scores_shape)
+    return attn_mask
+
+
+def _check_dropout_mask(dropout_mask, weights):
+    if dropout_mask.dtype != weights.dtype:
+        raise TypeError(f"dropout_mask has dtype {dropout_mask.dtype}; it must be that of q, {weights.dtype}")
+    _check_broadcasts("dropout_mask", dropout_mask, weights.shape)
+    return dropout_mask
+
+
+def _check_broadcasts(name, mask, scores_shape):
+    try:
+        fits = np.broadcast_shapes(mask.shape, scores_shape) == scores_shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} has shape {mask.shape}; it must broadcast to the scores' {scores_shape}")

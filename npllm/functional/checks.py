@@ -1,0 +1,62 @@
+"""The questions every function asks of its arguments, so that bad input is an error and never a wrong number."""
+
+import numpy as np
+
+
+def floats(**arguments):
+    """Return the arguments as arrays of one floating-point dtype; a single one comes back by itself.
+
+    `floats(x=x, weight=weight)` names them for the message. None stands for an optional argument left out and
+    stays None. Raises TypeError for integers and for mixed dtypes: NumPy would answer both with a silent
+    float64, twice the memory and half the speed.
+    """
+    arrays = {name: None if value is None else np.asarray(value) for name, value in arguments.items()}
+    first = None
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        if not np.issubdtype(array.dtype, np.floating):
+            raise TypeError(
+                f"{name} has dtype {array.dtype}; it must be floating point (try {name}.astype(np.float32))"
+            )
+        if first is None:
+            first = name
+        elif array.dtype != arrays[first].dtype:
+            raise TypeError(f"{name} is {array.dtype} but {first} is {arrays[first].dtype}; they must have one dtype")
+    values = tuple(arrays.values())
+    return values[0] if len(values) == 1 else values
+
+
+def integers(name, ids, low, high):
+    """Return `ids` as an integer array whose entries lie in [low, high).
+
+    Raises TypeError for another dtype and IndexError naming the first entry out of range: NumPy would let −1
+    mean the last row.
+    """
+    ids = np.asarray(ids)
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise TypeError(f"{name} has dtype {ids.dtype}; it must be an integer dtype")
+    outside = (ids < low) | (ids >= high)
+    if outside.any():
+        where = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise IndexError(f"{name}{list(where)} is {ids[where]}; it must be in [{low}, {high})")
+    return ids
+
+
+def same_size(what, expected, **sizes):
+    """Raise ValueError unless every named size equals `expected`."""
+    for name, size in sizes.items():
+        if size != expected:
+            raise ValueError(f"{name} is {size}; it must be {expected}, {what}")
+
+
+def probability(name, p):
+    """Raise ValueError unless 0 ≤ p < 1."""
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"{name} is {p}; it must be at least 0 and less than 1")
+
+
+def given(*gradients):
+    """Return the gradients of the inputs that were there: None (an input left out) is dropped, a single one is bare."""
+    present = tuple(gradient for gradient in gradients if gradient is not None)
+    return present[0] if len(present) == 1 else present

@@ -1,0 +1,49 @@
+"""Dropout silences a random share of the numbers while training, so that no unit can rely on another one.
+
+    … → attention weights → [dropout] → context → …
+
+What survives is scaled up by 1/(1 − p), so the expected value stays and inference needs no change.
+
+Srivastava et al. 2014, Dropout, section 10 (the "inverted" form).
+"""
+
+import numpy as np
+
+from npllm.functional.cache import Cache
+from npllm.functional.checks import floats, probability
+
+
+def draw_dropout_mask(shape, p, rng, dtype=np.float32):
+    """mask = 0 with probability p, else 1/(1 − p)      an array of the given shape
+
+    `rng` is a numpy.random.Generator: the same generator state gives the same mask. Multiply by the mask to drop.
+    """
+    probability("p", p)
+    kept = rng.random(shape, dtype=np.float32) >= p
+    return kept.astype(dtype) * (1.0 / (1.0 - p))
+
+
+def dropout(x, p=0.5, rng=None):
+    """y = x · mask      (...) → (...)
+
+    rng=None means inference: nothing is dropped and y is x.
+    """
+    return dropout_forward(x, p, rng)[0]
+
+
+def dropout_forward(x, p=0.5, rng=None):
+    """The value, and in the cache the mask (None where nothing is dropped)."""
+    x = floats(x=x)
+    probability("p", p)
+    if rng is None or p == 0.0:
+        return x, Cache(mask=None)
+    mask = draw_dropout_mask(x.shape, p, rng, x.dtype)
+    return x * mask, Cache(mask=mask)
+
+
+def dropout_backward(dy, cache):
+    """dx = dy · mask      (...) → (...)
+
+    What was silenced gets no gradient; what was scaled up has its gradient scaled up.
+    """
+    return dy if cache.mask is None else dy * cache.mask

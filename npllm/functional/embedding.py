@@ -1,0 +1,59 @@
+"""An embedding is a table with one row a token; looking up an id takes its row.
+
+    ids → [embedding] → attention → logits → loss
+
+The lookup is a matrix product in disguise, one_hot(ids) @ weight: all but one of V products multiply by zero,
+so we skip them. Backward, the disguise is what tells us the gradient: one_hot(ids)ᵀ @ dy *adds* the gradients
+of every position that used a row.
+
+Raschka, section 2.7.
+"""
+
+import numpy as np
+
+from npllm.functional.cache import Cache
+from npllm.functional.checks import floats, integers
+
+
+def one_hot(ids, num_classes, dtype=np.float32):
+    """one_hot(ids)ᵢⱼ = 1 if j = idsᵢ else 0      (...) → (..., V)
+
+    Raises IndexError for an id outside [0, num_classes).
+    """
+    ids = integers("ids", ids, 0, num_classes)
+    return (ids[..., None] == np.arange(num_classes)).astype(dtype)
+
+
+def embedding(ids, weight, padding_idx=None):
+    """yᵢ = weight[idsᵢ]      (...), (V, C) → (..., C)
+
+    `padding_idx` names a row that is looked up as usual but never learns. Raises IndexError for an id outside
+    [0, V), TypeError for ids that are not integers.
+    """
+    weight = floats(weight=weight)
+    if weight.ndim != 2:
+        raise ValueError(f"weight has shape {weight.shape}; it must be (V, C), a row for every token")
+    ids = integers("ids", ids, 0, len(weight))
+    if padding_idx is not None:
+        integers("padding_idx", padding_idx, -len(weight), len(weight))
+    return weight[ids]
+
+
+def embedding_forward(ids, weight, padding_idx=None):
+    """The value, and in the cache the ids, the number of rows and the padding row."""
+    y = embedding(ids, weight, padding_idx)
+    return y, Cache(ids=np.asarray(ids), num_embeddings=len(weight), padding_idx=padding_idx)
+
+
+def embedding_backward(dy, cache):
+    """dweight[v] = Σ over i with idsᵢ = v of dyᵢ      (..., C) → (V, C)
+
+    y = one_hot(ids) @ weight, so dweight = one_hot(ids)ᵀ @ dy: a row used twice gets the sum of both gradients,
+    an unused row gets 0. `np.add.at` adds for repeated ids, where `dweight[ids] += dy` would keep the last only.
+    """
+    channels = dy.shape[-1]
+    dweight = np.zeros((cache.num_embeddings, channels), dtype=dy.dtype)
+    np.add.at(dweight, cache.ids.reshape(-1), dy.reshape(-1, channels))
+    if cache.padding_idx is not None:
+        dweight[cache.padding_idx] = 0
+    return dweight

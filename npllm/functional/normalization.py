@@ -1,0 +1,101 @@
+"""Normalisation puts every position on the same scale, whatever came before.
+
+    ids → embedding → [norm] → attention → + → [norm] → feed-forward → + → logits
+
+Layer norm subtracts each position's mean and divides by its standard deviation; RMS norm leaves the mean and
+divides by the root mean square.
+
+Ba, Kiros, Hinton 2016, Layer Normalization, equation 3; Zhang, Sennrich 2019, Root Mean Square Layer
+Normalization, equation 4.
+"""
+
+import numpy as np
+
+from npllm.functional.cache import Cache
+from npllm.functional.checks import floats, given, same_size
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    """y = x̂ · weight + bias,  x̂ = (x − mean) / √(variance + eps)      (..., C), (C), (C) → (..., C)
+
+    Mean and variance run over the last axis. The variance divides by C, not C − 1: it describes these C
+    channels, it does not estimate a population.
+    """
+    return layer_norm_forward(x, weight, bias, eps)[0]
+
+
+def layer_norm_forward(x, weight=None, bias=None, eps=1e-5):
+    """The value, and in the cache `normalized` (x̂), `inverse_std` (1/√(variance + eps)) and the weight."""
+    x, weight, bias = floats(x=x, weight=weight, bias=bias)
+    _check_channels(x, weight=weight, bias=bias)
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered * centered).mean(axis=-1, keepdims=True)
+    inverse_std = 1.0 / np.sqrt(variance + eps)
+    normalized = centered * inverse_std
+    y = _scale_and_shift(normalized, weight, bias)
+    return y, Cache(normalized=normalized, inverse_std=inverse_std, weight=weight, has_bias=bias is not None)
+
+
+def layer_norm_backward(dy, cache):
+    """dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂)) / std      (..., C) → (..., C), (C), (C)
+
+    With x̂ = (x − μ)/σ:  ∂x̂ⱼ/∂xᵢ = ([i = j] − 1/C − x̂ᵢ x̂ⱼ/C) / σ.
+    1/C comes through the mean μ, x̂ᵢ x̂ⱼ/C through the standard deviation σ. Hence dx loses the two components
+    that normalisation throws away: along (1, …, 1) and along x̂.
+    """
+    normalized = cache.normalized
+    dnormalized = dy if cache.weight is None else dy * cache.weight
+    mean = dnormalized.mean(axis=-1, keepdims=True)
+    along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
+    dx = (dnormalized - mean - normalized * along) * cache.inverse_std
+    dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
+    dbias = _sum_over_positions(dy) if cache.has_bias else None
+    return given(dx, dweight, dbias)
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    """y = x̂ · weight,  x̂ = x / √(mean(x²) + eps)      (..., C), (C) → (..., C)
+
+    Layer norm without the mean and without the bias.
+    """
+    return rms_norm_forward(x, weight, eps)[0]
+
+
+def rms_norm_forward(x, weight=None, eps=1e-6):
+    """The value, and in the cache `normalized` (x̂), `inverse_rms` and the weight."""
+    x, weight = floats(x=x, weight=weight)
+    _check_channels(x, weight=weight)
+    inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    normalized = x * inverse_rms
+    y = _scale_and_shift(normalized, weight, None)
+    return y, Cache(normalized=normalized, inverse_rms=inverse_rms, weight=weight)
+
+
+def rms_norm_backward(dy, cache):
+    """dx = (dx̂ − x̂ mean(dx̂ x̂)) / rms      (..., C) → (..., C), (C)
+
+    As in layer norm, without the component that the mean takes away.
+    """
+    normalized = cache.normalized
+    dnormalized = dy if cache.weight is None else dy * cache.weight
+    along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
+    dx = (dnormalized - normalized * along) * cache.inverse_rms
+    dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
+    return given(dx, dweight)
+
+
+def _check_channels(x, **parameters):
+    if x.ndim == 0:
+        raise ValueError("x is a single number; its last axis must hold the C channels to normalise")
+    for name, parameter in parameters.items():
+        if parameter is not None:
+            same_size("one entry for each channel of x", x.shape[-1:], **{f"the shape of {name}": parameter.shape})
+
+
+def _scale_and_shift(normalized, weight, bias):
+    y = normalized if weight is None else normalized * weight
+    return y if bias is None else y + bias
+
+
+def _sum_over_positions(gradient):
+    return gradient.sum(axis=tuple(range(gradient.ndim - 1)))
