@@ -1,4 +1,6 @@
-"""What every attention layer offers besides its value: the weights, on request."""
+"""What every attention layer shares: the check of its input, and the weights on request."""
+
+import numpy as np
 
 from npllm.layers.module import Module
 
@@ -9,3 +11,13 @@ class Attention(Module):
     def attention_weights(self, x):
         """The weights A behind `self(x)`: row t says how much position t takes from each position s."""
         return self.forward(x)[1].attention.weights
+
+
+def sequence(x):
+    """Return x as an array; raise ValueError unless it is a sequence (T, C) or a batch of them (..., T, C)."""
+    x = np.asarray(x)
+    if x.ndim < 2:
+        raise ValueError(
+            f"x has shape {x.shape}; it must be a sequence of vectors (T, C), or a batch of them (B, T, C)"
+        )
+    return x

@@ -11,11 +11,11 @@ Raschka, section 3.6; Vaswani et al. 2017, section 3.2.2.
 import numpy as np
 
 from npllm import functional as F
-from npllm.attention.base import Attention
+from npllm.attention.base import Attention, sequence
 from npllm.attention.causal import CausalAttention
 from npllm.functional.cache import Cache
+from npllm.functional.checks import fits_context
 from npllm.layers.dropout import Dropout
-from npllm.layers.embedding import check_length
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
 
@@ -68,8 +68,7 @@ class MultiHeadAttention(Attention):
 
     def forward(self, x, rng=None):
         """The value, and the caches of the projections, of the core and of the dropout."""
-        x = np.asarray(x)
-        check_length(x.shape[-2], self.context_length)
+        fits_context(sequence(x).shape[-2], self.context_length)
         q, W_query = self.W_query.forward(x)
         k, W_key = self.W_key.forward(x)
         v, W_value = self.W_value.forward(x)

@@ -9,7 +9,7 @@ Raschka, section 3.4; Vaswani et al. 2017, section 3.2.1.
 """
 
 from npllm import functional as F
-from npllm.attention.base import Attention
+from npllm.attention.base import Attention, sequence
 from npllm.functional.cache import Cache
 from npllm.functional.checks import floats, same_size
 from npllm.layers.linear import Linear
@@ -30,7 +30,7 @@ class SelfAttentionV1(Attention):
 
     def forward(self, x):
         """The value, and in the cache x and the core's cache as `attention`."""
-        x, _ = floats(x=x, W_query=self.W_query.data)
+        x, _ = floats(x=sequence(x), W_query=self.W_query.data)
         same_size("d_in", self.W_query.shape[0], **{"the last axis of x": x.shape[-1]})
         q, k, v = x @ self.W_query.data, x @ self.W_key.data, x @ self.W_value.data
         y, attention = F.scaled_dot_product_attention_forward(q, k, v)
@@ -61,7 +61,7 @@ class SelfAttentionV2(Attention):
 
     def forward(self, x):
         """The value, and the caches of the three projections and of the core."""
-        q, W_query = self.W_query.forward(x)
+        q, W_query = self.W_query.forward(sequence(x))
         k, W_key = self.W_key.forward(x)
         v, W_value = self.W_value.forward(x)
         y, attention = F.scaled_dot_product_attention_forward(q, k, v)

@@ -60,3 +60,11 @@ def given(*gradients):
     """Return the gradients of the inputs that were there: None (an input left out) is dropped, a single one is bare."""
     present = tuple(gradient for gradient in gradients if gradient is not None)
     return present[0] if len(present) == 1 else present
+
+
+def fits_context(num_positions, context_length):
+    """Raise ValueError if a sequence has more positions than the context."""
+    if num_positions > context_length:
+        raise ValueError(
+            f"the sequence has {num_positions} positions; it must have at most {context_length}, the context_length"
+        )

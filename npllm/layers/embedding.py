@@ -11,6 +11,7 @@ import numpy as np
 
 from npllm import functional as F
 from npllm.functional.cache import Cache
+from npllm.functional.checks import fits_context
 from npllm.layers.module import Module, Parameter, generator
 
 
@@ -47,7 +48,7 @@ class LearnedPositions(Module):
 
     def forward(self, num_positions):
         """The first `num_positions` rows; raises ValueError if there are fewer."""
-        check_length(num_positions, len(self.weight.data))
+        fits_context(num_positions, len(self.weight.data))
         return self.weight.data[:num_positions], Cache(num_positions=num_positions)
 
     def backward(self, dy, cache):
@@ -97,7 +98,7 @@ class TokenPositionEmbedding(Module):
         ids = np.asarray(ids)
         if ids.ndim == 0:
             raise ValueError("ids is a single number; it must be a sequence (T) or a batch of them (B, T)")
-        check_length(ids.shape[-1], self.context_length)
+        fits_context(ids.shape[-1], self.context_length)
         tokens, wte = self.wte.forward(ids)
         positions, wpe = self.wpe.forward(ids.shape[-1])
         return tokens + positions, Cache(wte=wte, wpe=wpe)
@@ -106,11 +107,3 @@ class TokenPositionEmbedding(Module):
         """The sum passes dy on to both tables."""
         self.wte.backward(dy, cache.wte)
         self.wpe.backward(dy, cache.wpe)
-
-
-def check_length(num_positions, context_length):
-    """Raise ValueError if a sequence is longer than the context."""
-    if num_positions > context_length:
-        raise ValueError(
-            f"the sequence has {num_positions} positions; it must have at most {context_length}, the context"
-        )

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Parameter:
-    """An array that learns: `data`, and `grad`, the gradient added up since the last `zero_grad` (None if none came)."""
+    """An array that learns: `data`, and `grad`, the gradients added up since the last `zero_grad` (None at first)."""
 
     __slots__ = ("data", "grad")
 

@@ -1,0 +1,68 @@
+"""The shapes that a docstring's first line states, held against the shapes of real arrays.
+
+    "y = x Wᵀ + b      (..., I), (O, I), (O) → (..., O)"
+
+Letters stand for one size throughout a call, `...` for any leading dimensions. So a docstring cannot lie.
+"""
+
+import re
+
+import numpy as np
+
+_SHAPE = re.compile(r"\(([^()]*)\)")
+_SIGNATURE = re.compile(r"\s{3,}((?:\([^()]*\)(?:, )?)+) → ((?:\([^()]*\)(?:, | or )?)+)$")
+
+
+def stated_shapes(docstring):
+    """The input and output patterns of a docstring's first line, and whether the outputs are alternatives.
+
+    Returns None where the line states no shapes.
+    """
+    match = _SIGNATURE.search((docstring or "").strip().split("\n")[0])
+    if match is None:
+        return None
+    inputs, outputs = (
+        [[size for size in re.split(r",\s*", pattern) if size] for pattern in _SHAPE.findall(group)]
+        for group in match.groups()
+    )
+    return inputs, outputs, " or " in match.group(2)
+
+
+def check_stated_shapes(docstring, inputs, outputs, sizes=None):
+    """Raise AssertionError unless inputs and outputs (arrays; None is passed over) have the stated shapes.
+
+    Returns the sizes bound to the letters, so that a backward can be checked with those of its forward.
+    """
+    stated = stated_shapes(docstring)
+    assert stated is not None, f"no shapes in the first line of the docstring {docstring!r}"
+    input_patterns, output_patterns, alternatives = stated
+    sizes = dict(sizes or {})
+    leading = [_bind(p, x, sizes, docstring) for p, x in zip(input_patterns, inputs) if x is not None]
+    if alternatives:
+        output_patterns = [p for p in output_patterns if len(p) == outputs[0].ndim or p[:1] == ["..."]][:1]
+    for index, (pattern, array) in enumerate(zip(output_patterns, outputs)):
+        found = _bind(pattern, array, sizes, docstring)
+        if index == 0 and found is not None and (expected := _broadcast(leading)) is not None:
+            assert found == expected, f"{docstring!r}: the output's leading dimensions are {found}, not {expected}"
+    return sizes
+
+
+def _bind(pattern, array, sizes, docstring):
+    """Bind the pattern's letters to the array's sizes; return the leading dimensions behind `...`, if it has one."""
+    shape, names = np.shape(array), pattern
+    leading = None
+    if pattern[:1] == ["..."]:
+        names = pattern[1:]
+        split = len(shape) - len(names)
+        leading, shape = shape[:split], shape[split:] if split >= 0 else ()
+    assert len(shape) == len(names), f"{docstring!r}: ({', '.join(pattern)}) does not fit {np.shape(array)}"
+    for name, size in zip(names, shape):
+        assert sizes.setdefault(name, size) == size, f"{docstring!r}: {name} is {sizes[name]} and {size}"
+    return leading
+
+
+def _broadcast(leading):
+    try:
+        return np.broadcast_shapes(*[dimensions for dimensions in leading if dimensions is not None])
+    except ValueError:
+        return None  # grouped heads: the leading dimensions differ by design

@@ -1,0 +1,266 @@
+"""One helper checks any pair: a piece of npllm against its twin of the same name in torch_ref.
+
+Both get the same input and the same weights, and the same random cotangent goes back through both. Compared are the
+output, the gradient of every floating-point input and of every parameter, and every dtype. Inputs, cotangent and
+caches are frozen meanwhile, so a piece that writes into them fails; shapes are held against the docstrings.
+
+The cotangent is random, never ones: through softmax a constant one has gradient zero, and hides every error.
+"""
+
+import functools
+import inspect
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import npllm.attention
+import npllm.functional
+import npllm.layers
+import npllm.models
+import torch_ref.attention
+import torch_ref.functional
+import torch_ref.layers
+import torch_ref.models
+from npllm.functional import Cache
+from npllm.layers import Module
+from torch_ref.docstring_shapes import check_stated_shapes, stated_shapes
+
+ROOMS = {
+    npllm.functional: torch_ref.functional,
+    npllm.layers: torch_ref.layers,
+    npllm.attention: torch_ref.attention,
+    npllm.models: torch_ref.models,
+}
+
+# relative and absolute tolerance; see `difference`
+TOLERANCE = {np.dtype(np.float64): (1e-10, 1e-12), np.dtype(np.float32): (1e-5, 1e-6)}
+
+# floating-point arguments that are constants: neither side differentiates by them
+CONSTANTS = {("cross_entropy", "weight"), ("scaled_dot_product_attention", "dropout_mask")}
+
+_learner = None  # the module given to `pytest --impl`
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one array is from its twin."""
+
+    what: str  # "output", "gradient of q", "gradient of parameter W_query.weight"
+    error: float  # the largest absolute difference
+    share: float  # the largest share of the tolerance used up; above 1 is out of tolerance
+
+
+def use_implementation(module):
+    """Let `implementation` look into this module first (None: into npllm alone)."""
+    global _learner
+    _learner = module
+
+
+def implementation(name):
+    """The function or class of this name under test: a learner's own if there is one, else npllm's."""
+    for room in (_learner, *ROOMS):
+        if hasattr(room, name):
+            return getattr(room, name)
+    raise KeyError(f"{name} is in none of {', '.join(room.__name__ for room in ROOMS)}")
+
+
+def twin(name):
+    """The function or class of this name in torch_ref."""
+    return next(getattr(room, name) for room in ROOMS.values() if hasattr(room, name))
+
+
+def check_function(name, *arguments, loosen=1.0, rng=None, **options):
+    """Raise AssertionError unless the function and its twin agree; see compare_function."""
+    _check(name, compare_function(name, *arguments, loosen=loosen, rng=rng, **options))
+
+
+def check_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=False):
+    """Raise AssertionError unless the layer and its twin agree; see compare_layer."""
+    _check(
+        f"{name}{config}", compare_layer(name, config, *inputs, dtype=dtype, loosen=loosen, rng=rng, dropout=dropout)
+    )
+
+
+def compare_function(name, *arguments, loosen=1.0, rng=None, **options):
+    """Run NAME, NAME_forward and NAME_backward against the twin's value and autograd; return the Differences.
+
+    `rng` draws the cotangent. `loosen` multiplies the tolerance; who passes it says why.
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    value, forward, backward = _three_forms(name)
+    signature = inspect.signature(value)
+    named = signature.bind(*arguments, **options).arguments
+    frozen = {key: _freeze(item) for key, item in named.items()}
+    tensors = {key: _tensor(item, is_constant=(name, key) in CONSTANTS) for key, item in named.items()}
+    dtype = next(item.dtype for item in named.values() if _is_float(item))
+
+    expected = twin(name)(**tensors)
+    y = value(**frozen)
+    differences = [difference("output", y, expected, dtype, loosen)]
+    _check_docstring(value, frozen.values(), [y])
+    if backward is None:
+        return differences
+
+    y_again, cache = forward(**frozen)
+    np.testing.assert_array_equal(y_again, y, err_msg=f"{name}_forward must give the value that {name} gives")
+    dy = _cotangent(y, dtype, rng)
+    _freeze_cache(cache)
+    gradients = backward(dy, cache)
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    inputs = {
+        key: tensor for key, tensor in tensors.items() if isinstance(tensor, torch.Tensor) and tensor.requires_grad
+    }
+    assert len(gradients) == len(inputs), f"{name}_backward gave {len(gradients)} gradients for {list(inputs)}"
+    _check_docstring(backward, [dy], gradients)
+    expected_gradients = torch.autograd.grad(expected, list(inputs.values()), torch.from_numpy(dy.copy()))
+    for key, gradient, reference in zip(inputs, gradients, expected_gradients):
+        differences.append(difference(f"gradient of {key}", gradient, reference, dtype, loosen))
+    return differences
+
+
+def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=False):
+    """Build the layer and its twin from the dict `config`, copy the weights across, run both; return the Differences.
+
+    With `dropout` the layer draws its masks and the twin's Dropout modules of the same names get them.
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    dtype = np.dtype(dtype)
+    layer = build(implementation(name), config, rng, dtype)
+    for _, parameter in layer.named_parameters():  # away from a norm's ones and zeros, which hide errors
+        parameter.data += (0.3 * rng.standard_normal(parameter.shape)).astype(dtype)
+    reference = twin(name)(**config).to(_tensor(np.zeros((), dtype)).dtype).eval()
+    reference.load_state_dict({key: torch.tensor(array) for key, array in layer.state_dict().items()})
+
+    frozen = [_freeze(item) for item in inputs]
+    tensors = [_tensor(item) for item in inputs]
+    y, cache = layer.forward(*frozen, rng) if dropout else layer.forward(*frozen)
+    _copy_dropout_masks(cache, reference)
+    expected = reference(*tensors)
+    differences = [difference("output", y, expected, dtype, loosen)]
+    _check_docstring(type(layer), [item for item in frozen if isinstance(item, np.ndarray)], [y])
+    if not dropout:
+        np.testing.assert_array_equal(layer(*frozen), y, err_msg=f"{name}.forward must give the value of a plain call")
+    if type(layer).backward is Module.backward:
+        return differences
+
+    dy = _cotangent(y, dtype, rng)
+    _freeze_cache(cache)
+    gradient = layer.backward(dy, cache)
+    if expected.requires_grad:
+        expected.backward(torch.from_numpy(dy.copy()))
+    float_inputs = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.requires_grad]
+    assert (gradient is None) == (not float_inputs), f"{name}.backward must return a gradient for a float input only"
+    for tensor in float_inputs:
+        differences.append(difference("gradient of input", gradient, tensor.grad, dtype, loosen))
+    references = dict(reference.named_parameters())
+    for key, parameter in layer.named_parameters():
+        assert parameter.grad is not None, f"{name}.backward left {key} without a gradient"
+        assert not np.may_share_memory(parameter.grad, dy), f"the gradient of {key} must be an array of its own"
+        differences.append(
+            difference(f"gradient of parameter {key}", parameter.grad, references[key].grad, dtype, loosen)
+        )
+    return differences
+
+
+def difference(what, array, reference, dtype, loosen=1.0):
+    """The Difference of an array and a tensor; raises AssertionError where shape or dtype differ.
+
+    Allowed is |a − b| ≤ loosen · (rtol |b| + atol · scale), with scale = max(1, largest |b|): the rounding error of
+    a sum follows the size of its terms, not that of its result.
+    """
+    reference = reference.detach().numpy()
+    array = np.asarray(array)
+    assert array.dtype == dtype, f"{what} is {array.dtype}; it must be {dtype}"
+    assert reference.dtype == dtype, f"{what} of the twin is {reference.dtype}; it must be {dtype}"
+    assert array.shape == reference.shape, f"{what} has shape {array.shape}; the twin's is {reference.shape}"
+    rtol, atol = TOLERANCE[dtype]
+    same = (array == reference) | (np.isnan(array) & np.isnan(reference))
+    with np.errstate(invalid="ignore"):
+        error = np.where(same, 0.0, np.abs(array.astype(np.float64) - reference))
+    error = np.where(np.isnan(error), np.inf, error)
+    finite = np.abs(reference[np.isfinite(reference)])
+    scale = max(1.0, float(finite.max(initial=0.0)))
+    with np.errstate(invalid="ignore"):
+        share = np.where(same, 0.0, error / (loosen * (rtol * np.abs(reference) + atol * scale)))
+    share = np.where(np.isnan(share), np.inf, share)
+    return Difference(what, float(error.max(initial=0.0)), float(share.max(initial=0.0)))
+
+
+def build(layer_class, config, rng, dtype):
+    """Construct a layer, with rng and dtype where its constructor takes them."""
+    accepted = inspect.signature(layer_class.__init__).parameters
+    extra = {key: item for key, item in {"rng": rng, "dtype": dtype}.items() if key in accepted}
+    return layer_class(**config, **extra)
+
+
+def _check(name, differences):
+    wrong = [d for d in differences if not d.share <= 1.0]
+    lines = [f"{d.what}: largest difference {d.error:.3g}, {d.share:.3g} times the tolerance" for d in wrong]
+    assert not wrong, f"{name} differs from PyTorch\n  " + "\n  ".join(lines)
+
+
+def _three_forms(name):
+    """Value, forward and backward of a function; None for a backward that a learner has not written yet."""
+    written = {form: getattr(_learner, name + form, None) for form in ("", "_forward", "_backward")}
+    if not any(written.values()):
+        return tuple(implementation(name + form) for form in written)
+    value = written[""]
+    if value is None and written["_forward"] is not None:
+
+        @functools.wraps(implementation(name))
+        def value(*arguments, **options):
+            return written["_forward"](*arguments, **options)[0]
+
+    return value or implementation(name), implementation(f"{name}_forward"), written["_backward"]
+
+
+def _is_float(item):
+    return isinstance(item, np.ndarray) and np.issubdtype(item.dtype, np.floating)
+
+
+def _freeze(item):
+    if not isinstance(item, np.ndarray):
+        return item
+    view = item.view()
+    view.setflags(write=False)
+    return view
+
+
+def _freeze_cache(cache):
+    if isinstance(cache, Cache):
+        for _, array in cache.arrays():
+            array.setflags(write=False)
+
+
+def _tensor(item, is_constant=False):
+    if not isinstance(item, np.ndarray):
+        return item
+    return torch.tensor(
+        np.ascontiguousarray(item).reshape(item.shape), requires_grad=_is_float(item) and not is_constant
+    )
+
+
+def _cotangent(y, dtype, rng):
+    dy = np.asarray(rng.standard_normal(np.shape(y)), dtype)
+    dy.setflags(write=False)
+    return dy
+
+
+def _copy_dropout_masks(cache, reference):
+    for path, module in reference.named_modules():
+        if isinstance(module, torch_ref.layers.Dropout):
+            mask = _follow(cache, path).mask
+            module.mask = None if mask is None else torch.tensor(mask)
+
+
+def _follow(cache, path):
+    for step in path.split(".") if path else []:
+        cache = cache[int(step)] if step.isdigit() else getattr(cache, step)
+    return cache
+
+
+def _check_docstring(function, inputs, outputs):
+    """Where the piece is npllm's own, its docstring must state shapes, and the true ones."""
+    if function.__module__.startswith("npllm.") and stated_shapes(function.__doc__) is not None:
+        check_stated_shapes(function.__doc__, list(inputs), list(outputs))

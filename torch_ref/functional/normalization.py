@@ -1,0 +1,13 @@
+"""Normalisations in PyTorch."""
+
+from torch.nn import functional as F
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    """F.layer_norm over the last axis."""
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    """F.rms_norm over the last axis."""
+    return F.rms_norm(x, x.shape[-1:], weight, eps)

@@ -1,0 +1,7 @@
+"""Twins of npllm.layers: torch.nn's own where it has them."""
+
+from torch_ref.layers.dropout import Dropout
+from torch_ref.layers.embedding import Embedding, LearnedPositions, SinusoidalPositions, TokenPositionEmbedding
+from torch_ref.layers.feed_forward import FeedForward
+from torch_ref.layers.linear import Linear
+from torch_ref.layers.normalization import LayerNorm, RMSNorm

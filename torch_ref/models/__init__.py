@@ -1,0 +1,3 @@
+"""Twins of npllm.models."""
+
+from torch_ref.models.transformer_block import TransformerBlock
