@@ -60,9 +60,7 @@ def _attention(draw, **options):
 
 def _grouped_attention(draw):
     q, k, v = draw.normal(2, 6, 7, 8), draw.normal(2, 2, 9, 8), draw.normal(2, 2, 9, 6)
-    return draw.function(
-        "scaled_dot_product_attention", q, k, v, draw.normal(6, 7, 9), enable_gqa=True, softcap=5.0
-    )
+    return draw.function("scaled_dot_product_attention", q, k, v, draw.normal(6, 7, 9), enable_gqa=True, softcap=5.0)
 
 
 def _cross_entropy(draw):
@@ -94,7 +92,9 @@ PIECES = {
     "SelfAttentionV1": lambda d: d.layer("SelfAttentionV1", {"d_in": 12, "d_out": 8}, d.normal(2, 9, 12)),
     "SelfAttentionV2": lambda d: d.layer("SelfAttentionV2", {"d_in": 12, "d_out": 8}, d.normal(2, 9, 12)),
     "CausalAttention": lambda d: d.layer("CausalAttention", ONE_HEAD, d.normal(2, 9, 12), dropout=True),
-    "MultiHeadAttentionWrapper": lambda d: d.layer("MultiHeadAttentionWrapper", HEADS, d.normal(2, 9, 12), dropout=True),
+    "MultiHeadAttentionWrapper": lambda d: d.layer(
+        "MultiHeadAttentionWrapper", HEADS, d.normal(2, 9, 12), dropout=True
+    ),
     "MultiHeadAttention": lambda d: d.layer("MultiHeadAttention", HEADS, d.normal(2, 9, 12), dropout=True),
     "linear": lambda d: d.function("linear", d.normal(4, 9, 12), d.normal(8, 12), d.normal(8)),
     "Linear": lambda d: d.layer("Linear", {"in_features": 12, "out_features": 8}, d.normal(4, 9, 12)),

@@ -1,9 +1,13 @@
-"""The normalisations are PyTorch's own; RMSNorm with the eps of npllm, 1e-6."""
+"""The normalisations of PyTorch over the last axis, with the defaults of npllm."""
 
 from torch import nn
-from torch.nn import LayerNorm
 
-__all__ = ["LayerNorm", "RMSNorm"]
+
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm over the last axis."""
+
+    def __init__(self, num_channels, eps=1e-5, bias=True):
+        super().__init__(num_channels, eps, bias=bias)
 
 
 class RMSNorm(nn.RMSNorm):
