@@ -28,21 +28,24 @@ def stated_shapes(docstring):
     return inputs, outputs, " or " in match.group(2)
 
 
-def check_stated_shapes(docstring, inputs, outputs, sizes=None):
+def check_stated_shapes(docstring, inputs, outputs, broadcast=True):
     """Raise AssertionError unless inputs and outputs (arrays; None is passed over) have the stated shapes.
 
-    Returns the sizes bound to the letters, so that a backward can be checked with those of its forward.
+    Unless `broadcast` is False (a backward), the output's leading dimensions must be those of the inputs, broadcast.
+    Returns the sizes bound to the letters.
     """
     stated = stated_shapes(docstring)
     assert stated is not None, f"no shapes in the first line of the docstring {docstring!r}"
     input_patterns, output_patterns, alternatives = stated
-    sizes = dict(sizes or {})
+    sizes = {}
     leading = [_bind(p, x, sizes, docstring) for p, x in zip(input_patterns, inputs) if x is not None]
     if alternatives:
         output_patterns = [p for p in output_patterns if len(p) == outputs[0].ndim or p[:1] == ["..."]][:1]
     for index, (pattern, array) in enumerate(zip(output_patterns, outputs)):
         found = _bind(pattern, array, sizes, docstring)
-        if index == 0 and found is not None and (expected := _broadcast(leading)) is not None:
+        if not broadcast or index or found is None:
+            continue
+        if (expected := _broadcast(leading)) is not None:
             assert found == expected, f"{docstring!r}: the output's leading dimensions are {found}, not {expected}"
     return sizes
 

@@ -66,8 +66,9 @@ def scaled_dot_product_attention_forward(
 
 
 def scaled_dot_product_attention_backward(dy, cache):
-    """dq = dS k · scale,  dk = dSᵀ q · scale,  dv = Aᵀ dy      and dmask = dS if attn_mask is additive
+    """dq = dS k · scale,  dk = dSᵀ q · scale,  dv = Aᵀ dy      (..., T, E) → (..., T, D), (..., S, D), (..., S, E)
 
+    An additive attn_mask is an input too, and gets a fourth gradient, dS summed to its shape.
     y = A v, so dv = Aᵀ dy and dA = dy vᵀ; A = softmax(S) gives dS (see softmax_backward), 0 wherever the mask
     made A 0. S = q kᵀ · scale, so dq = dS k · scale and dk = dSᵀ q · scale. Grouped queries stand below each
     other as rows, so the products that give dk and dv sum over the group by themselves.

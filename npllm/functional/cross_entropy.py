@@ -42,7 +42,7 @@ def cross_entropy_forward(logits, targets, weight=None, ignore_index=-100, reduc
     log_probabilities = log_softmax(logits)
     own = np.where(counted, weight[classes], 0)
     of_target = np.take_along_axis(log_probabilities, classes[..., None], axis=-1)[..., 0]
-    losses = np.where(counted, -own * of_target, 0)
+    losses = -own * np.where(counted, of_target, 0)
     if label_smoothing:
         of_all = (weight * log_probabilities).sum(axis=-1) / num_classes
         losses = (1.0 - label_smoothing) * losses + label_smoothing * np.where(counted, -of_all, 0)
@@ -63,7 +63,7 @@ def cross_entropy_forward(logits, targets, weight=None, ignore_index=-100, reduc
 
 
 def cross_entropy_backward(dy, cache):
-    """dlogits = dy (p Σ_c q_c − q),  p = softmax(logits)      () or (...) → (..., V)
+    """dlogits = dy (p Σ_c q_c − q),  p = softmax(logits)      (...) → (..., V)
 
     One position's loss is −Σ_c q_c ln p_c with q = (1 − ε) weight[t] one_hot(t) + ε/V · weight. Each
     ∂(−ln p_c)/∂logits is p − one_hot(c), so dlogits = p Σ_c q_c − q. Without weights and smoothing q sums to 1,

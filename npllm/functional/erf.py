@@ -36,7 +36,7 @@ def erf(x):
     clipped = np.clip(x, -limit, limit)
     scaled = clipped * clipped * (2 / limit**2) - 1.0  # u = x² from [0, limit²] to [−1, 1], where Chebyshev lives
     y = clipped * chebyshev.chebval(scaled, _coefficients(limit, count).astype(x.dtype))
-    return np.clip(y, -1, 1)
+    return np.where(np.abs(x) >= limit, np.sign(x), np.clip(y, -1, 1))
 
 
 @lru_cache

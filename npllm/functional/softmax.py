@@ -100,7 +100,7 @@ def softmax(x, axis=-1):
     Works along any `axis`; dtype in = dtype out. Raises TypeError unless x is floating point.
     """
     x = floats(x=x)
-    exponentials = np.exp(x - _finite_maximum(x, axis))
+    exponentials = np.exp(_subtract_maximum(x, axis))
     total = exponentials.sum(axis=axis, keepdims=True)
     return exponentials / np.where(total == 0, 1, total)
 
@@ -128,7 +128,7 @@ def log_softmax(x, axis=-1):
     probability. A row of nothing but −inf stays −inf, the logarithm of softmax's zeros.
     """
     x = floats(x=x)
-    shifted = x - _finite_maximum(x, axis)
+    shifted = _subtract_maximum(x, axis)
     total = np.exp(shifted).sum(axis=axis, keepdims=True)
     return shifted - np.log(np.where(total == 0, 1, total))
 
@@ -147,7 +147,8 @@ def log_softmax_backward(dy, cache):
     return dy - np.exp(cache.y) * dy.sum(axis=cache.axis, keepdims=True)
 
 
-def _finite_maximum(x, axis):
-    """The maximum along the axis, one for each row; 0 where it is −inf, because −inf − (−inf) is nan."""
+def _subtract_maximum(x, axis):
+    """x − max x, one maximum for each row; x itself where that is −inf, because −inf − (−inf) is nan."""
     maximum = x.max(axis=axis, keepdims=True, initial=-np.inf)
-    return np.where(maximum == -np.inf, 0, maximum)
+    with np.errstate(over="ignore"):  # the difference of the two largest numbers is −inf, and exp makes it 0: right
+        return x - np.where(maximum == -np.inf, 0, maximum)

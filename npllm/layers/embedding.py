@@ -54,7 +54,7 @@ class LearnedPositions(Module):
     def backward(self, dy, cache):
         """dweight[t] = dy_t, summed over the batch: every sequence used the same row t."""
         dweight = np.zeros_like(self.weight.data)
-        dweight[: cache.num_positions] = dy.reshape(-1, *dy.shape[-2:]).sum(axis=0)
+        dweight[: cache.num_positions] = dy.sum(axis=tuple(range(dy.ndim - 2)))
         self.weight.add_grad(dweight)
 
 

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.finite_differences import check_gradients
+from tests.strategies import arrays, dtypes, leading, sizes
+from torch_ref.equivalence import check_layer, implementation
+
+pytestmark = pytest.mark.piece("TransformerBlock")
+
+
+@given(st.data(), dtypes, leading, sizes, st.integers(1, 3), st.integers(2, 3), st.booleans(), st.booleans())
+def test_equals_pytorch(data, dtype, batch, T, num_heads, width, qkv_bias, dropout):
+    d_model = num_heads * width
+    config = {"d_model": d_model, "context_length": 7, "dropout": 0.2, "num_heads": num_heads, "qkv_bias": qkv_bias}
+    x = data.draw(arrays((*batch, T, d_model), dtype))
+    # the norms divide by the spread of few channels, which may be tiny, and multiply all rounding before them
+    check_layer("TransformerBlock", config, x, dtype=dtype, dropout=dropout, loosen=30.0)
+
+
+def test_finite_differences():
+    rng = np.random.default_rng(0)
+    block = implementation("TransformerBlock")(8, 6, 0.2, 2, rng=rng, dtype="float64")
+    x = rng.standard_normal((2, 5, 8))
+    y, cache = block.forward(x, np.random.default_rng(1))
+    dy = rng.standard_normal(y.shape)
+    dx = block.backward(dy, cache)
+    parameters = [parameter for _, parameter in block.named_parameters()]
+    check_gradients(
+        lambda *_: (block.forward(x, np.random.default_rng(1))[0] * dy).sum(),
+        [x, *(parameter.data for parameter in parameters)],
+        [dx, *(parameter.grad for parameter in parameters)],
+        rng,
+    )
+
+
+def test_the_shortcuts_carry_the_input_through():
+    block = implementation("TransformerBlock")(8, 6, 0.0, 2, rng=np.random.default_rng(0), dtype="float64")
+    for layer in (block.attn.out_proj, block.mlp.c_proj):
+        layer.weight.data[...], layer.bias.data[...] = 0, 0
+    x = np.random.default_rng(1).standard_normal((5, 8))
+    y, cache = block.forward(x)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(block.backward(x, cache), x)
+
+
+def test_gradient_survives_depth_through_the_shortcuts():
+    rng = np.random.default_rng(0)
+    blocks = [implementation("TransformerBlock")(8, 6, 0.0, 2, rng=rng, dtype="float64") for _ in range(40)]
+    x, caches = rng.standard_normal((5, 8)), []
+    for block in blocks:
+        x, cache = block.forward(x)
+        caches.append(cache)
+    dx = rng.standard_normal(x.shape)
+    start = np.linalg.norm(dx)
+    for block, cache in zip(reversed(blocks), reversed(caches)):
+        dx = block.backward(dx, cache)
+    assert 0.05 * start < np.linalg.norm(dx) < 100 * start
