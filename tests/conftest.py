@@ -56,3 +56,11 @@ def pytest_collection_modifyitems(config, items):
     keep = [item for item in items if any(written & set(mark.args) for mark in item.iter_markers("piece"))]
     config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = keep
+
+
+@pytest.fixture(scope="session")
+def story():
+    """The text that ships with the project."""
+    from npllm import corpora
+
+    return corpora.read("story")

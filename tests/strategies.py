@@ -43,3 +43,17 @@ def lay_out(array, layout):
     if array.ndim and layout == "backwards":
         return np.ascontiguousarray(array[..., ::-1])[..., ::-1]
     return array
+
+
+# Text that a tokenizer may stumble over: blanks of all kinds, contractions, letters and numbers of many scripts,
+# characters that Python and tiktoken class differently, special tokens, marks, lone surrogates.
+_AWKWARD = [
+    " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\x1c", "\x1f", "\x85", "\u00a0", "\u2003", "\u3000", "\u200b",
+    "'", "'s", "'S", "''s", "'ll", "'LL", "'ve", "\u2019s", "don't", "a", "the", "The", " the", "0", "12", "3.14",
+    "\u0660", "\u00b2", "\u2167", "\u4e00", "\u8a9e", "\u0e01\u0e49", "\u0915\u093f", "e\u0301", "\u00e9", "\u00df",
+    "\u01c5", "\U0001f600", "\U0001f468\u200d\U0001f469", "\U00010400", "\U0001e900", "\U00031350", "\ud800",
+    "\udfff", "\ud83d\ude00", "\ufeff", "\x00", "\x7f", "<|endoftext|>", "<|endoftext", "|>", "<|unk|>", "--", "...",
+    "\u2026", "(", ")", "_", "\\", "\u00ac",
+]  # fmt: skip
+texts = st.lists(st.sampled_from(_AWKWARD) | st.text(max_size=4), max_size=20).map("".join)
+few_letters = st.text("ab \n", max_size=60)  # many repetitions, many ties

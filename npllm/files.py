@@ -1,0 +1,41 @@
+"""Write a file whole or not at all: whatever happens on the way, the old content or the new one is there, never half.
+
+    temporary file in the same folder → write → to the disk → [rename over the old one]
+
+A rename within one file system is atomic: who opens the name gets all of the old file or all of the new one.
+
+POSIX.1-2017, System Interfaces, rename.
+"""
+
+import os
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path):
+    """Give a binary file to write to; at the end of the `with` it becomes `path`, after an exception it is gone.
+
+    with atomic_write("weights.bin") as file:
+        file.write(content)
+
+    The last step is the rename, so an error, a full disk, Ctrl-C or a power cut before it leaves `path` as it was.
+    A new file has the permissions that `open` would give it, one that is replaced keeps its own; of a link, the
+    file it points to is replaced.
+    """
+    path = Path(path).resolve()
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else the rename may reach the disk before the content
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    except BaseException:  # KeyboardInterrupt too
+        with suppress(OSError):  # the first error is the one to report
+            temporary.unlink()
+        raise

@@ -1,0 +1,293 @@
+"""BPETokenizer: text to ids by the merges that training found, and back without losing a byte.
+
+    text → pieces → bytes → [merges by rank] → ids
+
+A vocabulary is a table from byte strings to ranks: 0 … 255 single bytes, then every merge's result in the order of
+training. The rank is also the id. To encode a piece, merge the neighbours whose union has the lowest rank, until no
+union is a token: the same merges in the same order as in training. Going from left to right, or taking the longest
+token first, gives other ids.
+
+The union counts, not how it came about. For a vocabulary that training made it is the same: were the bytes of a token
+ever to stand there as two other neighbours, they would have been so in training, and the token a different merge.
+
+Sennrich, Haddow, Birch 2016, section 3.2; special tokens as in tiktoken.
+"""
+
+import heapq
+import re
+from itertools import pairwise
+
+from npllm.tokenizers import bpe_files
+from npllm.tokenizers.bpe_training import learn_merges
+from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
+
+LONG_PIECE = 100  # bytes; from here on the heap is faster than looking at all pairs for every merge
+REMEMBERED_PIECES = 1 << 17  # pieces whose ids are kept; words repeat
+
+
+def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merge=None):
+    """Learn a vocabulary of `vocab_size` tokens from a text, or from an iterable of texts.
+
+    The 256 bytes come first, then the merges, last the special tokens, which are cut out of the text and never
+    merged. A text that runs out of pairs gives fewer tokens. `on_merge(merge)` is called after every merge. Raises
+    ValueError if vocab_size has no room for the bytes and the special tokens.
+    """
+    num_merges = vocab_size - 256 - len(special_tokens)
+    if num_merges < 0:
+        least = 256 + len(special_tokens)
+        raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}, for the bytes and special tokens")
+    texts = [text] if isinstance(text, str) else text
+    special = _alternatives(special_tokens)
+    parts = (part for one in texts for part in (special.split(one) if special else [one]))
+    pieces = (to_bytes(piece) for part in parts for piece in split_pieces(part, pattern))
+    tokens = [bytes([byte]) for byte in range(256)]
+    tokens += [merge.token for merge in learn_merges(pieces, num_merges, on_merge)]
+    specials = {token: len(tokens) + index for index, token in enumerate(special_tokens)}
+    return BPETokenizer({token: rank for rank, token in enumerate(tokens)}, pattern, specials)
+
+
+def merge_by_rank(piece, ranks):
+    """Merge the bytes of a piece by rank and return the tokens (byte strings).
+
+    As long as the union of two neighbours is a token: merge the pair with the lowest rank, the leftmost of equals.
+    Looks at all pairs for every merge: quadratic, and the quickest way for a word.
+    """
+    tokens = [piece[i : i + 1] for i in range(len(piece))]
+    while len(tokens) > 1:
+        found = [ranks.get(left + right, len(ranks)) for left, right in pairwise(tokens)]
+        lowest = min(found)
+        if lowest == len(ranks):
+            break
+        i = found.index(lowest)
+        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+    return tokens
+
+
+def merge_long_piece(piece, ranks):
+    """The tokens of merge_by_rank for a piece of any length, in n log n steps.
+
+    All pairs wait in a heap ordered by rank and place. A merge takes the first, and puts in the two new pairs beside
+    it; pairs that a merge has broken are recognised by their end and thrown away when they come up.
+    """
+    end = list(range(1, len(piece) + 1))  # of the token that starts here
+    previous = list(range(-1, len(piece)))  # where the token before the one that starts here starts
+    heap = []
+
+    def propose(start):
+        if start < 0 or end[start] == len(piece):
+            return
+        stop = end[end[start]]
+        if (rank := ranks.get(piece[start:stop])) is not None:
+            heapq.heappush(heap, (rank, start, end[start], stop))
+
+    for start in range(len(piece)):
+        propose(start)
+    while heap:
+        _, start, middle, stop = heapq.heappop(heap)
+        if end[start] != middle or end[middle] != stop:
+            continue  # one of the two has become part of something else
+        end[start], end[middle] = stop, None
+        previous[stop] = start
+        propose(start)
+        propose(previous[start])
+    tokens, start = [], 0
+    while start < len(piece):
+        tokens.append(piece[start : end[start]])
+        start = end[start]
+    return tokens
+
+
+class BPETokenizer:
+    """Byte pair encoding of any text.
+
+    ranks           dict from tokens (byte strings, all 256 single bytes among them) to ids; lower merges first
+    pattern         regular expression that cuts the text into pieces; see `split`
+    special_tokens  dict from texts to ids outside of `ranks`; they stand for themselves and are never merged
+    """
+
+    def __init__(self, ranks, pattern=GPT2_PATTERN, special_tokens=None):
+        special_tokens = dict(special_tokens or {})
+        missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
+        if missing:
+            raise ValueError(f"ranks has no token for byte {missing[0]}; every single byte must have one")
+        ids = [*ranks.values(), *special_tokens.values()]
+        if len(set(ids)) != len(ids):
+            raise ValueError("ranks and special_tokens give one id to several tokens; every token needs its own")
+        if "" in special_tokens:
+            raise ValueError("special_tokens has the empty text, which stands everywhere")
+        self.ranks, self.pattern, self.special_tokens = dict(ranks), pattern, special_tokens
+        self._token_bytes = {rank: token for token, rank in ranks.items()}
+        self._token_bytes |= {rank: token.encode() for token, rank in special_tokens.items()}
+        self._remembered = {}
+        compile_pattern(pattern)
+
+    @property
+    def vocab_size(self):
+        """The highest id plus one: how many rows an embedding needs."""
+        return max(self._token_bytes) + 1
+
+    def encode(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
+        """The ids of a text, as a list.
+
+        What to do where the text reads like a special token (as in tiktoken): those in `allowed_special` become their
+        own id, those in `disallowed_special` raise ValueError, all others are plain text. "all" means every special
+        token, for disallowed_special those that are not allowed. The default refuses, because a text from outside
+        should not be able to speak in control tokens unnoticed.
+        """
+        _must_be_text(text)
+        allowed, disallowed = self._which_special(allowed_special, disallowed_special)
+        if disallowed and (found := _alternatives(disallowed).search(text)):
+            raise ValueError(_advice(found.group()))
+        if not allowed:
+            return self.encode_ordinary(text)
+        ids, position = [], 0
+        for found in _alternatives(allowed).finditer(text):
+            ids += self.encode_ordinary(text[position : found.start()])
+            ids.append(self.special_tokens[found.group()])
+            position = found.end()
+        return ids + self.encode_ordinary(text[position:])
+
+    def encode_ordinary(self, text):
+        """The ids of a text in which special tokens are plain text."""
+        _must_be_text(text)
+        return [
+            token_id for piece in split_pieces(repair(text), self.pattern) for token_id in self._piece(piece.encode())
+        ]
+
+    def encode_batch(self, texts, *, allowed_special=frozenset(), disallowed_special="all"):
+        """The ids of several texts, as a list of lists."""
+        if isinstance(texts, str):
+            raise TypeError("texts is a single str; it must be a list of texts")
+        options = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
+        return [self.encode(text, **options) for text in texts]
+
+    def encode_bytes(self, data):
+        """The ids of any bytes: what is UTF-8 as the text it is; other bytes as marks, neither letter nor blank."""
+        text = data.decode("utf-8", errors="surrogateescape")
+        pieces = split_pieces(text, self.pattern)
+        return [
+            token_id for piece in pieces for token_id in self._piece(piece.encode("utf-8", errors="surrogateescape"))
+        ]
+
+    def decode(self, ids, errors="replace"):
+        """The text of some ids. Bytes that are no valid UTF-8 become U+FFFD, or what bytes.decode makes of `errors`."""
+        return self.decode_bytes(ids).decode("utf-8", errors=errors)
+
+    def decode_bytes(self, ids):
+        """The bytes of some ids (any iterable of integers); raises KeyError for an id that no token has."""
+        ids = ids.tolist() if hasattr(ids, "tolist") else ids
+        try:
+            return b"".join([self._token_bytes[token_id] for token_id in ids])
+        except KeyError as error:
+            raise KeyError(f"id {error.args[0]} belongs to no token; ids are below {self.vocab_size}") from None
+
+    def merges(self):
+        """The merges behind the vocabulary: a list of (left, right) in the order of their ranks.
+
+        A token was made of those two into which the lower ranks alone divide it. Raises ValueError for a token that
+        no merge of two others can make.
+        """
+        found = []
+        for token, rank in sorted(self.ranks.items(), key=lambda item: item[1]):
+            if len(token) == 1:
+                continue
+            parts = merge_by_rank(token, _LowerRanks(self.ranks, rank))
+            if len(parts) != 2:
+                raise ValueError(f"token {token!r} (id {rank}) is not the union of two tokens of lower rank")
+            found.append(tuple(parts))
+        return found
+
+    def save(self, path):
+        """Write the vocabulary to a file or folder; an interrupted save leaves what was there before.
+
+        name.json      npllm's own format: everything
+        name.tiktoken  tiktoken's ranks: neither the pattern nor the special tokens
+        a folder       OpenAI's encoder.json and vocab.bpe: ids, merges and special tokens, not the pattern
+        """
+        bpe_files.save(path, self)
+
+    @classmethod
+    def load(cls, path, pattern=None, special_tokens=None):
+        """Read what `save` wrote, or OpenAI's and tiktoken's own files.
+
+        `pattern` and `special_tokens` stand in for what the format does not hold: GPT-2's pattern and no special
+        tokens unless given. Raises FileNotFoundError, or ValueError saying what is wrong with the file.
+        """
+        ranks, file_pattern, file_special_tokens = bpe_files.load(path)
+        return cls(
+            ranks,
+            pattern or file_pattern or GPT2_PATTERN,
+            file_special_tokens if special_tokens is None else special_tokens,
+        )
+
+    def _piece(self, piece):
+        """The ids of one piece; words come again and again, so those of short pieces are remembered."""
+        found = self._remembered.get(piece)
+        if found is None:
+            found = self._merge(piece)
+            if len(piece) < LONG_PIECE:
+                if len(self._remembered) >= REMEMBERED_PIECES:
+                    self._remembered.clear()
+                self._remembered[piece] = found
+        return found
+
+    def _merge(self, piece):
+        if piece in self.ranks:
+            return [self.ranks[piece]]
+        merge = merge_by_rank if len(piece) < LONG_PIECE else merge_long_piece
+        return [self.ranks[token] for token in merge(piece, self.ranks)]
+
+    def _which_special(self, allowed, disallowed):
+        every = self.special_tokens.keys()
+        allowed = set(every) if allowed == "all" else set(allowed) & every
+        return allowed, set(every) - allowed if disallowed == "all" else set(disallowed)
+
+
+class _LowerRanks:
+    """A view of a table of ranks without those from `below` on."""
+
+    def __init__(self, ranks, below):
+        self.ranks, self.below = ranks, below
+
+    def __len__(self):
+        return self.below
+
+    def get(self, token, default):
+        """The rank of a token, or the default."""
+        rank = self.ranks.get(token, default)
+        return rank if rank < self.below else default
+
+
+def repair(text):
+    """Make a str encodable: the two halves of a surrogate pair are joined, a half alone becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def to_bytes(text):
+    """The UTF-8 bytes of any str."""
+    return repair(text).encode()
+
+
+def _alternatives(special_tokens):
+    """A pattern that finds any of the texts, the longest first where several begin; None if there are none."""
+    if not special_tokens:
+        return None
+    return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
+
+
+def _must_be_text(text):
+    if not isinstance(text, str):
+        raise TypeError(f"text is {type(text).__name__}; it must be a str")
+
+
+def _advice(token):
+    return (
+        f"the text has {token!r}, which reads like a special token.\n"
+        f"To encode it as that token, pass allowed_special={{{token!r}}} (or 'all').\n"
+        f"To encode it as plain text, pass disallowed_special=tokenizer.special_tokens.keys() - {{{token!r}}}.\n"
+        f"To encode every special token as plain text, pass disallowed_special=()."
+    )

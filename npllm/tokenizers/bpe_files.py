@@ -1,0 +1,168 @@
+"""Vocabularies in files: npllm's own JSON, OpenAI's encoder.json with vocab.bpe, and tiktoken's rank file.
+
+Every format says which byte strings are tokens; they differ in how bytes are written down.
+
+    own JSON, OpenAI   a printable character for every byte, so that tokens can be read: " the" is "Ġthe"
+    tiktoken           base64 and the rank, a line a token
+"""
+
+import base64
+import json
+from pathlib import Path
+
+from npllm.files import atomic_write
+
+FORMAT = "npllm byte pair encoding"
+
+# The bytes that GPT-2 writes as the character of the same number, because it can be seen.
+PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+# All bytes in GPT-2's order: the printable ones, then the others, which are written as U+0100, U+0101, …
+BYTE_ORDER = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]
+BYTE_TO_CHARACTER = {
+    byte: chr(byte) if byte in PRINTABLE else chr(256 + index - len(PRINTABLE)) for index, byte in enumerate(BYTE_ORDER)
+}
+CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
+
+
+def to_printable(token):
+    """b" the" → "Ġthe"."""
+    return "".join(BYTE_TO_CHARACTER[byte] for byte in token)
+
+
+def from_printable(text):
+    """ "Ġthe" → b" the"; raises ValueError for a character that stands for no byte."""
+    try:
+        return bytes([CHARACTER_TO_BYTE[character] for character in text])
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]!r} in {text!r} stands for no byte in GPT-2's alphabet") from None
+
+
+def save(path, tokenizer):
+    """Write in the format that the name asks for: *.json, *.tiktoken, or a folder."""
+    path = Path(path)
+    if path.suffix == ".json":
+        _save_json(path, tokenizer)
+    elif path.suffix == ".tiktoken":
+        _save_tiktoken(path, tokenizer)
+    elif path.suffix == "" or path.is_dir():
+        _save_openai(path, tokenizer)
+    else:
+        raise ValueError(f"path is {path}; it must end in .json or .tiktoken, or be a folder")
+
+
+def load(path):
+    """Read (ranks, pattern or None, special tokens) from a *.json, a *.tiktoken, a vocab.bpe, or a folder."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    if path.is_dir():
+        return _load_openai(path)
+    try:
+        if path.suffix == ".json":
+            return _load_json(path)
+        if path.suffix == ".bpe":
+            return ranks_from_merges(read_merges(path.read_text(encoding="utf-8"))), None, {}
+        return _load_tiktoken(path), None, {}
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a vocabulary in the format of its name: {error}") from None
+
+
+def read_merges(text):
+    """The merges of a vocab.bpe as pairs of byte strings: a line each, after a line with the version."""
+    merges = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        parts = line.split(" ")
+        if len(parts) != 2:
+            raise ValueError(f"line {number} of the merges is {line!r}; it must be two tokens with a space between")
+        merges.append(tuple(from_printable(part) for part in parts))
+    return merges
+
+
+def ranks_from_merges(merges):
+    """The ids of GPT-2's kind: the bytes in its order, then the result of every merge."""
+    tokens = [bytes([byte]) for byte in BYTE_ORDER] + [left + right for left, right in merges]
+    return {token: rank for rank, token in enumerate(tokens)}
+
+
+def _save_json(path, tokenizer):
+    content = {
+        "format": FORMAT,
+        "version": 1,
+        "pattern": tokenizer.pattern,
+        "special_tokens": tokenizer.special_tokens,
+        "ranks": {to_printable(token): rank for token, rank in tokenizer.ranks.items()},
+    }
+    _write(path, json.dumps(content, ensure_ascii=False, indent=1))
+
+
+def _load_json(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
+        hint = " (for OpenAI's files give the folder)" if path.name == "encoder.json" else ""
+        raise ValueError(f'{path} does not say "format": "{FORMAT}", "version": 1{hint}')
+    ranks, pattern, special_tokens = (content.get(key) for key in ("ranks", "pattern", "special_tokens"))
+    if not (isinstance(pattern, str) and _are_ids(ranks) and _are_ids(special_tokens)):
+        raise ValueError(f"{path} must have a pattern (text), ranks and special_tokens (texts with their ids)")
+    return {from_printable(token): rank for token, rank in ranks.items()}, pattern, special_tokens
+
+
+def _are_ids(table):
+    return isinstance(table, dict) and all(type(index) is int and index >= 0 for index in table.values())
+
+
+def _save_openai(folder, tokenizer):
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = {to_printable(token): rank for token, rank in tokenizer.ranks.items()}
+    lines = ["#version: 0.2", *(f"{to_printable(left)} {to_printable(right)}" for left, right in tokenizer.merges())]
+    _write(folder / "vocab.bpe", "\n".join(lines) + "\n")
+    _write(folder / "encoder.json", json.dumps(encoder | tokenizer.special_tokens))
+
+
+def _load_openai(folder):
+    for name in ("encoder.json", "vocab.bpe"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"there is no {name} in {folder}; OpenAI's format is encoder.json and vocab.bpe")
+    try:
+        encoder = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        merges = read_merges((folder / "vocab.bpe").read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} does not hold OpenAI's encoder.json and vocab.bpe: {error}") from None
+    if not _are_ids(encoder):
+        raise ValueError(f"{folder / 'encoder.json'} must be a table from tokens to ids")
+    merged = [left + right for left, right in merges]
+    tokens = [bytes([byte]) for byte in BYTE_ORDER] + merged
+    missing = [to_printable(token) for token in tokens if to_printable(token) not in encoder]
+    if missing:
+        raise ValueError(f"{folder}: {missing[0]!r} comes from vocab.bpe and has no id in encoder.json")
+    ranks = {token: encoder.pop(to_printable(token)) for token in tokens}
+    in_order = [ranks[token] for token in merged]
+    if in_order != sorted(in_order):
+        raise ValueError(f"{folder}: the ids of encoder.json do not rise with the merges of vocab.bpe")
+    return ranks, None, encoder  # what is neither a byte nor a merge is special
+
+
+def _save_tiktoken(path, tokenizer):
+    lines = sorted((rank, base64.b64encode(token).decode()) for token, rank in tokenizer.ranks.items())
+    _write(path, "".join(f"{token} {rank}\n" for rank, token in lines))
+
+
+def _load_tiktoken(path):
+    ranks = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line:
+            continue
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        except ValueError:
+            raise ValueError(
+                f"line {number} of {path} is {line[:50]!r}; it must be base64, a space and a rank"
+            ) from None
+    return ranks
+
+
+def _write(path, text):
+    with atomic_write(path) as file:
+        file.write(text.encode())

