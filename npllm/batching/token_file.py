@@ -1,0 +1,100 @@
+"""Token files: ids on disk, of which only the windows asked for are read, so that a corpus may be larger than memory.
+
+    text → ids → [file] → windows → batches → …
+
+The file is a header of 32 bytes and then the ids, two bytes each where the vocabulary allows it, else four:
+
+    bytes 0–7    "NPLLMTOK"
+    bytes 8–11   version, 1          little-endian integers throughout
+    bytes 12–15  bytes per id, 2 or 4
+    bytes 16–23  number of ids
+    bytes 24–31  vocabulary size; every id is below it
+"""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from npllm.files import atomic_write
+
+HEADER = struct.Struct("<8sIIQQ")
+MAGIC, VERSION = b"NPLLMTOK", 1
+
+
+def write_token_file(path, ids, vocab_size):
+    """Write ids to a file and return how many there were.
+
+    `ids` is a sequence of integers or an iterable of such sequences (one text's ids after the other), which is read
+    once and never held as a whole. The file appears when it is complete. Raises ValueError for an id outside
+    [0, vocab_size).
+    """
+    if not 1 <= vocab_size <= 1 << 32:
+        raise ValueError(f"vocab_size is {vocab_size}; it must be at least 1 and at most 2**32")
+    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    count = 0
+    with atomic_write(path) as file:
+        file.write(HEADER.pack(MAGIC, VERSION, dtype.itemsize, 0, vocab_size))
+        for chunk in _chunks(ids):
+            outside = (chunk < 0) | (chunk >= vocab_size)
+            if outside.any():
+                where = int(outside.argmax())
+                raise ValueError(f"ids[{count + where}] is {chunk[where]}; it must be in [0, {vocab_size})")
+            file.write(chunk.astype(dtype).tobytes())
+            count += len(chunk)
+        file.seek(0)
+        file.write(HEADER.pack(MAGIC, VERSION, dtype.itemsize, count, vocab_size))
+    return count
+
+
+def open_token_file(path):
+    """The ids of a file as a read-only memory-mapped array: indexing reads from disk what it needs, and no more.
+
+    Raises ValueError, saying what is wrong, for a file that is not a token file, is of another version, or is cut off.
+    """
+    header = read_header(path)
+    if header["count"] == 0:
+        return np.empty(0, header["dtype"])
+    return np.memmap(path, header["dtype"], "r", HEADER.size, (header["count"],))
+
+
+def read_header(path):
+    """What a token file's header says: dtype, count and vocab_size, held against the file's size."""
+    path = Path(path)
+    with open(path, "rb") as file:
+        head = file.read(HEADER.size)
+    if len(head) < HEADER.size or not head.startswith(MAGIC):
+        raise ValueError(f"{path} is not a token file: it does not begin with {MAGIC.decode()} and a header")
+    _, version, itemsize, count, vocab_size = HEADER.unpack(head)
+    if version != VERSION or itemsize not in (2, 4):
+        raise ValueError(f"{path} is a token file of version {version}, {itemsize} bytes per id; this reads version 1")
+    expected, size = HEADER.size + count * itemsize, path.stat().st_size
+    if size != expected:
+        raise ValueError(f"{path} has {size} bytes; its header promises {count} ids, {expected} bytes: it is damaged")
+    return {"dtype": np.dtype(f"<u{itemsize}"), "count": count, "vocab_size": vocab_size}
+
+
+def _chunks(ids):
+    """One-dimensional integer arrays: `ids` itself if it is a sequence of integers, else what it yields."""
+    if isinstance(ids, np.ndarray):
+        yield _integers(ids)
+        return
+    loose = []
+    for item in ids:
+        if isinstance(item, (int, np.integer)):
+            loose.append(item)
+            if len(loose) == 1 << 16:
+                yield _integers(loose)
+                loose = []
+        else:
+            yield _integers(item)
+    yield _integers(loose)
+
+
+def _integers(ids):
+    array = np.asarray(ids)
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"ids has shape {array.shape} and dtype {array.dtype}; it must be integers in a row")
+    return array

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.batching import DataLoader, WindowDataset, open_token_file, write_token_file
+from npllm.batching.token_file import HEADER, read_header
+
+
+@given(st.lists(st.integers(0, 70_000), max_size=50), st.booleans(), st.integers(0, 5))
+def test_what_is_written_is_read(tmp_path_factory, ids, as_array, pieces):
+    path = tmp_path_factory.mktemp("tokens") / "ids.bin"
+    vocab_size = max(ids, default=0) + 1
+    source = np.array(ids, np.int64) if as_array else ids
+    if pieces:
+        everything = source
+        source = (everything[i : i + pieces] for i in range(0, len(ids), pieces))
+    assert write_token_file(path, source, vocab_size) == len(ids)
+    read = open_token_file(path)
+    assert read.tolist() == ids
+    assert read.dtype == (np.uint16 if vocab_size <= 65_536 else np.uint32)
+    assert path.stat().st_size == HEADER.size + len(ids) * read.dtype.itemsize
+    assert read_header(path)["vocab_size"] == vocab_size
+    assert HEADER.size == 32
+
+
+@pytest.mark.parametrize(("vocab_size", "itemsize"), [(65_536, 2), (65_537, 4), (1, 2), (1 << 32, 4)])
+def test_two_bytes_where_they_suffice(tmp_path, vocab_size, itemsize):
+    write_token_file(tmp_path / "ids.bin", [vocab_size - 1], vocab_size)
+    ids = open_token_file(tmp_path / "ids.bin")
+    assert (ids.dtype.itemsize, ids.tolist()) == (itemsize, [vocab_size - 1])
+
+
+def test_windows_are_read_from_the_file_and_nothing_more(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 50_257, 200_000)
+    write_token_file(tmp_path / "ids.bin", ids, 50_257)
+    on_disk = WindowDataset(open_token_file(tmp_path / "ids.bin"), 64, 64)
+    assert isinstance(on_disk.inputs.base, np.ndarray)
+    assert np.shares_memory(on_disk.inputs, on_disk.ids), "a view of the mapped file, not a copy in memory"
+    in_memory = WindowDataset(ids, 64, 64)
+    for workers in (0, 2):
+        loaders = [
+            DataLoader(windows, 16, shuffle=True, num_workers=workers, rng=np.random.default_rng(0))
+            for windows in (on_disk, in_memory)
+        ]
+        for (x, y), (u, v) in zip(*loaders, strict=True):
+            np.testing.assert_array_equal(x, u)
+            np.testing.assert_array_equal(y, v)
+
+
+def test_ids_outside_the_vocabulary_and_an_interrupted_write_leave_the_old_file(tmp_path):
+    path = tmp_path / "ids.bin"
+    write_token_file(path, [1, 2, 3], 10)
+    with pytest.raises(ValueError, match=r"ids\[3\] is 10; it must be in \[0, 10\)"):
+        write_token_file(path, ([1, 2], [3, 10]), 10)
+    with pytest.raises(ValueError, match=r"ids\[0\] is -1"):
+        write_token_file(path, [-1], 10)
+
+    def interrupted():
+        yield [4, 5]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_token_file(path, interrupted(), 10)
+    assert open_token_file(path).tolist() == [1, 2, 3]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"", "is not a token file"),
+        (lambda data: data[:20], "is not a token file"),
+        (lambda data: b"GARBAGE!" + data[8:], "is not a token file"),
+        (lambda data: data[:-1], "its header promises 3 ids, 38 bytes: it is damaged"),
+        (lambda data: data + b"x", "it is damaged"),
+        (lambda data: data[:8] + b"\x02" + data[9:], "of version 2"),
+        (lambda data: data[:12] + b"\x03" + data[13:], "3 bytes per id"),
+    ],
+)
+def test_damaged_and_foreign_files_are_refused(tmp_path, damage, message):
+    path = tmp_path / "ids.bin"
+    write_token_file(path, [1, 2, 3], 10)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=message):
+        open_token_file(path)
+
+
+def test_bad_arguments(tmp_path):
+    for vocab_size in (0, (1 << 32) + 1):
+        with pytest.raises(ValueError, match=f"vocab_size is {vocab_size}"):
+            write_token_file(tmp_path / "ids.bin", [0], vocab_size)
+    with pytest.raises(TypeError, match="ids has shape .* and dtype float64"):
+        write_token_file(tmp_path / "ids.bin", np.array([0.5]), 10)
+    with pytest.raises(FileNotFoundError):
+        open_token_file(tmp_path / "nothing.bin")
