@@ -255,6 +255,7 @@ def _download(corpus, url, part, progress, timeout):
                 if not piece:
                     break  # no size was announced, so this may be all there is: the hash will tell
                 file.write(piece)
+                file.flush()  # a process that is killed leaves what it has reported
                 done += len(piece)
                 progress(done, corpus.size)
 

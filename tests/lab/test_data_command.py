@@ -93,6 +93,7 @@ class TestFetch:
         status, text = printed(fetch_corpus, "text", terminal=True)
         assert status == 0
         assert "200.0/200.0 kB" in text
+        assert "\x1b[2K" in text.rpartition("200.0 kB")[2]  # the bar is erased at the end
         assert text.endswith(f"text is now at {cache / 'text.txt'}\n")
 
     def test_into_a_folder(self, know, server, tmp_path):

@@ -1,0 +1,66 @@
+"""How the lab shows things in a terminal: stations of the walk, matrices, tokens in colours with their blanks visible.
+
+Everything is printed to a rich Console, which leaves the colours out where there is no terminal; so nothing here says
+by colour alone what it has to say.
+"""
+
+import numpy as np
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+TOKEN_STYLES = ["black on #a5d8ff", "black on #ffd8a8", "black on #b2f2bb", "black on #fcc2d7", "black on #ffec99"]
+VISIBLE = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+
+
+def station(console, number, title, arrow, explanation):
+    """Print the head of a station: its number and name, the shapes at the arrow, and what happens here."""
+    console.print()
+    console.print(Rule(Text(f"{number}  {title}", style="bold"), align="left", style="dim"))
+    console.print(Text(arrow, style="bold cyan"))
+    console.print(Text(explanation), soft_wrap=False)
+
+
+def visible(token):
+    """A token as a person can see it: blanks as marks, other unprintable characters as their escape."""
+    marked = "".join(VISIBLE.get(character, character) for character in token)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in marked)
+
+
+def pieces(tokens):
+    """Tokens side by side, each on a ground of its own colour and with a bar after it."""
+    text = Text()
+    for index, token in enumerate(tokens):
+        text.append(visible(token), style=TOKEN_STYLES[index % len(TOKEN_STYLES)])
+        text.append("│", style="dim")
+    return text
+
+
+def token_grid(tokens, ids, width=10):
+    """Tokens with their ids below, `width` of them in a row."""
+    table = Table.grid(padding=(0, 1))
+    for start in range(0, len(tokens), width):
+        table.add_row(*[pieces([token]) for token in tokens[start : start + width]])
+        table.add_row(*[Text(str(token_id), style="dim") for token_id in ids[start : start + width]])
+    return table
+
+
+def matrix(array, rows, columns, corner="", decimals=2, shade=False):
+    """A matrix as a table with named rows and columns; `shade` darkens the ground of larger numbers in [0, 1]."""
+    table = Table(corner, *[Text(visible(str(column))) for column in columns], title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, row in zip(rows, np.asarray(array)):
+        cells = [Text(f"{number:.{decimals}f}", style=_ground(number) if shade else "") for number in row]
+        table.add_row(Text(visible(str(name)), style="bold"), *cells)
+    return table
+
+
+def shape(array):
+    """(4, 8) as "4 × 8"."""
+    return " × ".join(str(size) for size in np.shape(array)) or "one number"
+
+
+def _ground(weight):
+    level = int(255 - 160 * min(max(float(weight), 0.0), 1.0))
+    return f"black on #{level:02x}{level:02x}ff"
