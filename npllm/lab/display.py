@@ -47,13 +47,18 @@ def token_grid(tokens, ids, width=10):
 
 def matrix(array, rows, columns, corner="", decimals=2, shade=False):
     """A matrix as a table with named rows and columns; `shade` darkens the ground of larger numbers in [0, 1]."""
-    table = Table(corner, *[Text(visible(str(column))) for column in columns], title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(corner, show_edge=False)
+    for column in columns:
+        table.add_column(Text(column), justify="right")
     for name, row in zip(rows, np.asarray(array)):
         cells = [Text(f"{number:.{decimals}f}", style=_ground(number) if shade else "") for number in row]
-        table.add_row(Text(visible(str(name)), style="bold"), *cells)
+        table.add_row(Text(name, style="bold"), *cells)
     return table
+
+
+def vector(numbers):
+    """A few numbers in a row, as text."""
+    return Text(" ".join(f"{number:5.2f}" for number in numbers))
 
 
 def shape(array):

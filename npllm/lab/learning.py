@@ -50,6 +50,8 @@ class AttentionModel(Module):
         rng = generator(rng)
         self.context_length = context_length
         self.embed = TokenPositionEmbedding(vocab_size, context_length, d_model, rng=rng, dtype=dtype)
+        for table in (self.embed.wte, self.embed.wpe):
+            table.weight.data *= 0.1  # small at first, so that a few steps can turn the vectors
         self.ln_1 = LayerNorm(d_model, dtype=dtype)
         self.attn = MultiHeadAttention(d_model, d_model, context_length, 0.0, num_heads, rng=rng, dtype=dtype)
         self.ln_f = LayerNorm(d_model, dtype=dtype)

@@ -33,7 +33,7 @@ class Walk:
     found: dict[str, Any] = field(default_factory=dict)  # results by name, for later stations and for the figures
 
 
-def tour(console, text=None, prompt=None, steps=500, seed=0):
+def tour(console, text=None, prompt=None, steps=1000, seed=0):
     """Walk a text (the shipped story unless given) through all stations; return the Walk.
 
     `prompt` is the line that is followed and continued, the beginning of the text unless given; `steps` is the length

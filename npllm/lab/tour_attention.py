@@ -10,6 +10,9 @@ from npllm.attention import (
     SimplifiedSelfAttention,
     attention_scores,
     attention_scores_by_loops,
+    causal_weights_by_infinity,
+    causal_weights_by_prefix,
+    causal_weights_by_renormalizing,
     context_of_query,
 )
 from npllm.lab.display import matrix, shape, station
@@ -62,7 +65,7 @@ def weights(walk, number):
         "naive softmax": F.softmax_naive(row),
         "softmax": F.softmax(row),
     }
-    walk.console.print(matrix(list(rows.values()), rows, names, f"row {_query(table)}"))
+    walk.console.print(matrix(list(rows.values()), list(rows), names, f"row {_query(table)}"))
     limit = F.softmax_naive_limit(np.float32)
     large = np.array([limit, np.nextafter(limit, np.float32(np.inf))])
     naive, stable = F.softmax_naive(large), F.softmax(large)
@@ -108,6 +111,13 @@ def causal(walk, number):
         "to predict: those scores become −∞, their weights 0.",
     )
     walk.console.print(matrix(table, names, names, "looks at", shade=True))
+    scores = cache.attention.q @ cache.attention.k.mT / np.float32(np.sqrt(WIDTH))
+    ways = [way(scores) for way in (causal_weights_by_renormalizing, causal_weights_by_prefix)]
+    gap = max(np.abs(other - causal_weights_by_infinity(scores)).max() for other in ways)
+    walk.console.print(
+        f"Weighing all and striking out the future, or weighing row by row the past alone: at most {gap:.0e} apart.",
+        highlight=False,
+    )
     share = float((cache.dropout.mask[np.tri(len(x), dtype=bool)] == 0).mean())
     walk.console.print(
         f"While training, dropout silences weights at random: here {share:.0%} of them, the others are doubled.",

@@ -74,8 +74,8 @@ def speak(walk, number):
         number,
         "words that follow",
         f"{len(prompt)} ids → logits of the last position → one id more, {NEW_TOKENS} times",
-        "Ask the model for the next token, draw one from its probabilities, append it, ask again. What it says it has "
-        "from this text alone, which it has read again and again: much of it by heart, and the rest in its manner.",
+        "Ask the model for the next token, draw one from its probabilities, append it, ask again. It has read "
+        "nothing but this text, over and over: some of it comes back by heart, and the rest is in its manner.",
     )
     text = tokenizer.decode(list(generate(model, prompt, NEW_TOKENS, walk.rng, temperature=0.7)))
     walk.found["continuation"] = text

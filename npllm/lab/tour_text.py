@@ -8,8 +8,7 @@ from rich.text import Text
 
 from npllm import functional as F
 from npllm.batching import DataLoader, WindowDataset
-from npllm.functional.checks import fits_context
-from npllm.lab.display import matrix, pieces, shape, station, token_grid, visible
+from npllm.lab.display import pieces, shape, station, token_grid, vector, visible
 from npllm.layers import TokenPositionEmbedding
 from npllm.tokenizers import (
     GPT2Tokenizer,
@@ -91,9 +90,10 @@ def merges(walk, number):
     """Byte pair encoding learns its first tokens."""
     encoded_pieces = [piece.encode() for piece in split_pieces(walk.text)]
     first = learn_merges_plain(encoded_pieces, 10)
-    tokenizer = train_bpe(walk.text, VOCAB_SIZE)
+    trace = []
+    tokenizer = train_bpe(walk.text, VOCAB_SIZE, on_merge=trace.append)
     encoded = tokenizer.encode(walk.text)
-    walk.found |= {"tokenizer": tokenizer, "ids": np.array(encoded)}
+    walk.found |= {"tokenizer": tokenizer, "ids": np.array(encoded), "merges": trace}
     num_bytes, size = len(walk.text.encode()), tokenizer.vocab_size
     station(
         walk.console,
@@ -175,9 +175,8 @@ def embeddings(walk, number):
     """Ids become vectors, and vectors know their place."""
     tokenizer = walk.found["tokenizer"]
     followed = np.array(tokenizer.encode(walk.prompt)[:FOLLOWED])
-    fits_context(len(followed), FOLLOWED)
     layer = TokenPositionEmbedding(tokenizer.vocab_size, FOLLOWED, CHANNELS, rng=walk.rng)
-    names = [tokenizer.decode([i]) for i in followed]
+    names = [visible(tokenizer.decode([i])) for i in followed]
     x = layer(followed)
     walk.found |= {"names": names, "x": x}
     station(
@@ -190,9 +189,10 @@ def embeddings(walk, number):
     )
     hot = F.one_hot(followed, tokenizer.vocab_size)
     same = np.array_equal(hot @ layer.wte.weight.data, layer.wte(followed))
-    rows = [*layer.wte(followed).T, *layer.wpe(len(followed)).T, *x.T]
-    labels = [f"{kind} {c}" for kind in ("token", "position", "sum") for c in range(CHANNELS)]
-    walk.console.print(matrix(np.array(rows).T, names, labels))
+    table = Table("", "token", "+ position", "= vector", show_edge=False)
+    for name, token, position, both in zip(names, layer.wte(followed), layer.wpe(len(followed)), x):
+        table.add_row(Text(name, style="bold"), vector(token), vector(position), vector(both))
+    walk.console.print(table)
     answer = "gives exactly the same" if same else "gives something else"
     walk.console.print(
         f"one_hot(ids) {shape(hot)} times the table {shape(layer.wte.weight.data)} {answer}: a lookup is a matrix "

@@ -1,0 +1,7 @@
+"""python -m npllm does what the command npllm does."""
+
+import sys
+
+from npllm.cli import main
+
+sys.exit(main())
