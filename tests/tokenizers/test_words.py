@@ -64,6 +64,13 @@ def test_v2_encodes_unknown_words_as_unk():
     assert tokenizer.decode(tokenizer.encode("the dog sat")) == "the <|unk|> sat"
 
 
+def test_decoding_strips_nothing_that_looks_like_a_special_token():
+    text = "unkind knights of the junk"
+    tokenizer = SimpleTokenizerV2(build_vocab(text, ["<|unk|>"]))
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode("nobody unkind nobody")) == "<|unk|> unkind <|unk|>"
+
+
 @pytest.mark.parametrize("tokenizer_class", [SimpleTokenizerV1, SimpleTokenizerV2])
 def test_joined_texts_stay_apart(tokenizer_class):
     one, two = "the cat sat", "the mat."

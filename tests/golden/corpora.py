@@ -1,0 +1,12 @@
+"""The texts of the goldens, where they are found: NPLLM_DATA, or the cache that `npllm data fetch` fills."""
+
+import pytest
+
+from npllm import corpora
+
+
+def text_of(name):
+    """A known text, or skip the test, saying which command fetches it."""
+    if corpora.find(name) is None:
+        pytest.skip(f"needs the text {name}: npllm data fetch {name}")
+    return corpora.read(name)

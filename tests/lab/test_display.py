@@ -1,0 +1,39 @@
+import io
+
+import numpy as np
+from rich.console import Console
+
+from npllm.lab.display import matrix, pieces, shape, token_grid, vector, visible
+
+
+def printed(item, **options):
+    out = io.StringIO()
+    Console(file=out, width=80, **options).print(item)
+    return out.getvalue()
+
+
+def test_blanks_and_control_characters_are_visible():
+    assert visible(" a\n\tb\r\x00\x1b[31m\u200b") == "·a⏎⇥b␍\\x00\\x1b[31m\\u200b"
+
+
+def test_pieces_are_apart_without_colours_too():
+    assert printed(pieces(["Hi", " you", "\n"])) == "Hi│·you│⏎│\n"
+    assert "\x1b[" in printed(pieces(["Hi"]), force_terminal=True, color_system="truecolor")
+
+
+def test_markup_in_a_token_is_text():
+    assert printed(pieces(["[red]", "[/red]"])) == "[red]│[/red]│\n"
+
+
+def test_token_grid_has_ids_below_tokens():
+    lines = printed(token_grid(["a", "bb", "c"], [1, 22, 3], width=2)).split("\n")
+    assert [line.split() for line in lines[:4]] == [["a│", "bb│"], ["1", "22"], ["c│"], ["3"]]
+
+
+def test_matrix_vector_and_shape():
+    text = printed(matrix(np.array([[1.0, 0.25]]), ["row"], ["x", "y"], shade=True))
+    assert "1.00" in text
+    assert "0.25" in text
+    assert vector([1, -0.5]).plain == " 1.00 -0.50"
+    assert shape(np.zeros((2, 3))) == "2 × 3"
+    assert shape(1.0) == "one number"

@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from npllm import functional as F
+from npllm.batching import DataLoader, WindowDataset
+from npllm.lab.learning import AttentionModel, EmbeddingModel, generate, train, training_step
+from npllm.training import SGD, AdamW
+from tests.finite_differences import check_gradients
+
+
+def attention_model(dtype="float64"):
+    return AttentionModel(11, 6, 8, 2, rng=np.random.default_rng(0), dtype=dtype)
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(1)
+    return rng.integers(0, 11, (3, 6)), rng.integers(0, 11, (3, 6))
+
+
+@pytest.mark.parametrize(
+    "make", [attention_model, lambda: EmbeddingModel(11, 8, rng=np.random.default_rng(0), dtype="float64")]
+)
+def test_gradients_against_finite_differences(make, batch):
+    ids, targets = batch
+    model = make()
+    logits, cache = model.forward(ids)
+    np.testing.assert_array_equal(model(ids), logits)
+    _, loss_cache = F.cross_entropy_forward(logits, targets)
+    model.backward(F.cross_entropy_backward(1.0, loss_cache), cache)
+    parameters = [parameter for _, parameter in model.named_parameters()]
+    check_gradients(
+        lambda *_: F.cross_entropy(model(ids), targets),
+        [parameter.data for parameter in parameters],
+        [parameter.grad for parameter in parameters],
+        np.random.default_rng(2),
+    )
+
+
+def test_embeddings_move_so_that_the_loss_falls_exactly_as_in_pytorch(batch):
+    ids, targets = batch
+    model = EmbeddingModel(11, 8, rng=np.random.default_rng(0), dtype="float64")
+    start = model.wte.weight.data.copy()
+    wte, head = torch.nn.Embedding(11, 8, dtype=torch.float64), torch.nn.Linear(8, 11, dtype=torch.float64)
+    wte.load_state_dict({"weight": torch.tensor(start)})
+    head.load_state_dict({name: torch.tensor(array) for name, array in model.head.state_dict().items()})
+    theirs = torch.optim.SGD([*wte.parameters(), *head.parameters()], 0.5)
+    optimizer = SGD(model.named_parameters(), 0.5)
+    losses = []
+    for _ in range(50):
+        losses.append(training_step(model, optimizer, ids, targets))
+        theirs.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            head(wte(torch.tensor(ids))).flatten(0, 1), torch.tensor(targets).flatten()
+        )
+        loss.backward()
+        theirs.step()
+        assert losses[-1] == pytest.approx(loss.item(), rel=1e-10)
+    assert losses[-1] < 0.6 * losses[0]
+    np.testing.assert_allclose(model.wte.weight.data, wte.weight.detach(), rtol=1e-9)
+    used = np.isin(np.arange(11), ids)
+    assert (model.wte.weight.data[used] != start[used]).any(axis=1).all()
+    np.testing.assert_array_equal(model.wte.weight.data[~used], start[~used])
+
+
+def test_attention_learns_what_the_present_token_does_not_tell():
+    # 0 1 2 1 0 1 2 1 …: after a 1 comes 0 or 2, and only the token before the 1 tells which
+    ids = np.array([0, 1, 2, 1] * 60)
+    final = {}
+    for name in ("alone", "attention"):
+        rng = np.random.default_rng(0)
+        model = EmbeddingModel(3, 16, rng=rng) if name == "alone" else AttentionModel(3, 8, 16, 2, rng=rng)
+        loader = DataLoader(WindowDataset(ids, 8, 8), 4, shuffle=True, drop_last=True, rng=rng)
+        losses = list(train(model, AdamW(model.named_parameters(), 1e-2), loader, 150))
+        assert len(losses) == 150
+        final[name] = np.mean(losses[-10:])
+    assert final["alone"] == pytest.approx(math.log(2) / 2, abs=0.08)  # half of the questions are a coin's throw
+    assert final["attention"] < 0.12  # all that is left is the first position of each window
+
+
+def test_generation_continues_what_was_learned_and_the_generator_decides():
+    ids = np.array([0, 1, 2, 3, 4] * 40)
+    rng = np.random.default_rng(0)
+    model = AttentionModel(5, 8, 16, 2, rng=rng)
+    loader = DataLoader(WindowDataset(ids, 8, 8), 4, shuffle=True, drop_last=True, rng=rng)
+    for _ in train(model, AdamW(model.named_parameters(), 1e-2), loader, 100):
+        pass
+    drawn = list(generate(model, [0, 1], 20, np.random.default_rng(0), temperature=0.5))
+    assert drawn == [(2 + i) % 5 for i in range(20)], "also beyond the context of 8"
+    assert drawn == list(generate(model, [0, 1], 20, np.random.default_rng(0), temperature=0.5))
+
+
+def test_sampling_follows_the_probabilities():
+    class Fixed:
+        context_length = None
+
+        def __call__(self, ids):
+            return np.log(np.array([[[0.1, 0.2, 0.7]]]))
+
+    rng = np.random.default_rng(0)
+    drawn = np.bincount(list(generate(Fixed(), [0], 3_000, rng)), minlength=3) / 3_000
+    np.testing.assert_allclose(drawn, [0.1, 0.2, 0.7], atol=0.04)  # standard error at most 0.0084
+    sharp = np.bincount(list(generate(Fixed(), [0], 3_000, rng, temperature=0.5)), minlength=3) / 3_000
+    np.testing.assert_allclose(sharp, np.array([0.01, 0.04, 0.49]) / 0.54, atol=0.04)

@@ -1,0 +1,336 @@
+"""The suite, tested: well-known bugs are put into npllm one at a time, and each must turn it red.
+
+    python -m tests.mutants                every bug against the tests that should catch it (as CI does)
+    python -m tests.mutants --whole-suite  every bug against all tests
+    python -m tests.mutants NAME …         these bugs alone
+
+All of them have been found in real projects. A bug is a replacement of text in one file; it is put into a copy of the
+project, and pytest runs there.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+COPIED = ["npllm", "torch_ref", "tests", "data", "setup.cfg"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: in `file`, `old` (which stands there once) becomes `new`; `tests` are those that should see it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+ATTENTION = "npllm/functional/attention.py"
+MUTANTS = [
+    Mutant(
+        "heads split by reshape, without the transpose",
+        "npllm/attention/multi_head.py",
+        "return x.reshape(*batch, length, num_heads, channels // num_heads).swapaxes(-3, -2)",
+        "return x.reshape(*batch, num_heads, length, channels // num_heads)",
+        "tests/attention",
+    ),
+    Mutant(
+        "heads joined by reshape, without the transpose",
+        "npllm/attention/multi_head.py",
+        "return x.swapaxes(-3, -2).reshape(*batch, length, num_heads * width)",
+        "return x.reshape(*batch, length, num_heads * width)",
+        "tests/attention",
+    ),
+    Mutant(
+        "causal mask inverted",
+        ATTENTION,
+        "return np.tri(num_queries, num_keys, dtype=bool)",
+        "return ~np.tri(num_queries, num_keys, dtype=bool)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "causal mask off by one, into the future",
+        ATTENTION,
+        "return np.tri(num_queries, num_keys, dtype=bool)",
+        "return np.tri(num_queries, num_keys, k=1, dtype=bool)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "causal mask off by one, hiding the present",
+        ATTENTION,
+        "return np.tri(num_queries, num_keys, dtype=bool)",
+        "return np.tri(num_queries, num_keys, k=-1, dtype=bool)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "causal mask left out",
+        ATTENTION,
+        "    if is_causal:\n        attn_mask = causal_mask(*scores.shape[-2:])\n",
+        "",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "softmax over the queries instead of the keys",
+        ATTENTION,
+        "weights, softmax_cache = softmax_forward(scores)",
+        "weights, softmax_cache = softmax_forward(scores, axis=-2)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "softmax always over the last axis",
+        "npllm/functional/softmax.py",
+        "    total = exponentials.sum(axis=axis, keepdims=True)\n    return exponentials / np.where",
+        "    total = exponentials.sum(axis=-1, keepdims=True)\n    return exponentials / np.where",
+        "tests/functional/test_softmax.py",
+    ),
+    Mutant(
+        "global instead of row maximum",
+        "npllm/functional/softmax.py",
+        "maximum = x.max(axis=axis, keepdims=True, initial=-np.inf)",
+        "maximum = x.max(keepdims=True, initial=-np.inf)",
+        "tests/functional/test_softmax.py",
+    ),
+    Mutant(
+        "softmax gradient without the sum",
+        "npllm/functional/softmax.py",
+        "return cache.y * (dy - dot)",
+        "return cache.y * dy",
+        "tests/functional/test_softmax.py",
+    ),
+    Mutant(
+        "softmax gradient 42 times too large",
+        "npllm/functional/softmax.py",
+        "return cache.y * (dy - dot)",
+        "return 42 * cache.y * (dy - dot)",
+        "tests/functional/test_softmax.py",
+    ),
+    Mutant(
+        "dQ = 0",
+        ATTENTION,
+        "dq = split_groups(dproduct @ k, groups)",
+        "dq = split_groups(dproduct @ k, groups) * 0",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "the scale left out of the backward",
+        ATTENTION,
+        "dproduct = stack_groups(dscores * cache.scale, groups)",
+        "dproduct = stack_groups(dscores, groups)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "the scale left out altogether",
+        ATTENTION,
+        "scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)",
+        "scale = 1.0 if scale is None else float(scale)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "a float64 scale that widens float32",
+        ATTENTION,
+        "scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)",
+        "scale = 1.0 / np.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "key and value heads tiled instead of repeated",
+        ATTENTION,
+        "    return x.reshape(*batch, heads // groups, groups * length, width)",
+        "    x = x.reshape(*batch, groups, heads // groups, length, width).swapaxes(-4, -3)\n"
+        "    return x.reshape(*batch, heads // groups, groups * length, width)",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "dropout mask left out of the backward",
+        ATTENTION,
+        "        dweights = dweights * cache.dropout_mask  # averaged = weights * dropout_mask\n",
+        "        pass\n",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "dropout scaled by 1/p",
+        "npllm/functional/dropout.py",
+        "kept.astype(dtype) * (1.0 / (1.0 - p))",
+        "kept.astype(dtype) * (1.0 / p)",
+        "tests/functional/test_dropout.py",
+    ),
+    Mutant(
+        "embedding gradient assigned instead of added",
+        "npllm/functional/embedding.py",
+        "np.add.at(dweight, cache.ids.reshape(-1), dy.reshape(-1, channels))",
+        "dweight[cache.ids.reshape(-1)] = dy.reshape(-1, channels)",
+        "tests/functional/test_embedding.py",
+    ),
+    Mutant(
+        "the padding row learns",
+        "npllm/functional/embedding.py",
+        "        dweight[cache.padding_idx] = 0\n",
+        "        pass\n",
+        "tests/functional/test_embedding.py",
+    ),
+    Mutant(
+        "position gradient not summed over the batch",
+        "npllm/layers/embedding.py",
+        "dy.sum(axis=tuple(range(dy.ndim - 2)))",
+        "dy.reshape(-1, *dy.shape[-2:])[0]",
+        "tests/layers",
+    ),
+    Mutant(
+        "variance unbiased",
+        "npllm/functional/normalization.py",
+        "variance = (centered * centered).mean(axis=-1, keepdims=True)",
+        "variance = (centered * centered).sum(axis=-1, keepdims=True) / (x.shape[-1] - 1)",
+        "tests/functional/test_normalization.py",
+    ),
+    Mutant(
+        "GELU constant 0.0044715",
+        "npllm/functional/activations.py",
+        "CUBIC = 0.044715",
+        "CUBIC = 0.0044715",
+        "tests/functional/test_activations.py",
+    ),
+    Mutant(
+        "erf in place of tanh where GPT-2's weights want tanh",
+        "npllm/layers/feed_forward.py",
+        'active, gelu = F.gelu_forward(hidden, approximate="tanh")',
+        "active, gelu = F.gelu_forward(hidden)",
+        "tests/layers",
+    ),
+    Mutant(
+        "targets not shifted",
+        "npllm/batching/windows.py",
+        "return windows[:, :-1], windows[:, 1:]",
+        "return windows[:, :-1], windows[:, :-1]",
+        "tests/batching",
+    ),
+    Mutant(
+        "windows ids[i:1 + max_length]",
+        "npllm/batching/windows.py",
+        "    return windows[:, :-1], windows[:, 1:]",
+        "    return [ids[i : 1 + max_length][:-1] for i in range(0, len(ids) - max_length, stride)], windows[:, 1:]",
+        "tests/batching",
+    ),
+    Mutant(
+        "byte pairs merged from the left instead of by rank",
+        "npllm/tokenizers/bpe.py",
+        "        i = found.index(lowest)\n",
+        "        i = next(i for i, rank in enumerate(found) if rank < len(ranks))\n",
+        "tests/tokenizers/test_bpe.py",
+    ),
+    Mutant(
+        "among equal counts the last pair wins",
+        "npllm/tokenizers/bpe_training.py",
+        "now = (-current, self._first_place(pair), pair)",
+        "now = (-current, -self._first_place(pair), pair)",
+        "tests/tokenizers/test_bpe_training.py",
+    ),
+    Mutant(
+        "special tokens stripped as characters",
+        "npllm/tokenizers/words.py",
+        'text = " ".join(self.id_to_token[index] for index in ids)',
+        'text = " ".join(self.id_to_token[index] for index in ids).strip("<|unk|>")',
+        "tests/tokenizers/test_words.py",
+    ),
+    Mutant(
+        "Python's idea of a blank",
+        "npllm/tokenizers/unicode_classes.py",
+        "\n9-D 20 ",
+        "\n9-D 1C-20 ",
+        "tests/tokenizers/test_split.py",
+    ),
+    Mutant(
+        "AdamW's decay put into the gradient",
+        "npllm/training/optimizers.py",
+        "        parameter.data *= 1.0 - self.learning_rate * self.weight_decay\n",
+        "",
+        "tests/training",
+    ),
+    Mutant(
+        "bias correction left out of Adam",
+        "npllm/training/optimizers.py",
+        "average_correction = 1.0 - beta1**self.steps",
+        "average_correction = 1.0",
+        "tests/training",
+    ),
+    Mutant(
+        "label smoothing without the factor 1 − ε",
+        "npllm/functional/cross_entropy.py",
+        "losses = (1.0 - label_smoothing) * losses + label_smoothing",
+        "losses = losses + label_smoothing",
+        "tests/functional/test_cross_entropy.py",
+    ),
+    Mutant(
+        "the mean of the loss over ignored positions, too",
+        "npllm/functional/cross_entropy.py",
+        'divisor = own.sum() if reduction == "mean" else 1.0',
+        'divisor = own.size if reduction == "mean" else 1.0',
+        "tests/functional/test_cross_entropy.py",
+    ),
+    Mutant(
+        "the gradient of a shortcut left out",
+        "npllm/models/transformer_block.py",
+        "dx = dy + self.ln_2.backward(",
+        "dx = self.ln_2.backward(",
+        "tests/models",
+    ),
+    Mutant(
+        "gradients overwritten instead of added up",
+        "npllm/layers/module.py",
+        "            self.grad += gradient\n",
+        "            self.grad = gradient\n",
+        "tests/layers/test_module.py",
+    ),
+]
+
+
+def apply(mutant, folder):
+    """Put the bug into the copy in `folder`; raises ValueError unless its text stands there exactly once."""
+    path = Path(folder) / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.name}: its text stands {text.count(mutant.old)} times in {mutant.file}, not once")
+    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+
+
+def is_caught(mutant, whole_suite=False):
+    """Whether tests fail in a copy of the project with the bug; raises RuntimeError if they cannot even run."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in COPIED:
+            source, target = ROOT / name, Path(folder) / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "results"))
+            else:
+                shutil.copy(source, target)
+        apply(mutant, folder)
+        selected = ["tests", "--ignore=tests/test_mutants.py"] if whole_suite else [mutant.tests]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *selected]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant.name}: pytest could not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 1
+
+
+def main():
+    """Run the bugs named, or all, and return 1 if one survives."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="part of a bug's name (default: all bugs)")
+    parser.add_argument("--whole-suite", action="store_true", help="run all tests, not those that should catch the bug")
+    options = parser.parse_args()
+    chosen = [m for m in MUTANTS if not options.names or any(name in m.name for name in options.names)]
+    survivors = 0
+    for mutant in chosen:
+        caught = is_caught(mutant, options.whole_suite)
+        survivors += not caught
+        print(f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} bugs caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
