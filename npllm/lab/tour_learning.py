@@ -77,7 +77,7 @@ def speak(walk, number):
         "Ask the model for the next token, draw one from its probabilities, append it, ask again. It has read "
         "nothing but this text, over and over: some of it comes back by heart, and the rest is in its manner.",
     )
-    text = tokenizer.decode(list(generate(model, prompt, NEW_TOKENS, walk.rng, temperature=0.7)))
+    text = tokenizer.decode(list(generate(model, prompt, NEW_TOKENS, walk.rng, temperature=0.5)))
     walk.found["continuation"] = text
     walk.console.print(Text.assemble((walk.prompt, "bold"), text))
 
