@@ -252,6 +252,13 @@ MUTANTS = [
         "tests/training",
     ),
     Mutant(
+        "a gradient's square averaged with the wrong beta",
+        "npllm/training/optimizers.py",
+        "square *= beta2",
+        "square *= beta1",
+        "tests/training",
+    ),
+    Mutant(
         "bias correction left out of Adam",
         "npllm/training/optimizers.py",
         "average_correction = 1.0 - beta1**self.steps",

@@ -154,12 +154,15 @@ def _load_tiktoken(path):
         if not line:
             continue
         try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            encoded, rank = line.split()
+            token, rank = base64.b64decode(encoded, validate=True), int(rank)
         except ValueError:
             raise ValueError(
                 f"line {number} of {path} is {line[:50]!r}; it must be base64, a space and a rank"
             ) from None
+        if token in ranks:
+            raise ValueError(f"line {number} of {path} has a token that came before; every token must have one rank")
+        ranks[token] = rank
     return ranks
 
 

@@ -45,15 +45,13 @@ def split_words(text, pattern=PATTERN):
 def build_vocab(text, special_tokens=(), pattern=PATTERN):
     """Number the distinct words of a text in alphabetical order, then the special tokens in the order given.
 
-    Returns a dict from token to id, 0 … len − 1. Raises ValueError if a special token stands in the text already
-    or twice in the list.
+    Returns a dict from token to id, 0 … len − 1. A special token that stands in the text (see join_texts) is no word.
+    Raises ValueError if one is given twice.
     """
-    words = sorted(set(split_words(text, pattern)))
-    tokens = [*words, *special_tokens]
-    if len(set(tokens)) != len(tokens):
-        twice = sorted({token for token in special_tokens if tokens.count(token) > 1})
-        raise ValueError(f"special_tokens has {twice}, which the vocabulary has already; each must be new")
-    return {token: index for index, token in enumerate(tokens)}
+    if len(set(special_tokens)) != len(special_tokens):
+        raise ValueError(f"special_tokens is {list(special_tokens)}; each must be given once")
+    words = sorted(set(split_words(text, pattern)) - set(special_tokens))
+    return {token: index for index, token in enumerate([*words, *special_tokens])}
 
 
 def join_texts(*texts):

@@ -33,8 +33,8 @@ class SGD:
 class AdamW:
     """w ← w − learning_rate · (m̂ / (√v̂ + eps) + weight_decay · w)
 
-    m and v are running averages of the gradient and of its square; m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) make up
-    for their start at 0. Options have the meaning and the defaults of torch.optim.AdamW.
+    m ← β₁ m + (1 − β₁) gradient and v ← β₂ v + (1 − β₂) gradient² are running averages;
+    m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) make up for their start at 0. Options have the meaning and the defaults of torch.optim.AdamW.
     """
 
     def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
@@ -53,8 +53,10 @@ class AdamW:
 
     def _move(self, parameter, average, square):
         gradient, (beta1, beta2) = parameter.grad, self.betas
-        average += (1.0 - beta1) * (gradient - average)
-        square += (1.0 - beta2) * (gradient * gradient - square)
+        average *= beta1
+        average += (1.0 - beta1) * gradient
+        square *= beta2
+        square += (1.0 - beta2) * (gradient * gradient)
         average_correction = 1.0 - beta1**self.steps
         square_correction = math.sqrt(1.0 - beta2**self.steps)
         parameter.data *= 1.0 - self.learning_rate * self.weight_decay

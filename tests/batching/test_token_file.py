@@ -24,6 +24,11 @@ def test_what_is_written_is_read(tmp_path_factory, ids, as_array, pieces):
     assert HEADER.size == 32
 
 
+def test_many_loose_ids_are_written_in_pieces(tmp_path):
+    assert write_token_file(tmp_path / "ids.bin", (i % 10 for i in range(150_000)), 10) == 150_000
+    assert open_token_file(tmp_path / "ids.bin").tolist() == [i % 10 for i in range(150_000)]
+
+
 @pytest.mark.parametrize(("vocab_size", "itemsize"), [(65_536, 2), (65_537, 4), (1, 2), (1 << 32, 4)])
 def test_two_bytes_where_they_suffice(tmp_path, vocab_size, itemsize):
     write_token_file(tmp_path / "ids.bin", [vocab_size - 1], vocab_size)

@@ -114,6 +114,7 @@ def test_an_interrupted_save_leaves_the_old_file(tokenizer, tmp_path, monkeypatc
             "stands for no byte",
         ),
         ("v.tiktoken", "IQ== 0\nnonsense\n", "line 2 of .* must be base64, a space and a rank"),
+        ("v.tiktoken", "IQ== 0\n\nIQ== 1\n", "line 3 of .* has a token that came before"),
         ("v.tiktoken", "IQ== 0\n", "no token for byte 0"),
         ("v.bpe", "#version: 0.2\na b c\n", "line 2 of the merges is 'a b c'"),
     ],
@@ -136,6 +137,9 @@ def test_broken_folders_are_refused_with_a_reason(tokenizer, tmp_path):
         (tmp_path / "v" / "encoder.json").write_text(json.dumps(broken))
         with pytest.raises(ValueError, match=message):
             BPETokenizer.load(tmp_path / "v")
+    (tmp_path / "v" / "encoder.json").write_text("{")
+    with pytest.raises(ValueError, match="does not hold OpenAI's encoder.json and vocab.bpe"):
+        BPETokenizer.load(tmp_path / "v")
     (tmp_path / "v" / "vocab.bpe").unlink()
     with pytest.raises(FileNotFoundError, match="no vocab.bpe"):
         BPETokenizer.load(tmp_path / "v")
