@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-COPIED = ["npllm", "torch_ref", "tests", "data", "setup.cfg"]
+COPIED = ["npllm", "torch_ref", "tests", "benchmarks", "data", "setup.cfg", "README.md", ".ci"]
 
 
 @dataclass(frozen=True)

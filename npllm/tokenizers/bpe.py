@@ -181,6 +181,10 @@ class BPETokenizer:
         except KeyError as error:
             raise KeyError(f"id {error.args[0]} belongs to no token; ids are below {self.vocab_size}") from None
 
+    def forget(self):
+        """Let go of the pieces whose ids are remembered; the next text is encoded as by a new tokenizer."""
+        self._remembered.clear()
+
     def merges(self):
         """The merges behind the vocabulary: a list of (left, right) in the order of their ranks.
 

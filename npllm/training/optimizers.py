@@ -34,7 +34,8 @@ class AdamW:
     """w ← w − learning_rate · (m̂ / (√v̂ + eps) + weight_decay · w)
 
     m ← β₁ m + (1 − β₁) gradient and v ← β₂ v + (1 − β₂) gradient² are running averages;
-    m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) make up for their start at 0. Options have the meaning and the defaults of torch.optim.AdamW.
+    m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) make up for their start at 0. Options have the meaning and the defaults of
+    torch.optim.AdamW.
     """
 
     def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):

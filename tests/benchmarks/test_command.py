@@ -1,0 +1,82 @@
+"""`python -m benchmarks` as a user runs it, once through all jobs: every contender must agree with npllm."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import JOBS, main
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def benchmarks(*arguments):
+    """Run the command and return (status, standard output, standard error)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUTF8": "1"},
+        timeout=300,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_every_job_once(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- benchmarks -->\n<!-- /benchmarks -->\n")
+    status, out, error = benchmarks("--rounds", 1, "--shortest", 0, "--results", tmp_path / "new", "--readme", readme)
+    assert (status, error) == (0, "")
+    jobs = json.loads((tmp_path / "new" / "results.json").read_text())["jobs"]
+    assert (tmp_path / "new" / "results.png").stat().st_size > 10_000
+    for job in jobs:
+        assert job["job"] in out
+        assert job["job"] in readme.read_text()
+    names = " ".join(job["job"] for job in jobs)
+    for word in ("encode", "train BPE", "embedding backward", "softmax forward + backward", "SimplifiedSelfAttention",
+                 "SelfAttentionV1", "SelfAttentionV2", "CausalAttention", "MultiHeadAttentionWrapper",
+                 "MultiHeadAttention", "TransformerBlock forward + backward"):  # fmt: skip
+        assert word in names
+    assert sum("plain loops" in job["seconds"] for job in jobs) >= 11
+
+
+def test_every_file_with_jobs_is_run():
+    with_jobs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def jobs():" in path.read_text("utf-8")}
+    assert set(JOBS) == with_jobs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sorting"], "unknown job sorting; it must be one of tokenizing"),
+        (["--rounds", "0"], "--rounds is 0; it must be at least 1"),
+        (["--shortest", "nan"], "--shortest is nan"),
+        (["softmax", "--readme", "README.md"], "--readme takes the table of all jobs"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_package_is_an_advice(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([]) == 1
+    assert 'PyTorch, which is not installed. In a checkout of npllm:\n  python -m pip install -e ".[test]"' in (
+        capsys.readouterr().err
+    )
+
+
+def test_contenders_that_disagree_end_the_run(monkeypatch, capsys, tmp_path):
+    from npllm import functional
+
+    monkeypatch.setattr(functional, "softmax", lambda x: x)
+    assert main(["softmax", "--results", str(tmp_path)]) == 1
+    assert "PyTorch and npllm do not agree" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,91 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.machine import machine
+from benchmarks.measure import Measurement
+
+MACHINE = {"processor": "an abacus", "npllm": "NumPy by hand"}
+SETTINGS = {"rounds": 3, "shortest": 0.0}
+MEASUREMENTS = [
+    Measurement(
+        "softmax forward",
+        "3 × 4",
+        {"npllm": [1e-3, 1.1e-3, 1.2e-3], "PyTorch": [5e-4, 5.5e-4, 6e-4], "plain loops": [1.0, 1.1, 1.2]},
+        {"npllm": 30, "PyTorch": 60, "plain loops": 1},
+    ),
+    Measurement("decode", "9 ids", {"npllm": [2e-5] * 3, "tiktoken": [5e-5] * 3}, {"npllm": 1, "tiktoken": 1}),
+]
+
+
+def test_a_line_for_each_contender():
+    out = io.StringIO()
+    report.show(Console(file=out, width=60), MEASUREMENTS[0])
+    lines = [" ".join(line.split()) for line in out.getvalue().split("\n")]
+    assert lines[1:5] == [
+        "softmax forward 3 × 4",
+        "npllm 1.10 ms (1.05 ms – 1.15 ms)",
+        "PyTorch 550 µs (525 µs – 575 µs) × 0.50 (0.50 – 0.50)",
+        "plain loops 1.10 s (1.05 s – 1.15 s) × 1,000 (1,000 – 1,000)",
+    ]
+
+
+def test_json_has_every_number(tmp_path):
+    report.write_json(tmp_path / "results.json", MACHINE, SETTINGS, MEASUREMENTS)
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["machine"] == MACHINE
+    assert content["settings"] == SETTINGS
+    first, second = content["jobs"]
+    assert (first["job"], first["size"]) == ("softmax forward", "3 × 4")
+    assert first["seconds"] == MEASUREMENTS[0].seconds
+    assert first["calls"] == MEASUREMENTS[0].calls
+    assert first["times_npllm"]["PyTorch"]["median"] == pytest.approx(0.5)
+    assert second["times_npllm"] == {"tiktoken": {"low": 2.5, "median": 2.5, "high": 2.5}}
+
+
+def test_plot(tmp_path):
+    alone = Measurement("alone", "1", {"npllm": [1.0]}, {"npllm": 1})
+    only_loops = Measurement("loops", "1", {"npllm": [1.0], "plain loops": [2.0]}, {"npllm": 1, "plain loops": 1})
+    report.draw(tmp_path / "results.png", [*MEASUREMENTS, alone, only_loops])
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readmes_table(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n")
+    report.write_readme(readme, MACHINE, SETTINGS, MEASUREMENTS)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- benchmarks -->\n| job | size | npllm |")
+    assert "| softmax forward | 3 × 4 | 1.10 ms | PyTorch 0.50 | 1,000 |\n" in text
+    assert "| decode | 9 ids | 20.0 µs | tiktoken 2.50 |  |\n" in text
+    assert "Medians of 3 rounds. processor: an abacus. npllm: NumPy by hand.\n<!-- /benchmarks -->\nafter\n" in text
+    assert "old" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (12.34, "12.3 s"),
+        (1.0, "1.00 s"),
+        (0.5, "500 ms"),
+        (0.00999999, "10.0 ms"),
+        (1.5e-6, "1.50 µs"),
+        (5e-8, "0.05 µs"),
+    ],
+)
+def test_durations(seconds, text):
+    assert report._duration(seconds) == text
+
+
+def test_the_machine_is_named(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    monkeypatch.delenv("OPENBLAS_L2_SIZE", raising=False)
+    found = machine()
+    assert list(found) == ["processor", "system", "npllm", "PyTorch", "tiktoken"]
+    assert "NumPy" in found["npllm"] and "thread" in found["npllm"]
+    assert "thread" in found["PyTorch"]
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    assert "OPENBLAS_CORETYPE=Prescott is set" in machine()["beware"]
