@@ -247,7 +247,7 @@ MUTANTS = [
     Mutant(
         "AdamW's decay put into the gradient",
         "npllm/training/optimizers.py",
-        "        parameter.data *= 1.0 - self.learning_rate * self.weight_decay\n",
+        "        parameter.data *= 1.0 - learning_rate * float(self.weight_decay)\n",
         "",
         "tests/training",
     ),

@@ -57,7 +57,7 @@ def test_tour(tmp_path):
         (b"", "is empty; it must hold some text"),
         (b" \n ", "holds only blanks"),
         (bytes(range(256)), "is binary"),
-        (b"too short", "the text has 2 words"),
+        (b"too short", "the text has 8 characters besides blanks"),
     ],
 )
 def test_tour_of_what_is_no_text(tmp_path, content, message):

@@ -14,7 +14,7 @@ from npllm import functional as F
 from npllm.attention.base import Attention, sequence
 from npllm.attention.causal import CausalAttention
 from npllm.functional.cache import Cache
-from npllm.functional.checks import fits_context
+from npllm.functional.checks import at_least_one, fits_context
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -27,6 +27,7 @@ class MultiHeadAttentionWrapper(Attention):
     """
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False, *, rng=None, dtype="float32"):
+        at_least_one(num_heads=num_heads)
         rng = generator(rng)
         self.heads = [
             CausalAttention(d_in, d_out, context_length, dropout, qkv_bias, rng=rng, dtype=dtype)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats
+from npllm.functional.checks import floats, output_gradient
 from npllm.functional.erf import erf
 
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
@@ -32,7 +32,7 @@ def relu_forward(x):
 
 def relu_backward(dy, cache):
     """dx = dy where x > 0, else 0      (...) → (...)"""
-    return dy * (cache.x > 0)
+    return output_gradient(dy, cache.x.shape, cache.x.dtype) * (cache.x > 0)
 
 
 def sigmoid(x):
@@ -53,7 +53,7 @@ def sigmoid_forward(x):
 
 def sigmoid_backward(dy, cache):
     """dx = dy σ (1 − σ)      (...) → (...)"""
-    return dy * cache.y * (1.0 - cache.y)
+    return output_gradient(dy, cache.y.shape, cache.y.dtype) * cache.y * (1.0 - cache.y)
 
 
 def silu(x):
@@ -78,7 +78,7 @@ def silu_backward(dy, cache):
     Product rule: σ + x σ′, and σ′ = σ (1 − σ).
     """
     x, gate = cache.x, cache.gate
-    return dy * gate * (1.0 + x * (1.0 - gate))
+    return output_gradient(dy, x.shape, x.dtype) * gate * (1.0 + x * (1.0 - gate))
 
 
 def gelu(x, approximate="none"):
@@ -110,7 +110,7 @@ def gelu_backward(dy, cache):
         density = np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
     else:
         density = 2.0 * phi * (1.0 - phi) * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
-    return dy * (phi + x * density)
+    return output_gradient(dy, x.shape, x.dtype) * (phi + x * density)
 
 
 def _normal_distribution(x, approximate):

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, given
+from npllm.functional.checks import floats, given, output_gradient
 from npllm.functional.softmax import softmax_backward, softmax_forward
 
 
@@ -45,6 +45,7 @@ def scaled_dot_product_attention_forward(
 ):
     """The value, and in the cache q, k, v, the masked `scores` and the `weights`, both (..., T, S)."""
     q, k, v = floats(q=q, k=k, v=v)
+    softcap = _check_softcap(softcap)
     groups, scores_shape = _check_shapes(q, k, v, enable_gqa)
     attn_mask = _check_attn_mask(attn_mask, is_causal, q.dtype, scores_shape)
     scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
@@ -56,11 +57,13 @@ def scaled_dot_product_attention_forward(
         scores, cap_slope = softcap * squashed, 1.0 - squashed * squashed
     scores = _apply_mask(scores, attn_mask, is_causal)
     weights, softmax_cache = softmax_forward(scores)
-    averaged = weights if dropout_mask is None else weights * _check_dropout_mask(dropout_mask, weights)
+    dropout_mask = _check_dropout_mask(dropout_mask, weights)
+    averaged = weights if dropout_mask is None else weights * dropout_mask
     y = split_groups(stack_groups(averaged, groups) @ v, groups)
     cache = Cache(
         q=q, k=k, v=v, scores=scores, weights=weights, softmax=softmax_cache, averaged=averaged,
         dropout_mask=dropout_mask, cap_slope=cap_slope, attn_mask=attn_mask, scale=scale, groups=groups,
+        shape=y.shape,
     )  # fmt: skip
     return y, cache
 
@@ -74,7 +77,7 @@ def scaled_dot_product_attention_backward(dy, cache):
     other as rows, so the products that give dk and dv sum over the group by themselves.
     """
     q, k, v, groups = cache.q, cache.k, cache.v, cache.groups
-    dy = stack_groups(dy, groups)
+    dy = stack_groups(output_gradient(dy, cache.shape, q.dtype), groups)
     dv = stack_groups(cache.averaged, groups).mT @ dy  # y = averaged @ v
     dweights = split_groups(dy @ v.mT, groups)
     if cache.dropout_mask is not None:
@@ -163,6 +166,12 @@ def _queries_for_each_key_head(q, k, v, shapes):
     return heads // key_heads
 
 
+def _check_softcap(softcap):
+    if softcap is not None and not softcap > 0:
+        raise ValueError(f"softcap is {softcap}; it must be greater than 0, or None for no cap")
+    return None if softcap is None else float(softcap)
+
+
 def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
     if attn_mask is None:
         return None
@@ -176,6 +185,9 @@ def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
 
 
 def _check_dropout_mask(dropout_mask, weights):
+    if dropout_mask is None:
+        return None
+    dropout_mask = np.asarray(dropout_mask)
     if dropout_mask.dtype != weights.dtype:
         raise TypeError(f"dropout_mask has dtype {dropout_mask.dtype}; it must be that of q, {weights.dtype}")
     _check_broadcasts("dropout_mask", dropout_mask, weights.shape)

@@ -39,7 +39,7 @@ def integers(name, ids, low, high):
     outside = (ids < low) | (ids >= high)
     if outside.any():
         where = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"{name}{list(where)} is {ids[where]}; it must be in [{low}, {high})")
+        raise IndexError(f"{name}{list(where) if where else ''} is {ids[where]}; it must be in [{low}, {high})")
     return ids
 
 
@@ -50,10 +50,34 @@ def same_size(what, expected, **sizes):
             raise ValueError(f"{name} is {size}; it must be {expected}, {what}")
 
 
+def output_gradient(dy, shape, dtype):
+    """Return dy as an array; for one number of output a plain number will do.
+
+    Raises ValueError or TypeError unless it has the shape and the dtype of the output whose gradient it is: NumPy
+    would stretch the one and promote the other, and answer with a wrong gradient.
+    """
+    dy = np.asarray(dy)
+    if dy.shape != shape:
+        raise ValueError(f"dy has shape {dy.shape}; it must be that of the output, {shape}")
+    if shape == () and np.issubdtype(dy.dtype, np.number):
+        return dy.astype(dtype)
+    if dy.dtype != dtype:
+        raise TypeError(f"dy has dtype {dy.dtype}; it must be that of the output, {dtype}")
+    return dy
+
+
 def probability(name, p):
-    """Raise ValueError unless 0 ≤ p < 1."""
+    """Return p as a float; raise ValueError unless 0 ≤ p < 1."""
     if not 0.0 <= p < 1.0:
         raise ValueError(f"{name} is {p}; it must be at least 0 and less than 1")
+    return float(p)
+
+
+def at_least_one(**sizes):
+    """Raise ValueError unless every named size is 1 or more."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; it must be at least 1")
 
 
 def given(*gradients):
@@ -63,7 +87,9 @@ def given(*gradients):
 
 
 def fits_context(num_positions, context_length):
-    """Raise ValueError if a sequence has more positions than the context."""
+    """Raise ValueError if a sequence has more positions than the context, or a negative number of them."""
+    if num_positions < 0:
+        raise ValueError(f"the number of positions is {num_positions}; it must be at least 0")
     if num_positions > context_length:
         raise ValueError(
             f"the sequence has {num_positions} positions; it must have at most {context_length}, the context_length"

@@ -10,7 +10,7 @@ Shannon 1948, section 6; label smoothing: Szegedy et al. 2016, Rethinking the In
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, integers, same_size
+from npllm.functional.checks import floats, integers, output_gradient, same_size
 from npllm.functional.softmax import log_softmax
 
 
@@ -34,6 +34,9 @@ def cross_entropy_forward(logits, targets, weight=None, ignore_index=-100, reduc
         raise ValueError(f'reduction is {reduction!r}; it must be "mean", "sum" or "none"')
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and at most 1")
+    label_smoothing = float(label_smoothing)
+    if logits.ndim == 0:
+        raise ValueError("logits is a single number; its last axis must hold the V classes")
     num_classes = logits.shape[-1]
     weight = np.ones(num_classes, logits.dtype) if weight is None else weight
     same_size("one weight for each class", (num_classes,), **{"the shape of weight": weight.shape})
@@ -57,6 +60,7 @@ def cross_entropy_forward(logits, targets, weight=None, ignore_index=-100, reduc
         own=own,
         weight=weight,
         divisor=divisor,
+        shape=y.shape,
         label_smoothing=label_smoothing,
     )
     return y, cache
@@ -70,7 +74,7 @@ def cross_entropy_backward(dy, cache):
     and this is p − one_hot(t): what the model believed minus what was true.
     """
     p = np.exp(cache.log_probabilities)
-    dlosses = np.asarray(dy, p.dtype) / cache.divisor
+    dlosses = output_gradient(dy, cache.shape, p.dtype) / cache.divisor
     epsilon, num_classes = cache.label_smoothing, p.shape[-1]
     on_target = ((1.0 - epsilon) * cache.own * dlosses)[..., None]
     on_all = (epsilon / num_classes * cache.counted * dlosses)[..., None].astype(p.dtype)

@@ -10,7 +10,7 @@ Srivastava et al. 2014, Dropout, section 10 (the "inverted" form).
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, probability
+from npllm.functional.checks import floats, output_gradient, probability
 
 
 def draw_dropout_mask(shape, p, rng, dtype=np.float32):
@@ -18,7 +18,9 @@ def draw_dropout_mask(shape, p, rng, dtype=np.float32):
 
     `rng` is a numpy.random.Generator: the same generator state gives the same mask. Multiply by the mask to drop.
     """
-    probability("p", p)
+    p = probability("p", p)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng is {rng!r}; it must be a numpy.random.Generator, such as np.random.default_rng(0)")
     kept = rng.random(shape, dtype=np.float32) >= p
     return kept.astype(dtype) * (1.0 / (1.0 - p))
 
@@ -33,8 +35,7 @@ def dropout(x, p=0.5, rng=None):
 
 def dropout_forward(x, p=0.5, rng=None):
     """The value, and in the cache the mask (None where nothing is dropped)."""
-    x = floats(x=x)
-    probability("p", p)
+    x, p = floats(x=x), probability("p", p)
     if rng is None or p == 0.0:
         return x, Cache(mask=None)
     mask = draw_dropout_mask(x.shape, p, rng, x.dtype)
@@ -46,4 +47,6 @@ def dropout_backward(dy, cache):
 
     What was silenced gets no gradient; what was scaled up has its gradient scaled up.
     """
-    return dy if cache.mask is None else dy * cache.mask
+    if cache.mask is None:
+        return dy
+    return output_gradient(dy, cache.mask.shape, cache.mask.dtype) * cache.mask

@@ -12,7 +12,7 @@ Raschka, section 2.7.
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, integers
+from npllm.functional.checks import floats, integers, output_gradient
 
 
 def one_hot(ids, num_classes, dtype=np.float32):
@@ -40,9 +40,9 @@ def embedding(ids, weight, padding_idx=None):
 
 
 def embedding_forward(ids, weight, padding_idx=None):
-    """The value, and in the cache the ids, the number of rows and the padding row."""
+    """The value, and in the cache the ids, the weight's shape and dtype, and the padding row."""
     y = embedding(ids, weight, padding_idx)
-    return y, Cache(ids=np.asarray(ids), num_embeddings=len(weight), padding_idx=padding_idx)
+    return y, Cache(ids=np.asarray(ids), shape=np.shape(weight), dtype=y.dtype, padding_idx=padding_idx)
 
 
 def embedding_backward(dy, cache):
@@ -51,8 +51,9 @@ def embedding_backward(dy, cache):
     y = one_hot(ids) @ weight, so dweight = one_hot(ids)ᵀ @ dy: a row used twice gets the sum of both gradients,
     an unused row gets 0. `np.add.at` adds for repeated ids, where `dweight[ids] += dy` would keep the last only.
     """
-    channels = dy.shape[-1]
-    dweight = np.zeros((cache.num_embeddings, channels), dtype=dy.dtype)
+    channels = cache.shape[-1]
+    dy = output_gradient(dy, (*cache.ids.shape, channels), cache.dtype)
+    dweight = np.zeros(cache.shape, cache.dtype)
     np.add.at(dweight, cache.ids.reshape(-1), dy.reshape(-1, channels))
     if cache.padding_idx is not None:
         dweight[cache.padding_idx] = 0

@@ -5,8 +5,10 @@
 The weight is stored as (out, in), as in torch.nn.Linear: row o holds what output o takes from each input.
 """
 
+import numpy as np
+
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, given, same_size
+from npllm.functional.checks import floats, given, output_gradient, same_size
 
 
 def linear(x, weight, bias=None):
@@ -30,7 +32,7 @@ def linear(x, weight, bias=None):
 def linear_forward(x, weight, bias=None):
     """The value, and in the cache both factors."""
     y = linear(x, weight, bias)
-    return y, Cache(x=x, weight=weight, has_bias=bias is not None)
+    return y, Cache(x=np.asarray(x), weight=np.asarray(weight), has_bias=bias is not None)
 
 
 def linear_backward(dy, cache):
@@ -40,6 +42,7 @@ def linear_backward(dy, cache):
     every position, so its gradient sums over all of them: dW_oi = Σ dy_o xᵢ, and db_o = Σ dy_o.
     """
     x, weight = cache.x, cache.weight
+    dy = output_gradient(dy, (*x.shape[:-1], len(weight)), x.dtype)
     dx = dy @ weight
     dy_rows = dy.reshape(-1, dy.shape[-1])  # every position of every sequence is one row
     dweight = dy_rows.T @ x.reshape(-1, x.shape[-1])

@@ -12,7 +12,7 @@ Normalization, equation 4.
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, given, same_size
+from npllm.functional.checks import floats, given, output_gradient, same_size
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
@@ -30,7 +30,7 @@ def layer_norm_forward(x, weight=None, bias=None, eps=1e-5):
     _check_channels(x, weight=weight, bias=bias)
     centered = x - x.mean(axis=-1, keepdims=True)
     variance = (centered * centered).mean(axis=-1, keepdims=True)
-    inverse_std = 1.0 / np.sqrt(variance + eps)
+    inverse_std = 1.0 / np.sqrt(variance + float(eps))
     normalized = centered * inverse_std
     y = _scale_and_shift(normalized, weight, bias)
     return y, Cache(normalized=normalized, inverse_std=inverse_std, weight=weight, has_bias=bias is not None)
@@ -44,6 +44,7 @@ def layer_norm_backward(dy, cache):
     that normalisation throws away: along (1, …, 1) and along x̂.
     """
     normalized = cache.normalized
+    dy = output_gradient(dy, normalized.shape, normalized.dtype)
     dnormalized = dy if cache.weight is None else dy * cache.weight
     mean = dnormalized.mean(axis=-1, keepdims=True)
     along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
@@ -65,7 +66,7 @@ def rms_norm_forward(x, weight=None, eps=1e-6):
     """The value, and in the cache `normalized` (x̂), `inverse_rms` and the weight."""
     x, weight = floats(x=x, weight=weight)
     _check_channels(x, weight=weight)
-    inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + float(eps))
     normalized = x * inverse_rms
     y = _scale_and_shift(normalized, weight, None)
     return y, Cache(normalized=normalized, inverse_rms=inverse_rms, weight=weight)
@@ -77,6 +78,7 @@ def rms_norm_backward(dy, cache):
     As in layer norm, without the component that the mean takes away.
     """
     normalized = cache.normalized
+    dy = output_gradient(dy, normalized.shape, normalized.dtype)
     dnormalized = dy if cache.weight is None else dy * cache.weight
     along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
     dx = (dnormalized - normalized * along) * cache.inverse_rms

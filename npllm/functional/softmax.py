@@ -12,7 +12,7 @@ Deep Learning, section 4.1.
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats
+from npllm.functional.checks import floats, output_gradient
 
 
 def normalize_by_sum(x, axis=-1):
@@ -39,6 +39,7 @@ def normalize_by_sum_backward(dy, cache):
 
     ∂yⱼ/∂xᵢ = [i = j]/s − xⱼ/s² = ([i = j] − yⱼ)/s,  with s = Σⱼ xⱼ
     """
+    dy = output_gradient(dy, cache.y.shape, cache.y.dtype)
     dot = (dy * cache.y).sum(axis=cache.axis, keepdims=True)
     return (dy - dot) / cache.total
 
@@ -117,6 +118,7 @@ def softmax_backward(dy, cache):
     ∂yⱼ/∂xᵢ = yⱼ ([i = j] − yᵢ), so  dxᵢ = Σⱼ dyⱼ yⱼ ([i = j] − yᵢ) = yᵢ dyᵢ − yᵢ Σⱼ dyⱼ yⱼ.
     The max needs no derivative: the value does not depend on it.
     """
+    dy = output_gradient(dy, cache.y.shape, cache.y.dtype)
     dot = (dy * cache.y).sum(axis=cache.axis, keepdims=True)
     return cache.y * (dy - dot)
 
@@ -144,6 +146,7 @@ def log_softmax_backward(dy, cache):
 
     ∂yⱼ/∂xᵢ = [i = j] − softmax(x)ᵢ, and softmax(x) = exp(y).
     """
+    dy = output_gradient(dy, cache.y.shape, cache.y.dtype)
     return dy - np.exp(cache.y) * dy.sum(axis=cache.axis, keepdims=True)
 
 

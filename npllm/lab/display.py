@@ -5,6 +5,7 @@ by colour alone what it has to say.
 """
 
 import numpy as np
+from rich.columns import Columns
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -23,8 +24,25 @@ def station(console, number, title, arrow, explanation):
 
 def visible(token):
     """A token as a person can see it: blanks as marks, other unprintable characters as their escape."""
-    marked = "".join(VISIBLE.get(character, character) for character in token)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in marked)
+    return "".join(VISIBLE.get(character) or printable(character) for character in token)
+
+
+def printable(text):
+    """A text as a terminal may print it: line breaks stay, other control characters become their escape."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def readable(token):
+    """The text of a token's bytes; if it is part of a character, the bytes in hexadecimal."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "".join(f"<{byte:02x}>" for byte in token)
+
+
+def readable_tokens(tokenizer, ids):
+    """The text of each id's token, see `readable`."""
+    return [readable(tokenizer.decode_bytes([token_id])) for token_id in ids]
 
 
 def pieces(tokens):
@@ -36,13 +54,10 @@ def pieces(tokens):
     return text
 
 
-def token_grid(tokens, ids, width=10):
-    """Tokens with their ids below, `width` of them in a row."""
-    table = Table.grid(padding=(0, 1))
-    for start in range(0, len(tokens), width):
-        table.add_row(*[pieces([token]) for token in tokens[start : start + width]])
-        table.add_row(*[Text(str(token_id), style="dim") for token_id in ids[start : start + width]])
-    return table
+def token_grid(tokens, ids):
+    """Tokens with their ids below, as many in a row as fit."""
+    cells = [Text.assemble(pieces([token]), "\n", (str(token_id), "dim")) for token, token_id in zip(tokens, ids)]
+    return Columns(cells, padding=(0, 1))
 
 
 def matrix(array, rows, columns, corner="", decimals=2, shade=False):

@@ -8,6 +8,7 @@ loss.png        the loss, with the line of knowing nothing
 """
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from matplotlib.figure import Figure
 from npllm import functional as F
 from npllm.batching import sliding_windows
 from npllm.files import atomic_write
-from npllm.lab.display import visible
+from npllm.lab.display import readable_tokens, visible
+
+LONGEST_LABEL = 12  # characters; beyond, the labels would leave no room for the picture
 
 
 def draw_figures(walk, folder):
@@ -32,7 +35,8 @@ def draw_figures(walk, folder):
     }
     paths = []
     for name, draw in drawings.items():
-        with atomic_write(folder / name) as file:
+        with atomic_write(folder / name) as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the font's box stands for such a character
             draw(walk).savefig(file, format="png", dpi=120)
         paths.append(folder / name)
     return paths
@@ -84,7 +88,7 @@ def attention(walk):
     names, table = walk.found["names"], walk.found["scores"]
     model, tokenizer = walk.found["model"], walk.found["tokenizer"]
     prompt = tokenizer.encode(walk.prompt, disallowed_special=())[: walk.found["context_length"]]
-    tokens = [visible(tokenizer.decode([i])) for i in prompt]
+    tokens = [visible(token) for token in readable_tokens(tokenizer, prompt)]
     x = model.embed(np.array(prompt))
     heads = model.attn.attention_weights(model.ln_1(x))
     figure, axes = _figure(4 + len(heads), "Attention: rows look, columns are looked at", columns=4)
@@ -143,6 +147,7 @@ def _heat(figure, axes, values, colours, label, limits=(None, None)):
 
 
 def _label(axes, names, title):
+    names = [name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…" for name in names]
     axes.set_title(title)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from npllm import corpora
-from npllm.lab.display import pieces, token_grid
+from npllm.lab.display import pieces, readable_tokens, token_grid
 from npllm.tokenizers import GPT2Tokenizer, SimpleTokenizerV2, build_vocab, train_bpe
 
 VOCAB_SIZE = 512
@@ -27,7 +27,7 @@ def show_tokens(console, text):
         ("GPT-2", GPT2Tokenizer.load(), "50,257 tokens, the ids of tiktoken's gpt2"),
     ):
         ids = tokenizer.encode(text, disallowed_special=())
-        _section(console, name, [_readable(tokenizer, i) for i in ids], ids, about)
+        _section(console, name, readable_tokens(tokenizer, ids), ids, about)
 
 
 def _section(console, name, tokens, ids, about):
@@ -35,12 +35,3 @@ def _section(console, name, tokens, ids, about):
     console.print(Text.assemble((name, "bold"), f"  {len(ids)} tokens  ", (about, "dim")))
     console.print(pieces(tokens), soft_wrap=True)
     console.print(token_grid(tokens, ids))
-
-
-def _readable(tokenizer, token_id):
-    """The text of a token; if it is part of a character, its bytes in hexadecimal."""
-    data = tokenizer.decode_bytes([token_id])
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "".join(f"<{byte:02x}>" for byte in data)

@@ -14,9 +14,8 @@ from rich.console import Console
 
 from npllm import corpora
 from npllm.lab import tour_attention, tour_learning, tour_text
-from npllm.tokenizers import split_words
 
-FEWEST_WORDS = 100  # below this there is nothing to train on
+FEWEST_CHARACTERS = 400  # below this there is nothing to train on
 
 STATIONS = [*tour_text.STATIONS, *tour_attention.STATIONS, *tour_learning.STATIONS]
 
@@ -40,23 +39,26 @@ def tour(console, text=None, prompt=None, steps=1000, seed=0):
     of the training at the end. Raises ValueError for a text too short to learn from and for a blank prompt.
     """
     text = corpora.read("story") if text is None else text
-    num_words = len(split_words(text))
-    if num_words < FEWEST_WORDS:
+    num_characters = len("".join(text.split()))
+    if num_characters < FEWEST_CHARACTERS:
         raise ValueError(
-            f"the text has {num_words} words; the tour trains a model on it and needs at least {FEWEST_WORDS}"
+            f"the text has {num_characters} characters besides blanks; the tour trains a model on it and needs at "
+            f"least {FEWEST_CHARACTERS}"
         )
     if prompt is not None and not prompt.strip():
         raise ValueError("the prompt is blank; it must have at least one word")
     if steps < 1:
         raise ValueError(f"steps is {steps}; it must be at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
     walk = Walk(console, text, opening(text) if prompt is None else prompt, np.random.default_rng(seed), steps)
     for number, station in enumerate(STATIONS, start=1):
         station(walk, number)
     return walk
 
 
-def opening(text, num_words=7):
-    """The first words of the text's first long line (a title is short)."""
+def opening(text, num_words=7, num_characters=60):
+    """The first words of the text's first long line (a title is short), or its beginning where it has no blanks."""
     lines = [line for line in text.split("\n") if line.strip()]
     line = next((line for line in lines if len(line) > 60), max(lines, key=len))
-    return " ".join(line.split()[:num_words])
+    return " ".join(line.split()[:num_words])[:num_characters]

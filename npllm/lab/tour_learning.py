@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from npllm.lab.display import station
+from npllm.lab.display import printable, station
 from npllm.lab.learning import AttentionModel, EmbeddingModel, generate, train
 from npllm.training import AdamW
 
@@ -79,7 +79,7 @@ def speak(walk, number):
     )
     text = tokenizer.decode(list(generate(model, prompt, NEW_TOKENS, walk.rng, temperature=0.5)))
     walk.found["continuation"] = text
-    walk.console.print(Text.assemble((walk.prompt, "bold"), text))
+    walk.console.print(Text.assemble((printable(walk.prompt), "bold"), printable(text)))
 
 
 def _with_progress(walk, steps):

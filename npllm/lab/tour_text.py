@@ -8,7 +8,7 @@ from rich.text import Text
 
 from npllm import functional as F
 from npllm.batching import DataLoader, WindowDataset
-from npllm.lab.display import pieces, shape, station, token_grid, vector, visible
+from npllm.lab.display import pieces, printable, readable, readable_tokens, shape, station, token_grid, vector, visible
 from npllm.layers import TokenPositionEmbedding
 from npllm.tokenizers import (
     GPT2Tokenizer,
@@ -27,6 +27,7 @@ FOLLOWED = 6  # tokens whose vectors are printed
 CHANNELS = 3
 CONTEXT_LENGTH = 32
 BATCH_SIZE = 16
+FEWEST_IDS = 100  # fewer are too few for windows
 
 
 def characters(walk, number):
@@ -83,7 +84,7 @@ def ids(walk, number):
         SimpleTokenizerV1(vocab).encode("blorptangle")
     except KeyError as error:
         walk.console.print(Text(f"V1: KeyError: {error.args[0]}", style="red"))
-    walk.console.print(Text(f'V2: "{strange}" → "{tokenizer.decode(tokenizer.encode(strange))}"'))
+    walk.console.print(Text(printable(f'V2: "{strange}" → "{tokenizer.decode(tokenizer.encode(strange))}"')))
 
 
 def merges(walk, number):
@@ -93,6 +94,11 @@ def merges(walk, number):
     trace = []
     tokenizer = train_bpe(walk.text, VOCAB_SIZE, on_merge=trace.append)
     encoded = tokenizer.encode(walk.text)
+    if len(encoded) < FEWEST_IDS:
+        raise ValueError(
+            f"the text repeats itself so much that byte pair encoding makes {len(encoded)} tokens of it; the tour "
+            f"needs at least {FEWEST_IDS}"
+        )
     walk.found |= {"tokenizer": tokenizer, "ids": np.array(encoded), "merges": trace}
     num_bytes, size = len(walk.text.encode()), tokenizer.vocab_size
     station(
@@ -106,11 +112,11 @@ def merges(walk, number):
     table = Table("merge", "left", "right", "new token", show_edge=False)
     table.add_column("times", justify="right")
     for index, merge in enumerate(first):
-        parts = [Text(visible(part.decode("utf-8", "replace"))) for part in (merge.left, merge.right, merge.token)]
+        parts = [Text(visible(readable(part))) for part in (merge.left, merge.right, merge.token)]
         table.add_row(str(256 + index), *parts, f"{merge.count:,}")
     walk.console.print(table)
     prompt = tokenizer.encode(walk.prompt)
-    walk.console.print(pieces([tokenizer.decode([i]) for i in prompt]))
+    walk.console.print(pieces(readable_tokens(tokenizer, prompt)))
     walk.console.print(f"{num_bytes / len(encoded):.2f} bytes per token", highlight=False)
 
 
@@ -128,7 +134,7 @@ def gpt2_ids(walk, number):
         f"{num_bytes / len(encoded):.2f} bytes on average here. These are the very ids that tiktoken gives.",
     )
     prompt = tokenizer.encode(walk.prompt, disallowed_special=())
-    walk.console.print(token_grid([tokenizer.decode([i]) for i in prompt], prompt))
+    walk.console.print(token_grid(readable_tokens(tokenizer, prompt), prompt))
 
 
 def windows(walk, number):
@@ -149,8 +155,8 @@ def windows(walk, number):
     table = Table("sees", "is to predict", show_edge=False)
     inputs, targets = dataset[0]
     for t in range(min(4, context_length)):
-        seen = [tokenizer.decode([i]) for i in inputs[: t + 1]]
-        table.add_row(pieces(seen), pieces([tokenizer.decode([targets[t]])]))
+        seen, next_one = inputs[: t + 1].tolist(), [int(targets[t])]
+        table.add_row(pieces(readable_tokens(tokenizer, seen)), pieces(readable_tokens(tokenizer, next_one)))
     walk.console.print(table)
 
 
@@ -176,7 +182,7 @@ def embeddings(walk, number):
     tokenizer = walk.found["tokenizer"]
     followed = np.array(tokenizer.encode(walk.prompt)[:FOLLOWED])
     layer = TokenPositionEmbedding(tokenizer.vocab_size, FOLLOWED, CHANNELS, rng=walk.rng)
-    names = [visible(tokenizer.decode([i])) for i in followed]
+    names = [visible(token) for token in readable_tokens(tokenizer, followed.tolist())]
     x = layer(followed)
     walk.found |= {"names": names, "x": x}
     station(

@@ -12,8 +12,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p=0.5):
-        probability("p", p)
-        self.p = p
+        self.p = probability("p", p)
 
     def draw_mask(self, shape, rng, dtype):
         """The factors by which to multiply an array of this shape; None where nothing is dropped."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from npllm import functional as F
 from npllm.functional.cache import Cache
-from npllm.functional.checks import fits_context
+from npllm.functional.checks import at_least_one, fits_context, output_gradient
 from npllm.layers.module import Module, Parameter, generator
 
 
@@ -22,6 +22,7 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings, embedding_dim, padding_idx=None, *, rng=None, dtype="float32"):
+        at_least_one(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         weight = generator(rng).standard_normal((num_embeddings, embedding_dim)).astype(dtype)
         if padding_idx is not None:
             weight[padding_idx] = 0
@@ -44,15 +45,17 @@ class LearnedPositions(Module):
     """
 
     def __init__(self, context_length, d_model, *, rng=None, dtype="float32"):
+        at_least_one(context_length=context_length, d_model=d_model)
         self.weight = Parameter(generator(rng).standard_normal((context_length, d_model)).astype(dtype))
 
     def forward(self, num_positions):
         """The first `num_positions` rows; raises ValueError if there are fewer."""
         fits_context(num_positions, len(self.weight.data))
-        return self.weight.data[:num_positions], Cache(num_positions=num_positions)
+        return self.weight.data[:num_positions].copy(), Cache(num_positions=num_positions)
 
     def backward(self, dy, cache):
         """dweight[t] = dy_t, summed over the batch: every sequence used the same row t."""
+        output_gradient(dy, (*np.shape(dy)[:-2], cache.num_positions, self.weight.shape[1]), self.weight.data.dtype)
         dweight = np.zeros_like(self.weight.data)
         dweight[: cache.num_positions] = dy.sum(axis=tuple(range(dy.ndim - 2)))
         self.weight.add_grad(dweight)

@@ -3,6 +3,7 @@
 import math
 
 from npllm import functional as F
+from npllm.functional.checks import at_least_one
 from npllm.layers.module import Module, Parameter, generator
 
 
@@ -13,8 +14,9 @@ class Linear(Module):
     """
 
     def __init__(self, in_features, out_features, bias=True, *, rng=None, dtype="float32"):
+        at_least_one(in_features=in_features, out_features=out_features)
         rng = generator(rng)
-        bound = 1.0 / math.sqrt(max(in_features, 1))
+        bound = 1.0 / math.sqrt(in_features)
         self.weight = Parameter(rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype))
         self.bias = Parameter(rng.uniform(-bound, bound, out_features).astype(dtype)) if bias else None
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from npllm import functional as F
+from npllm.functional.checks import at_least_one
 from npllm.layers.module import Module, Parameter
 
 
@@ -13,6 +14,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, num_channels, eps=1e-5, bias=True, *, dtype="float32"):
+        at_least_one(num_channels=num_channels)
         self.weight = Parameter(np.ones(num_channels, dtype))
         self.bias = Parameter(np.zeros(num_channels, dtype)) if bias else None
         self.eps = eps
@@ -36,6 +38,7 @@ class RMSNorm(Module):
     """
 
     def __init__(self, num_channels, eps=1e-6, *, dtype="float32"):
+        at_least_one(num_channels=num_channels)
         self.weight = Parameter(np.ones(num_channels, dtype))
         self.eps = eps
 

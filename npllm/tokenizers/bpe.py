@@ -14,12 +14,14 @@ Sennrich, Haddow, Birch 2016, section 3.2; special tokens as in tiktoken.
 """
 
 import heapq
+import operator
 import re
 from itertools import pairwise
 
 from npllm.tokenizers import bpe_files
 from npllm.tokenizers.bpe_training import learn_merges
 from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
+from npllm.tokenizers.words import distinct, must_be_text
 
 LONG_PIECE = 100  # bytes; from here on the heap is faster than looking at all pairs for every merge
 REMEMBERED_PIECES = 1 << 17  # pieces whose ids are kept; words repeat
@@ -30,20 +32,27 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
 
     The 256 bytes come first, then the merges, last the special tokens, which are cut out of the text and never
     merged. A text that runs out of pairs gives fewer tokens. `on_merge(merge)` is called after every merge. Raises
-    ValueError if vocab_size has no room for the bytes and the special tokens.
+    ValueError if vocab_size has no room for the bytes and the special tokens, TypeError for what is no text.
     """
-    num_merges = vocab_size - 256 - len(special_tokens)
+    special_tokens = distinct(special_tokens)
+    num_merges = operator.index(vocab_size) - 256 - len(special_tokens)
     if num_merges < 0:
         least = 256 + len(special_tokens)
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}, for the bytes and special tokens")
     texts = [text] if isinstance(text, str) else text
     special = _alternatives(special_tokens)
-    parts = (part for one in texts for part in (special.split(one) if special else [one]))
+    parts = (part for one in texts for part in _between(one, special))
     pieces = (to_bytes(piece) for part in parts for piece in split_pieces(part, pattern))
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [merge.token for merge in learn_merges(pieces, num_merges, on_merge)]
     specials = {token: len(tokens) + index for index, token in enumerate(special_tokens)}
     return BPETokenizer({token: rank for rank, token in enumerate(tokens)}, pattern, specials)
+
+
+def _between(text, special):
+    """The parts of a text between its special tokens."""
+    must_be_text("text", text)
+    return special.split(text) if special else [text]
 
 
 def merge_by_rank(piece, ranks):
@@ -134,7 +143,7 @@ class BPETokenizer:
         token, for disallowed_special those that are not allowed. The default refuses, because a text from outside
         should not be able to speak in control tokens unnoticed.
         """
-        _must_be_text(text)
+        must_be_text("text", text)
         allowed, disallowed = self._which_special(allowed_special, disallowed_special)
         if disallowed and (found := _alternatives(disallowed).search(text)):
             raise ValueError(_advice(found.group()))
@@ -149,7 +158,7 @@ class BPETokenizer:
 
     def encode_ordinary(self, text):
         """The ids of a text in which special tokens are plain text."""
-        _must_be_text(text)
+        must_be_text("text", text)
         return [
             token_id for piece in split_pieces(repair(text), self.pattern) for token_id in self._piece(piece.encode())
         ]
@@ -180,6 +189,8 @@ class BPETokenizer:
             return b"".join([self._token_bytes[token_id] for token_id in ids])
         except KeyError as error:
             raise KeyError(f"id {error.args[0]} belongs to no token; ids are below {self.vocab_size}") from None
+        except TypeError:
+            raise TypeError(f"ids is {ids!r:.60}; it must be a row of integers") from None
 
     def forget(self):
         """Let go of the pieces whose ids are remembered; the next text is encoded as by a new tokenizer."""
@@ -281,11 +292,6 @@ def _alternatives(special_tokens):
     if not special_tokens:
         return None
     return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
-
-
-def _must_be_text(text):
-    if not isinstance(text, str):
-        raise TypeError(f"text is {type(text).__name__}; it must be a str")
 
 
 def _advice(token):

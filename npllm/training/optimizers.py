@@ -27,7 +27,7 @@ class SGD:
         """Move every weight."""
         for parameter in self.parameters.values():
             if parameter.grad is not None:
-                parameter.data -= self.learning_rate * parameter.grad
+                parameter.data -= float(self.learning_rate) * parameter.grad
 
 
 class AdamW:
@@ -53,13 +53,13 @@ class AdamW:
                 self._move(parameter, self.averages[name], self.squares[name])
 
     def _move(self, parameter, average, square):
-        gradient, (beta1, beta2) = parameter.grad, self.betas
+        gradient, learning_rate, (beta1, beta2) = parameter.grad, float(self.learning_rate), map(float, self.betas)
         average *= beta1
         average += (1.0 - beta1) * gradient
         square *= beta2
         square += (1.0 - beta2) * (gradient * gradient)
         average_correction = 1.0 - beta1**self.steps
         square_correction = math.sqrt(1.0 - beta2**self.steps)
-        parameter.data *= 1.0 - self.learning_rate * self.weight_decay
-        denominator = np.sqrt(square) / square_correction + self.eps
-        parameter.data -= (self.learning_rate / average_correction) * average / denominator
+        parameter.data *= 1.0 - learning_rate * float(self.weight_decay)
+        denominator = np.sqrt(square) / square_correction + float(self.eps)
+        parameter.data -= (learning_rate / average_correction) * average / denominator

@@ -3,7 +3,7 @@ import io
 import numpy as np
 from rich.console import Console
 
-from npllm.lab.display import matrix, pieces, shape, token_grid, vector, visible
+from npllm.lab.display import matrix, pieces, printable, readable, shape, token_grid, vector, visible
 
 
 def printed(item, **options):
@@ -26,8 +26,24 @@ def test_markup_in_a_token_is_text():
 
 
 def test_token_grid_has_ids_below_tokens():
-    lines = printed(token_grid(["a", "bb", "c"], [1, 22, 3], width=2)).split("\n")
-    assert [line.split() for line in lines[:4]] == [["a│", "bb│"], ["1", "22"], ["c│"], ["3"]]
+    lines = printed(token_grid(["a", "bb", "c"], [1, 22, 3])).split("\n")
+    assert [line.split() for line in lines[:2]] == [["a│", "bb│", "c│"], ["1", "22", "3"]]
+
+
+def test_token_grid_cuts_nothing_off_in_a_narrow_terminal():
+    ids = [50_000 + i for i in range(30)]
+    out = io.StringIO()
+    Console(file=out, width=20).print(token_grid(["word"] * 30, ids))
+    assert [int(cell) for line in out.getvalue().split("\n")[1::2] for cell in line.split()] == ids
+
+
+def test_a_token_that_is_part_of_a_character_is_its_bytes():
+    assert readable("né".encode()) == "né"
+    assert readable("é".encode()[:1]) == "<c3>"
+
+
+def test_printable_text_keeps_line_breaks_and_nothing_that_acts_on_a_terminal():
+    assert printable("a b\nc\x1b[31m\x07\u202e") == "a b\nc\\x1b[31m\\x07\\u202e"
 
 
 def test_matrix_vector_and_shape():

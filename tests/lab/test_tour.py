@@ -68,6 +68,22 @@ def test_a_prompt_of_one_character():
     assert "row 0, column 0" in printed
 
 
+ODD_TEXTS = {  # each once led to a traceback, a warning, or control characters on the terminal
+    "without blanks": [chr(0x4E00 + i) for i in range(50)],
+    "joined emoji": ["😀", "👩", "\u200d", "\ufe0f", "🏽", "\u20e3", "1", " "],
+    "control characters": ["\x1b[31m", "red", "\x1b[0m", "\x07", " ", "bell", "\u202e"],
+    "markup": ["[bold]", "x", "[/bold]", " ", "[/]", "\\", ":smile:", "[link=http://x]"],
+}
+
+
+@pytest.mark.parametrize("parts", ODD_TEXTS.values(), ids=ODD_TEXTS)
+def test_odd_texts(parts, tmp_path):
+    text = "".join(parts[i] for i in np.random.default_rng(0).integers(0, len(parts), 1500))
+    found, printed = walk(text, width=60, steps=3)
+    draw_figures(found, tmp_path)
+    assert all(character.isprintable() or character == "\n" for character in printed)
+
+
 @pytest.mark.parametrize("width", [80, 40])
 def test_nothing_is_wider_than_the_terminal(width):
     _, printed = walk(width=width)
@@ -77,7 +93,9 @@ def test_nothing_is_wider_than_the_terminal(width):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"text": "Too short."}, "the text has 3 words; the tour trains a model on it and needs at least 100"),
+        ({"text": "Too short."}, "the text has 9 characters besides blanks; .* needs at least 400"),
+        ({"text": "abcdefgh" * 200}, "byte pair encoding makes 1 tokens of it; the tour needs at least 100"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
         ({"prompt": " \n"}, "the prompt is blank"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
     ],
@@ -90,6 +108,7 @@ def test_clear_errors(options, message):
 def test_opening_takes_the_first_long_line():
     assert opening("Title\n\n" + "word " * 20) == " ".join(["word"] * 7)
     assert opening("short\nlonger line") == "longer line"
+    assert opening("天" * 500) == "天" * 60
 
 
 def test_figures(story_walk, tmp_path):

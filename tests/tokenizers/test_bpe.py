@@ -237,3 +237,24 @@ def test_bad_arguments():
             tokenizer.decode([65, bad])
     with pytest.raises(ValueError, match=r"token b'abc' \(id 256\) is not the union of two tokens"):
         BPETokenizer(ranks | {b"abc": 256}).merges()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: train_bpe(["a", b"a"], 260), TypeError, "text is bytes; it must be a str"),
+        (lambda: train_bpe("aaa", 260, special_tokens="<x>"), TypeError, "special_tokens is the text '<x>'"),
+        (lambda: train_bpe("aaa", 260, special_tokens=["<x>", "<x>"]), ValueError, "each must be given once"),
+        (lambda: train_bpe("aaa", 260).decode([[97, 98]]), TypeError, r"ids is \[\[97, 98\]\]; it must be a row"),
+    ],
+)
+def test_errors_name_what_is_wrong(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_forgetting_changes_no_ids():
+    tokenizer = train_bpe("low lower lowest " * 5, 270)
+    before = tokenizer.encode("lowest lower")
+    tokenizer.forget()
+    assert tokenizer.encode("lowest lower") == before

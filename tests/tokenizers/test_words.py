@@ -104,3 +104,13 @@ def test_bad_arguments():
         SimpleTokenizerV1({"a": 0, "b": 0})
     with pytest.raises(KeyError, match="id 7 belongs to no token; the vocabulary has 1 tokens"):
         SimpleTokenizerV1({"a": 0}).decode([0, 7])
+
+
+def test_what_is_no_text_is_refused():
+    for function in (split_words, build_vocab, SimpleTokenizerV1({"a": 0}).encode):
+        with pytest.raises(TypeError, match="text is NoneType; it must be a str"):
+            function(None)
+    with pytest.raises(TypeError, match="special_tokens is the text '<x>'; it must be a list of texts"):
+        build_vocab("a b", "<x>")
+    with pytest.raises(TypeError, match="a special token is int; it must be a str"):
+        build_vocab("a b", [3])
