@@ -79,14 +79,15 @@ def _chunks(ids):
     if isinstance(ids, np.ndarray):
         yield _integers(ids)
         return
-    loose = []
+    loose = []  # single integers, in the order in which they came
     for item in ids:
-        if isinstance(item, (int, np.integer)):
+        is_single = isinstance(item, (int, np.integer))
+        if is_single:
             loose.append(item)
-            if len(loose) == 1 << 16:
-                yield _integers(loose)
-                loose = []
-        else:
+        if loose and (not is_single or len(loose) == 1 << 16):
+            yield _integers(loose)
+            loose = []
+        if not is_single:
             yield _integers(item)
     yield _integers(loose)
 

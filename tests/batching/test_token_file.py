@@ -29,6 +29,11 @@ def test_many_loose_ids_are_written_in_pieces(tmp_path):
     assert open_token_file(tmp_path / "ids.bin").tolist() == [i % 10 for i in range(150_000)]
 
 
+def test_single_ids_and_rows_of_ids_keep_their_order(tmp_path):
+    write_token_file(tmp_path / "ids.bin", [1, [2, 3], 4, 5, np.array([6]), []], vocab_size=10)
+    assert open_token_file(tmp_path / "ids.bin").tolist() == [1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize(("vocab_size", "itemsize"), [(65_536, 2), (65_537, 4), (1, 2), (1 << 32, 4)])
 def test_two_bytes_where_they_suffice(tmp_path, vocab_size, itemsize):
     write_token_file(tmp_path / "ids.bin", [vocab_size - 1], vocab_size)
