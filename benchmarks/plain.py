@@ -49,16 +49,29 @@ def projected_attention(x, state, causal=False, prefix=""):
     return attention(q, k, v, causal=causal)
 
 
-def multi_head_attention(x, state, num_heads, prefix=""):
+def multi_head_attention(x, state, num_heads):
     """All heads in turn, each on its channels; joined and projected."""
-    q, k, v = (linear(x, state[f"{prefix}{name}.weight"]) for name in ("W_query", "W_key", "W_value"))
+    q, k, v = (linear(x, state[f"{name}.weight"]) for name in ("W_query", "W_key", "W_value"))
+    return linear(attention_in_heads(q, k, v, num_heads), state["out_proj.weight"], state["out_proj.bias"])
+
+
+def causal_self_attention(x, state, num_heads, prefix):
+    """The same, where one linear map makes queries, keys and values."""
+    qkv = linear(x, state[f"{prefix}c_attn.weight"], state[f"{prefix}c_attn.bias"])
+    width = len(qkv[0]) // 3
+    q, k, v = ([row[start : start + width] for row in qkv] for start in range(0, 3 * width, width))
+    joined = attention_in_heads(q, k, v, num_heads)
+    return linear(joined, state[f"{prefix}c_proj.weight"], state[f"{prefix}c_proj.bias"])
+
+
+def attention_in_heads(q, k, v, num_heads):
+    """Causal attention of each head on its channels, the heads' vectors joined."""
     width = len(q[0]) // num_heads
     heads = []
     for start in range(0, len(q[0]), width):
         cut = [[row[start : start + width] for row in rows] for rows in (q, k, v)]
         heads.append(attention(*cut, causal=True))
-    joined = join(heads)
-    return linear(joined, state[f"{prefix}out_proj.weight"], state[f"{prefix}out_proj.bias"])
+    return join(heads)
 
 
 def join(heads):
@@ -89,7 +102,7 @@ def add(a, b):
 def transformer_block(x, state, num_heads):
     """x + attn(ln_1(x)), then the same with the feed-forward network."""
     normed = layer_norm(x, state["ln_1.weight"], state["ln_1.bias"])
-    x = add(x, multi_head_attention(normed, state, num_heads, "attn."))
+    x = add(x, causal_self_attention(normed, state, num_heads, "attn."))
     normed = layer_norm(x, state["ln_2.weight"], state["ln_2.bias"])
     hidden = linear(normed, state["mlp.c_fc.weight"], state["mlp.c_fc.bias"])
     active = [[gelu(number) for number in row] for row in hidden]

@@ -1,6 +1,6 @@
 """Attention, in the order in which chapter 3 arrives at it; each file says what it adds to the one before.
 
-Read in this order: simplified, self_attention, causal, multi_head.
+Read in this order: simplified, self_attention, causal, multi_head, causal_self_attention.
 """
 
 from npllm.attention.causal import (
@@ -9,6 +9,7 @@ from npllm.attention.causal import (
     causal_weights_by_prefix,
     causal_weights_by_renormalizing,
 )
+from npllm.attention.causal_self_attention import CausalSelfAttention
 from npllm.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
 from npllm.attention.self_attention import SelfAttentionV1, SelfAttentionV2
 from npllm.attention.simplified import (

@@ -122,3 +122,18 @@ def generator(rng):
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng is {rng!r}; it must be a numpy.random.Generator, such as np.random.default_rng(0)")
     return rng
+
+
+class Blank(np.random.Generator):
+    """A generator that draws zeros, for a model whose weights are about to be loaded: nothing is drawn in vain."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
+
+    def standard_normal(self, size=None, **_):
+        """Zeros."""
+        return np.zeros(size, np.float32)
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        """Zeros."""
+        return np.zeros(size, np.float32)

@@ -1,3 +1,7 @@
-"""Models: layers and attention put together. Here so far: the block of which a GPT is a stack."""
+"""Models: layers and attention put together.
 
+Read in this order: transformer_block, gpt, accounting, trace.
+"""
+
+from npllm.models.gpt import GPT, GPTConfig
 from npllm.models.transformer_block import TransformerBlock

@@ -9,7 +9,7 @@ the lower line, however many blocks there are.
 Radford et al. 2019 (GPT-2), section 2.3, norm before the sub-layer; Raschka, section 4.5.
 """
 
-from npllm.attention.multi_head import MultiHeadAttention
+from npllm.attention.causal_self_attention import CausalSelfAttention
 from npllm.functional.cache import Cache
 from npllm.layers.dropout import Dropout
 from npllm.layers.feed_forward import FeedForward
@@ -20,23 +20,37 @@ from npllm.layers.normalization import LayerNorm
 class TransformerBlock(Module):
     """x = x + attn(ln_1(x)),  y = x + mlp(ln_2(x))      (..., T, C) → (..., T, C)
 
-    `dropout` acts on the attention weights and on what each half adds.
+    `dropout` acts on what each half adds, `attn_dropout` (the same unless given) on the attention weights. The
+    children carry GPT-2's names.
     """
 
-    def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=False, *, rng=None, dtype="float32"):
+    def __init__(
+        self,
+        d_model,
+        context_length,
+        dropout,
+        num_heads,
+        qkv_bias=True,
+        attn_dropout=None,
+        eps=1e-5,
+        *,
+        rng=None,
+        dtype="float32",
+    ):
         rng = generator(rng)
-        self.ln_1 = LayerNorm(d_model, dtype=dtype)
-        self.attn = MultiHeadAttention(
-            d_model, d_model, context_length, dropout, num_heads, qkv_bias, rng=rng, dtype=dtype
+        attn_dropout = dropout if attn_dropout is None else attn_dropout
+        self.ln_1 = LayerNorm(d_model, eps, dtype=dtype)
+        self.attn = CausalSelfAttention(
+            d_model, context_length, attn_dropout, num_heads, qkv_bias, rng=rng, dtype=dtype
         )
         self.drop_1 = Dropout(dropout)
-        self.ln_2 = LayerNorm(d_model, dtype=dtype)
+        self.ln_2 = LayerNorm(d_model, eps, dtype=dtype)
         self.mlp = FeedForward(d_model, rng=rng, dtype=dtype)
         self.drop_2 = Dropout(dropout)
 
-    def __call__(self, x):
-        """The value alone; no cache outlives its line."""
-        x = x + self.attn(self.ln_1(x))
+    def __call__(self, x, past=None):
+        """The value alone; no cache outlives its line. `past`: see CausalSelfAttention."""
+        x = x + self.attn(self.ln_1(x), past)
         return x + self.mlp(self.ln_2(x))
 
     def forward(self, x, rng=None):

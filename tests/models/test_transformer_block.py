@@ -37,7 +37,7 @@ def test_finite_differences():
 
 def test_the_shortcuts_carry_the_input_through():
     block = implementation("TransformerBlock")(8, 6, 0.0, 2, rng=np.random.default_rng(0), dtype="float64")
-    for layer in (block.attn.out_proj, block.mlp.c_proj):
+    for layer in (block.attn.c_proj, block.mlp.c_proj):
         layer.weight.data[...], layer.bias.data[...] = 0, 0
     x = np.random.default_rng(1).standard_normal((5, 8))
     y, cache = block.forward(x)

@@ -1,3 +1,4 @@
 """Twins of npllm.models."""
 
+from torch_ref.models.gpt import GPT, GPTConfig
 from torch_ref.models.transformer_block import TransformerBlock

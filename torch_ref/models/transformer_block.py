@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from torch_ref.attention.multi_head import MultiHeadAttention
+from torch_ref.attention.causal_self_attention import CausalSelfAttention
 from torch_ref.layers.dropout import Dropout
 from torch_ref.layers.feed_forward import FeedForward
 
@@ -10,12 +10,13 @@ from torch_ref.layers.feed_forward import FeedForward
 class TransformerBlock(nn.Module):
     """Attention, then the feed-forward network, each behind a norm and added to what came in."""
 
-    def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=False):
+    def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True, attn_dropout=None, eps=1e-5):
         super().__init__()
-        self.ln_1 = nn.LayerNorm(d_model)
-        self.attn = MultiHeadAttention(d_model, d_model, context_length, dropout, num_heads, qkv_bias)
+        attn_dropout = dropout if attn_dropout is None else attn_dropout
+        self.ln_1 = nn.LayerNorm(d_model, eps)
+        self.attn = CausalSelfAttention(d_model, context_length, attn_dropout, num_heads, qkv_bias)
         self.drop_1 = Dropout(dropout)
-        self.ln_2 = nn.LayerNorm(d_model)
+        self.ln_2 = nn.LayerNorm(d_model, eps)
         self.mlp = FeedForward(d_model)
         self.drop_2 = Dropout(dropout)
 
