@@ -4,6 +4,8 @@
     npllm tokenize   one text as words, byte pairs and GPT-2's tokens
     npllm data       the texts that npllm knows, and fetching them
     npllm verify     every piece against PyTorch
+    npllm train      a GPT learns a text
+    npllm generate   a trained model continues a prompt
 
 It alone sees all rooms of the house; each command imports what it needs, so that `npllm data` need not wait for
 matplotlib.
@@ -22,6 +24,22 @@ INSTALL_TORCH = (
     "npllm verify compares with PyTorch, which is not installed. In a checkout of npllm:\n"
     '  python -m pip install -e ".[test]" -c .ci/constraints.txt'
 )
+
+TRAIN_OPTIONS = [  # name, default, type, what
+    ("vocab-size", 512, int, "tokens to learn with --tokenizer bpe"),
+    ("layers", 4, int, "transformer blocks"),
+    ("heads", 4, int, "attention heads"),
+    ("width", 128, int, "channels"),
+    ("context", 64, int, "tokens that the model sees at once"),
+    ("dropout", 0.0, float, "share of numbers silenced while training"),
+    ("steps", 2000, int, "training steps"),
+    ("batch", 12, int, "windows in a batch"),
+    ("micro-batches", 1, int, "parts of a batch, one after the other, to save memory"),
+    ("rate", 3e-3, float, "highest learning rate; it falls to a tenth"),
+    ("warmup", 100, int, "steps in which the learning rate rises"),
+    ("evaluate-every", 250, int, "steps between looks at text that is not learned from"),
+    ("seed", 0, int, "seed of all random numbers"),
+]
 
 
 def main(arguments=None):
@@ -80,7 +98,44 @@ def _parser():
     command = commands.add_parser("verify", help="every piece against PyTorch, as a table")
     command.add_argument("--readme", metavar="FILE", help="also write the table into this file's section “verify”")
     command.set_defaults(run=_verify)
+    _add_train(commands)
+    _add_generate(commands)
     return parser
+
+
+def _add_train(commands):
+    command = commands.add_parser("train", help="a GPT learns a text, in a folder from which it can go on")
+    command.add_argument("--out", metavar="FOLDER", required=True, help="where the run is kept")
+    command.add_argument("--resume", action="store_true", help="go on with the run in FOLDER, as it was begun")
+    text = command.add_mutually_exclusive_group()
+    text.add_argument("--text", metavar="FILE", help="a text in UTF-8 to learn (default: the shipped story)")
+    text.add_argument("--corpus", metavar="NAME", help="a known text to learn, see npllm data")
+    command.add_argument("--tokenizer", choices=("characters", "bpe", "gpt2"), help="default: characters")
+    for name, default, kind, what in TRAIN_OPTIONS:
+        command.add_argument(f"--{name}", metavar="N", type=kind, help=f"{what} (default: {default})")
+    command.add_argument(
+        "--checkpoint-every", metavar="N", type=int, default=250, help="steps between checkpoints (default: 250)"
+    )
+    command.set_defaults(run=_train)
+
+
+def _add_generate(commands):
+    command = commands.add_parser("generate", help="a trained model continues a prompt")
+    command.add_argument("--model", metavar="FOLDER", required=True, help="a run of npllm train, or GPT-2 weights")
+    command.add_argument("--prompt", metavar="TEXT", default="\n", help="what to continue (default: a line break)")
+    command.add_argument("--tokens", metavar="N", type=int, default=200, help="how many to add (default: 200)")
+    command.add_argument(
+        "--temperature", metavar="X", type=float, default=0.8, help="0 takes the likeliest (default: 0.8)"
+    )
+    command.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest tokens")
+    command.add_argument(
+        "--top-p", metavar="P", type=float, help="draw from the fewest that make up P of the probability"
+    )
+    command.add_argument(
+        "--repetition-penalty", metavar="X", type=float, default=1.0, help="above 1 avoids what was said"
+    )
+    command.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same text")
+    command.set_defaults(run=_generate)
 
 
 def _tour(console, options):
@@ -93,13 +148,16 @@ def _tour(console, options):
         from npllm.lab.figures import draw_figures
 
         for path in draw_figures(walk, options.figures):
-            console.print(f"drew {path}", soft_wrap=True)
+            console.print(Text(f"drew {path}"), soft_wrap=True)
 
 
 def _tokenize(console, options):
     from npllm.lab.tokenize_command import show_tokens
 
-    show_tokens(console, sys.stdin.read() if options.text == "-" else options.text)
+    if options.text == "-" and sys.stdin is None:
+        raise ValueError("there is no standard input to read the text from")
+    text = sys.stdin.read().removeprefix("\ufeff") if options.text == "-" else options.text
+    show_tokens(console, text)
 
 
 def _data(console, options):
@@ -122,6 +180,57 @@ def _verify(console, options):
     from torch_ref.verify import rows
 
     return show_equivalence(console, rows(), options.readme)
+
+
+def _train(console, options):
+    from npllm.lab.train_command import train_and_show
+    from npllm.training.run import open_run
+
+    given = [name for name in ("text", "corpus", "tokenizer", *(name.replace("-", "_") for name, *_ in TRAIN_OPTIONS))
+             if getattr(options, name) is not None]  # fmt: skip
+    if options.checkpoint_every < 1:
+        raise ValueError(f"checkpoint-every is {options.checkpoint_every}; it must be at least 1")
+    if options.resume and given:
+        raise ValueError(f"--resume goes on with the run as it was begun; leave out --{given[0].replace('_', '-')}")
+    run = open_run(options.out) if options.resume else _begin_run(options)
+    return train_and_show(console, run, options.checkpoint_every)
+
+
+def _begin_run(options):
+    from npllm import corpora
+    from npllm.models import GPTConfig
+    from npllm.tokenizers import CharacterTokenizer, GPT2Tokenizer, train_bpe
+    from npllm.training.run import create_run
+    from npllm.training.trainer import TrainingSettings
+
+    text = corpora.read(options.corpus or "story") if options.text is None else corpora.read_text_file(options.text)
+    given = {name: getattr(options, name.replace("-", "_")) for name, *_ in TRAIN_OPTIONS}
+    number = {name: default if given[name] is None else given[name] for name, default, *_ in TRAIN_OPTIONS}
+    if options.tokenizer == "gpt2":
+        tokenizer = GPT2Tokenizer.load()
+    elif options.tokenizer == "bpe":
+        tokenizer = train_bpe(text, number["vocab-size"])
+    else:
+        tokenizer = CharacterTokenizer.from_text(text)
+    config = GPTConfig(
+        tokenizer.vocab_size, number["context"], number["width"], number["layers"], number["heads"],
+        embedding_dropout=number["dropout"], attention_dropout=number["dropout"], residual_dropout=number["dropout"],
+    )  # fmt: skip
+    settings = TrainingSettings(
+        num_steps=number["steps"], batch_size=number["batch"], micro_batches=number["micro-batches"],
+        learning_rate=number["rate"], final_learning_rate=number["rate"] / 10, warmup_steps=number["warmup"],
+        evaluate_every=number["evaluate-every"], seed=number["seed"],
+    )  # fmt: skip
+    return create_run(options.out, text, tokenizer, config, settings)
+
+
+def _generate(console, options):
+    from npllm.lab.generate_command import generate_and_show
+
+    generate_and_show(
+        console, options.model, options.prompt, options.tokens, options.seed, temperature=options.temperature,
+        top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty,
+    )  # fmt: skip
 
 
 def _version():

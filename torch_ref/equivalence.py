@@ -111,6 +111,9 @@ def compare_function(name, *arguments, loosen=1.0, rng=None, **options):
     dy = _cotangent(y, dtype, rng)
     _freeze_cache(cache)
     gradients = backward(dy, cache)
+    assert not (isinstance(gradients, tuple) and len(gradients) == 1), (
+        f"{name}_backward must give a single gradient bare"
+    )
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     inputs = {
         key: tensor for key, tensor in tensors.items() if isinstance(tensor, torch.Tensor) and tensor.requires_grad
@@ -140,7 +143,8 @@ def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=Fa
     frozen = [_freeze(item) for item in inputs]
     tensors = [_tensor(item) for item in inputs]
     y, cache = layer.forward(*frozen, rng) if dropout else layer.forward(*frozen)
-    _copy_dropout_masks(cache, reference)
+    _copy_dropout_masks(cache, reference, dropout)
+    layer.forward(*_another_input(inputs))  # the first cache must not care that the layer was used again
     expected = reference(*tensors)
     differences = [difference("output", y, expected, dtype, loosen)]
     _check_docstring(type(layer), [item for item in frozen if isinstance(item, np.ndarray)], [y])
@@ -158,13 +162,18 @@ def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=Fa
     assert (gradient is None) == (not float_inputs), f"{name}.backward must return a gradient for a float input only"
     for tensor in float_inputs:
         differences.append(difference("gradient of input", gradient, tensor.grad, dtype, loosen))
-    references = dict(reference.named_parameters())
-    for key, parameter in layer.named_parameters():
+    references, parameters = dict(reference.named_parameters()), dict(layer.named_parameters())
+    assert parameters.keys() == references.keys(), (
+        f"{name} has parameters {list(parameters)}; the twin {list(references)}"
+    )
+    for key, parameter in parameters.items():
         assert parameter.grad is not None, f"{name}.backward left {key} without a gradient"
         assert not np.may_share_memory(parameter.grad, dy), f"the gradient of {key} must be an array of its own"
         differences.append(
             difference(f"gradient of parameter {key}", parameter.grad, references[key].grad, dtype, loosen)
         )
+    if all(found.share <= 1.0 for found in differences):
+        _check_that_gradients_add_up(name, layer, dy, cache)
     return differences
 
 
@@ -175,7 +184,7 @@ def difference(what, array, reference, dtype, loosen=1.0):
     a sum follows the size of its terms, not that of its result.
     """
     reference = reference.detach().numpy()
-    array = np.asarray(array)
+    assert isinstance(array, (np.ndarray, np.generic)), f"{what} is {type(array).__name__}; it must be an array"
     assert array.dtype == dtype, f"{what} is {array.dtype}; it must be {dtype}"
     assert reference.dtype == dtype, f"{what} of the twin is {reference.dtype}; it must be {dtype}"
     assert array.shape == reference.shape, f"{what} has shape {array.shape}; the twin's is {reference.shape}"
@@ -194,8 +203,9 @@ def difference(what, array, reference, dtype, loosen=1.0):
 
 def build(layer_class, config, rng, dtype):
     """Construct a layer, with rng and dtype where its constructor takes them."""
-    accepted = inspect.signature(layer_class.__init__).parameters
-    extra = {key: item for key, item in {"rng": rng, "dtype": dtype}.items() if key in accepted}
+    accepted = inspect.signature(layer_class).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    extra = {key: item for key, item in {"rng": rng, "dtype": dtype}.items() if key in accepted or takes_any}
     return layer_class(**config, **extra)
 
 
@@ -252,10 +262,33 @@ def _cotangent(y, dtype, rng):
     return dy
 
 
-def _copy_dropout_masks(cache, reference):
+def _another_input(inputs):
+    return [-item if _is_float(item) else item for item in inputs]
+
+
+def _check_that_gradients_add_up(name, layer, dy, cache):
+    """A second backward must add to the parameters' gradients what the first one gave."""
+    first = {key: parameter.grad.copy() for key, parameter in layer.named_parameters()}
+    layer.backward(dy, cache)
+    for key, parameter in layer.named_parameters():
+        rtol, atol = TOLERANCE[parameter.grad.dtype]  # where a shared parameter adds three times, rounding differs
+        twice = 2 * first[key]
+        atol = atol * max(1.0, np.abs(twice).max(initial=0.0))
+        np.testing.assert_allclose(
+            parameter.grad, twice, rtol=rtol, atol=atol, err_msg=f"{name}.backward must add to {key}.grad"
+        )
+
+
+def _copy_dropout_masks(cache, reference, dropout):
+    """Give the twin the masks that the layer drew, which must be masks: 0 or 1/(1 − p), and none without dropout."""
     for path, module in reference.named_modules():
         if isinstance(module, torch_ref.layers.Dropout):
             mask = _follow(cache, path).mask
+            if dropout and module.p > 0:
+                kept = np.isclose(mask, 1.0 / (1.0 - module.p), rtol=1e-6)
+                assert (kept | (mask == 0)).all(), f"{path} must multiply by 0 or 1/(1 - {module.p})"
+            else:
+                assert mask is None, f"{path} must drop nothing"
             module.mask = None if mask is None else torch.tensor(mask)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npllm.models import GPTConfig
 from torch_ref.equivalence import compare_function, compare_layer
 
 DRAWS = 5  # random inputs for each piece and dtype
@@ -71,6 +72,8 @@ def _cross_entropy(draw):
 
 HEADS = {"d_in": 12, "d_out": 8, "context_length": 16, "dropout": 0.2, "num_heads": 2, "qkv_bias": True}
 ONE_HEAD = {key: value for key, value in HEADS.items() if key != "num_heads"}
+GPT2_HEADS = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
+SMALL_GPT = GPTConfig(50, 16, 12, 2, 3, embedding_dropout=0.1, attention_dropout=0.2, residual_dropout=0.3)
 BLOCK = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
 SUM_OF_BOTH = {"vocab_size": 50, "context_length": 16, "d_model": 12}
 
@@ -96,6 +99,7 @@ PIECES = {
         "MultiHeadAttentionWrapper", HEADS, d.normal(2, 9, 12), dropout=True
     ),
     "MultiHeadAttention": lambda d: d.layer("MultiHeadAttention", HEADS, d.normal(2, 9, 12), dropout=True),
+    "CausalSelfAttention": lambda d: d.layer("CausalSelfAttention", GPT2_HEADS, d.normal(2, 9, 12), dropout=True),
     "linear": lambda d: d.function("linear", d.normal(4, 9, 12), d.normal(8, 12), d.normal(8)),
     "Linear": lambda d: d.layer("Linear", {"in_features": 12, "out_features": 8}, d.normal(4, 9, 12)),
     "dropout": lambda d: d.layer("Dropout", {"p": 0.3}, d.normal(4, 9, 12), dropout=True),
@@ -111,6 +115,7 @@ PIECES = {
     "cross_entropy": _cross_entropy,
     "FeedForward": lambda d: d.layer("FeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
     "TransformerBlock": lambda d: d.layer("TransformerBlock", BLOCK, d.normal(2, 9, 12), dropout=True),
+    "GPT": lambda d: d.layer("GPT", {"config": SMALL_GPT}, d.ids(50, 2, 9), dropout=True),
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from npllm import functional as F
 from npllm.attention.base import Attention, sequence
 from npllm.functional.cache import Cache
-from npllm.functional.checks import fits_context
+from npllm.functional.checks import at_least_one, fits_context, floats
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -23,8 +23,9 @@ def causal_weights_by_renormalizing(scores):
     """A = softmax(scores), zero above the diagonal, each row divided by its sum      (..., T, T) → (..., T, T)
 
     The obvious way. It computes weights of the future only to throw them away, and where the future had nearly
-    all of the weight, little precision is left for the past.
+    all of the weight, little precision is left for the past; where it had all, ValueError is raised.
     """
+    scores = floats(scores=scores)
     seen = F.causal_mask(*scores.shape[-2:])
     return F.normalize_by_sum(F.softmax(scores) * seen)
 
@@ -34,6 +35,7 @@ def causal_weights_by_prefix(scores):
 
     The honest way, row by row: the future is never touched. What a mask has to reproduce.
     """
+    scores = floats(scores=scores)
     weights = np.zeros_like(scores)
     for t in range(scores.shape[-2]):
         weights[..., t, : t + 1] = F.softmax(scores[..., t, : t + 1])
@@ -45,6 +47,7 @@ def causal_weights_by_infinity(scores):
 
     The way in use: exp(−∞) = 0, so the future gets weight 0 within one softmax of the whole table.
     """
+    scores = floats(scores=scores)
     seen = F.causal_mask(*scores.shape[-2:])
     return F.softmax(np.where(seen, scores, -np.inf))
 
@@ -56,6 +59,7 @@ class CausalAttention(Attention):
     """
 
     def __init__(self, d_in, d_out, context_length, dropout, qkv_bias=False, *, rng=None, dtype="float32"):
+        at_least_one(context_length=context_length)
         rng = generator(rng)
         self.context_length = context_length
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)

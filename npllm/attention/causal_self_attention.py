@@ -15,7 +15,7 @@ from npllm import functional as F
 from npllm.attention.base import Attention, sequence
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.functional.cache import Cache
-from npllm.functional.checks import fits_context
+from npllm.functional.checks import at_least_one, fits_context
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -31,6 +31,7 @@ class CausalSelfAttention(Attention):
     def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True, *, rng=None, dtype="float32"):
         if num_heads < 1 or d_model % num_heads:
             raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+        at_least_one(context_length=context_length)
         rng = generator(rng)
         self.context_length, self.num_heads = context_length, num_heads
         self.c_attn = Linear(d_model, 3 * d_model, bias=qkv_bias, rng=rng, dtype=dtype)

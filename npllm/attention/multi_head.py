@@ -59,6 +59,7 @@ class MultiHeadAttention(Attention):
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False, *, rng=None, dtype="float32"):
         if num_heads < 1 or d_out % num_heads:
             raise ValueError(f"d_out is {d_out} and num_heads {num_heads}; num_heads must divide d_out")
+        at_least_one(context_length=context_length)
         rng = generator(rng)
         self.context_length, self.num_heads = context_length, num_heads
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)

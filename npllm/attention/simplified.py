@@ -13,7 +13,7 @@ import numpy as np
 from npllm import functional as F
 from npllm.attention.base import Attention
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats
+from npllm.functional.checks import floats, same_size
 
 
 def attention_scores_of_query(query, inputs):
@@ -22,6 +22,7 @@ def attention_scores_of_query(query, inputs):
     One query against every input, each score a dot product spelled out: the sum of products of their channels.
     """
     query, inputs = floats(query=query, inputs=inputs)
+    same_size("one for each channel of inputs", inputs.shape[1:], **{"the shape of query": query.shape})
     scores = np.empty(len(inputs), inputs.dtype)
     for s, key in enumerate(inputs):
         scores[s] = sum(query[c] * key[c] for c in range(len(key)))
@@ -56,6 +57,7 @@ def context_of_query(weights, inputs):
     The weighted sum for one query, added up input by input.
     """
     weights, inputs = floats(weights=weights, inputs=inputs)
+    same_size("one for each of inputs", inputs.shape[:1], **{"the shape of weights": weights.shape})
     context = np.zeros(inputs.shape[-1], inputs.dtype)
     for weight, value in zip(weights, inputs, strict=True):
         context += weight * value

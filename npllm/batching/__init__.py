@@ -1,9 +1,10 @@
 """Ids to windows of inputs and shifted targets, and windows to batches.
 
-Read in this order: windows, dataset, loader, token_file.
+Read in this order: windows, dataset, loader, endless, token_file.
 """
 
 from npllm.batching.dataset import GPTDatasetV1, WindowDataset, encode_for_training
+from npllm.batching.endless import EndlessBatches
 from npllm.batching.loader import DataLoader, create_dataloader_v1
 from npllm.batching.token_file import open_token_file, write_token_file
 from npllm.batching.windows import EpochAccount, account, sliding_windows

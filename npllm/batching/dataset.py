@@ -5,10 +5,11 @@
 Raschka, section 2.6, listing 2.5.
 """
 
+import inspect
+
 import numpy as np
 
 from npllm.batching.windows import sliding_windows
-from npllm.tokenizers.bpe import BPETokenizer
 
 
 class WindowDataset:
@@ -44,9 +45,10 @@ class GPTDatasetV1(WindowDataset):
 
 
 def encode_for_training(txt, tokenizer):
-    """The ids of a text, an int64 array; <|endoftext|> in it means the special token, where the tokenizer has one."""
-    if isinstance(tokenizer, BPETokenizer):
-        ids = tokenizer.encode(txt, allowed_special={"<|endoftext|>"} & tokenizer.special_tokens.keys())
-    else:
-        ids = tokenizer.encode(txt)
-    return np.asarray(ids, np.int64)
+    """The ids of a text, an int64 array; <|endoftext|> in it means the special token, where the tokenizer has those."""
+    knows_special_tokens = "allowed_special" in inspect.signature(tokenizer.encode).parameters
+    options = {"allowed_special": {"<|endoftext|>"}} if knows_special_tokens else {}
+    ids = np.asarray(tokenizer.encode(txt, **options))
+    if ids.size and (not np.issubdtype(ids.dtype, np.integer) or ids.min() < 0):
+        raise TypeError(f"the tokenizer gave {ids[:3].tolist()} …, {ids.dtype}; ids must be integers of 0 or more")
+    return ids.astype(np.int64)

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, given, output_gradient
+from npllm.functional.checks import floats, given, not_half, output_gradient
 from npllm.functional.softmax import softmax_backward, softmax_forward
 
 
@@ -43,9 +43,10 @@ def scaled_dot_product_attention(
 def scaled_dot_product_attention_forward(
     q, k, v, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, softcap=None, dropout_mask=None
 ):
-    """The value, and in the cache q, k, v, the masked `scores` and the `weights`, both (..., T, S)."""
+    """The value, and in the cache q, k, v, the `weights` (..., T, S), and what was multiplied into or added to them."""
     q, k, v = floats(q=q, k=k, v=v)
-    softcap = _check_softcap(softcap)
+    not_half(q)
+    softcap = _check_softcap(softcap, q.dtype)
     groups, scores_shape = _check_shapes(q, k, v, enable_gqa)
     attn_mask = _check_attn_mask(attn_mask, is_causal, q.dtype, scores_shape)
     scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
@@ -57,11 +58,11 @@ def scaled_dot_product_attention_forward(
         scores, cap_slope = softcap * squashed, 1.0 - squashed * squashed
     scores = _apply_mask(scores, attn_mask, is_causal)
     weights, softmax_cache = softmax_forward(scores)
-    dropout_mask = _check_dropout_mask(dropout_mask, weights)
+    dropout_mask = _check_dropout_mask(dropout_mask, q.dtype, scores_shape)
     averaged = weights if dropout_mask is None else weights * dropout_mask
     y = split_groups(stack_groups(averaged, groups) @ v, groups)
     cache = Cache(
-        q=q, k=k, v=v, scores=scores, weights=weights, softmax=softmax_cache, averaged=averaged,
+        q=q, k=k, v=v, weights=weights, softmax=softmax_cache, averaged=averaged,
         dropout_mask=dropout_mask, cap_slope=cap_slope, attn_mask=attn_mask, scale=scale, groups=groups,
         shape=y.shape,
     )  # fmt: skip
@@ -77,11 +78,8 @@ def scaled_dot_product_attention_backward(dy, cache):
     other as rows, so the products that give dk and dv sum over the group by themselves.
     """
     q, k, v, groups = cache.q, cache.k, cache.v, cache.groups
-    dy = stack_groups(output_gradient(dy, cache.shape, q.dtype), groups)
-    dv = stack_groups(cache.averaged, groups).mT @ dy  # y = averaged @ v
-    dweights = split_groups(dy @ v.mT, groups)
-    if cache.dropout_mask is not None:
-        dweights = dweights * cache.dropout_mask  # averaged = weights * dropout_mask
+    dweights = weights_backward(dy, cache)
+    dv = stack_groups(cache.averaged, groups).mT @ stack_groups(dy, groups)  # y = averaged @ v
     dscores = softmax_backward(dweights, cache.softmax)
     dmask = None  # scores = scores + attn_mask
     if cache.attn_mask is not None and cache.attn_mask.dtype != bool:
@@ -92,6 +90,15 @@ def scaled_dot_product_attention_backward(dy, cache):
     dq = split_groups(dproduct @ k, groups)
     dk = dproduct.mT @ stack_groups(q, groups)
     return given(sum_to_shape(dq, q.shape), sum_to_shape(dk, k.shape), sum_to_shape(dv, v.shape), dmask)
+
+
+def weights_backward(dy, cache):
+    """dA = dy vᵀ      (..., T, E) → (..., T, S)"""
+    dy = output_gradient(dy, cache.shape, cache.q.dtype)
+    dweights = split_groups(stack_groups(dy, cache.groups) @ cache.v.mT, cache.groups)
+    if cache.dropout_mask is not None:
+        dweights = dweights * cache.dropout_mask  # averaged = weights * dropout_mask
+    return sum_to_shape(dweights, cache.weights.shape)  # one table of weights may average several v
 
 
 def stack_groups(x, groups):
@@ -159,17 +166,20 @@ def _queries_for_each_key_head(q, k, v, shapes):
     if min(q.ndim, k.ndim, v.ndim) < 3:
         raise ValueError(f"{shapes}: enable_gqa needs a head axis, (..., heads, length, width)")
     heads, key_heads = q.shape[-3], k.shape[-3]
-    if key_heads != v.shape[-3] or key_heads == 0 or heads % key_heads:
+    if key_heads != v.shape[-3] or 0 in (heads, key_heads) or heads % key_heads:
         raise ValueError(
             f"{shapes}: with enable_gqa the heads of k and v (axis -3) must be equal and divide those of q"
         )
     return heads // key_heads
 
 
-def _check_softcap(softcap):
-    if softcap is not None and not softcap > 0:
-        raise ValueError(f"softcap is {softcap}; it must be greater than 0, or None for no cap")
-    return None if softcap is None else float(softcap)
+def _check_softcap(softcap, dtype):
+    if softcap is None:
+        return None
+    limits = np.finfo(dtype)
+    if not limits.tiny <= softcap <= limits.max:
+        raise ValueError(f"softcap is {softcap}; it must be greater than 0 and finite in {dtype}, or None for no cap")
+    return float(softcap)
 
 
 def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
@@ -184,13 +194,13 @@ def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
     return attn_mask
 
 
-def _check_dropout_mask(dropout_mask, weights):
+def _check_dropout_mask(dropout_mask, dtype, scores_shape):
     if dropout_mask is None:
         return None
     dropout_mask = np.asarray(dropout_mask)
-    if dropout_mask.dtype != weights.dtype:
-        raise TypeError(f"dropout_mask has dtype {dropout_mask.dtype}; it must be that of q, {weights.dtype}")
-    _check_broadcasts("dropout_mask", dropout_mask, weights.shape)
+    if dropout_mask.dtype != dtype:
+        raise TypeError(f"dropout_mask has dtype {dropout_mask.dtype}; it must be that of q, {dtype}")
+    _check_broadcasts("dropout_mask", dropout_mask, scores_shape)
     return dropout_mask
 
 

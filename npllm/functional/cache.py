@@ -25,9 +25,18 @@ class Cache(SimpleNamespace):
 
     @property
     def nbytes(self):
-        """Bytes held by the arrays, each array counted once even if it has two names."""
-        distinct = {id(array): array for _, array in self.arrays()}
-        return sum(array.nbytes for array in distinct.values())
+        """Bytes of memory that the arrays keep alive; what several of them show is counted once."""
+        return sum(buffer.nbytes for buffer in self.buffers().values())
+
+    def buffers(self):
+        """The arrays that own the memory which the cached ones show, by id."""
+        return {id(buffer): buffer for buffer in (_buffer(array) for _, array in self.arrays())}
+
+
+def _buffer(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _walk(name, value):

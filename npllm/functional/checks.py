@@ -12,6 +12,8 @@ def floats(**arguments):
     """
     arrays = {name: None if value is None else np.asarray(value) for name, value in arguments.items()}
     first = None
+    if next(iter(arguments.values())) is None:
+        raise TypeError(f"{next(iter(arguments))} is None; it must be an array")
     for name, array in arrays.items():
         if array is None:
             continue
@@ -27,6 +29,12 @@ def floats(**arguments):
     return values[0] if len(values) == 1 else values
 
 
+def not_half(x):
+    """Raise TypeError for half precision, in which sums of squares overflow from 256 on."""
+    if x.dtype == np.float16:
+        raise TypeError("float16 is too narrow to compute with here; it must be float32 or float64")
+
+
 def integers(name, ids, low, high):
     """Return `ids` as an integer array whose entries lie in [low, high).
 
@@ -34,6 +42,8 @@ def integers(name, ids, low, high):
     mean the last row.
     """
     ids = np.asarray(ids)
+    if ids.size == 0 and ids.dtype == np.float64:
+        ids = ids.astype(np.int64)  # NumPy's dtype for an empty list
     if not np.issubdtype(ids.dtype, np.integer):
         raise TypeError(f"{name} has dtype {ids.dtype}; it must be an integer dtype")
     outside = (ids < low) | (ids >= high)
@@ -59,7 +69,7 @@ def output_gradient(dy, shape, dtype):
     dy = np.asarray(dy)
     if dy.shape != shape:
         raise ValueError(f"dy has shape {dy.shape}; it must be that of the output, {shape}")
-    if shape == () and np.issubdtype(dy.dtype, np.number):
+    if shape == () and np.issubdtype(dy.dtype, np.number) and not np.iscomplexobj(dy):
         return dy.astype(dtype)
     if dy.dtype != dtype:
         raise TypeError(f"dy has dtype {dy.dtype}; it must be that of the output, {dtype}")

@@ -87,6 +87,8 @@ def cross_entropy_backward(dy, cache):
 def _split_targets(targets, ignore_index, logits_shape):
     """Which positions count, and every position's class, class 0 standing in where it does not count."""
     targets = np.asarray(targets)
+    if not np.issubdtype(targets.dtype, np.integer):
+        raise TypeError(f"targets has dtype {targets.dtype}; it must be an integer dtype")
     same_size("one target for each position", logits_shape[:-1], **{"the shape of targets": targets.shape})
     counted = targets != ignore_index
     return counted, integers("targets", np.where(counted, targets, 0), 0, logits_shape[-1])

@@ -42,7 +42,12 @@ def embedding(ids, weight, padding_idx=None):
 def embedding_forward(ids, weight, padding_idx=None):
     """The value, and in the cache the ids, the weight's shape and dtype, and the padding row."""
     y = embedding(ids, weight, padding_idx)
-    return y, Cache(ids=np.asarray(ids), shape=np.shape(weight), dtype=y.dtype, padding_idx=padding_idx)
+    return y, Cache(
+        ids=np.asarray(ids, None if np.size(ids) else np.int64),
+        shape=np.shape(weight),
+        dtype=y.dtype,
+        padding_idx=padding_idx,
+    )
 
 
 def embedding_backward(dy, cache):

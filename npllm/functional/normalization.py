@@ -12,7 +12,7 @@ Normalization, equation 4.
 import numpy as np
 
 from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, given, output_gradient, same_size
+from npllm.functional.checks import floats, given, not_half, output_gradient, same_size
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
@@ -89,6 +89,9 @@ def rms_norm_backward(dy, cache):
 def _check_channels(x, **parameters):
     if x.ndim == 0:
         raise ValueError("x is a single number; its last axis must hold the C channels to normalise")
+    not_half(x)
+    if x.shape[-1] == 0:
+        raise ValueError(f"x has shape {x.shape}; its last axis must hold at least one channel")
     for name, parameter in parameters.items():
         if parameter is not None:
             same_size("one entry for each channel of x", x.shape[-1:], **{f"the shape of {name}": parameter.shape})

@@ -1,7 +1,7 @@
 """safetensors: arrays by name in one file, which is read without running anything that it contains.
 
     8 bytes            length of the header, little-endian
-    header             JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …, "__metadata__": {…}}
+    header             JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …}
     the arrays         one after the other, little-endian, without gaps
 
 A file is mapped into memory: opening one of gigabytes takes no time, and what is not looked at is not read.
@@ -60,7 +60,7 @@ def load(path):
     header, start = _read_header(path)
     metadata = header.pop("__metadata__", {})
     size = path.stat().st_size - start
-    data = np.memmap(path, np.uint8, "r", start, (size,)) if size else np.empty(0, np.uint8)
+    data = np.memmap(path, np.uint8, "r", start, (size,)) if size else np.frombuffer(b"", np.uint8)
     arrays, spans = {}, []
     for name, entry in header.items():
         dtype, shape, (begin, end) = _check_entry(path, name, entry, size)

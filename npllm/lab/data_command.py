@@ -29,7 +29,7 @@ def list_corpora(console):
 
 def fetch_corpus(console, name, folder=None):
     """Fetch a known text, show how far it is, print where it is; return the exit status, 0 or 1 for an error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     requested = False
 
     def progress(done, total):

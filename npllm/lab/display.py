@@ -64,7 +64,7 @@ def matrix(array, rows, columns, corner="", decimals=2, shade=False):
     """A matrix as a table with named rows and columns; `shade` darkens the ground of larger numbers in [0, 1]."""
     table = Table(corner, show_edge=False)
     for column in columns:
-        table.add_column(Text(column), justify="right")
+        table.add_column(Text(column), justify="right", overflow="fold")
     for name, row in zip(rows, np.asarray(array)):
         cells = [Text(f"{number:.{decimals}f}", style=_ground(number) if shade else "") for number in row]
         table.add_row(Text(name, style="bold"), *cells)

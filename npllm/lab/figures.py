@@ -111,7 +111,20 @@ def attention(walk):
 
 def loss(walk):
     """The training."""
-    losses, size = np.array(walk.found["losses"]), walk.found["tokenizer"].vocab_size
+    return _losses(walk.found["losses"], walk.found["tokenizer"].vocab_size)
+
+
+def draw_losses(path, records, vocab_size):
+    """Draw the losses of a training's log (dicts with step, loss and now and then validation_loss) into a file."""
+    validation = [(record["step"], record["validation_loss"]) for record in records if "validation_loss" in record]
+    figure = _losses([record["loss"] for record in records], vocab_size, validation)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def _losses(losses, size, validation=()):
+    """The loss of every step, its running mean, and the line of knowing nothing."""
+    losses = np.array(losses)
     figure, axes = _figure(1, "Learning to predict the next token")
     axes.plot(losses, color="C0", alpha=0.25, label="each step")
     width = min(25, len(losses))
@@ -121,6 +134,8 @@ def loss(walk):
         color="C0",
         label=f"mean of {width} steps",
     )
+    if validation:
+        axes.plot(*zip(*validation), color="C1", marker="o", markersize=3, label="on text never seen")
     axes.axhline(math.log(size), color="C3", linestyle="--", label=f"knowing nothing: ln {size} = {math.log(size):.2f}")
     axes.set(xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     axes.legend()

@@ -91,6 +91,8 @@ def training_step(model, optimizer, inputs, targets):
 def train(model, optimizer, loader, num_steps):
     """Yield the loss of each of `num_steps` steps, epoch after epoch of the loader."""
     step = 0
+    if len(loader) == 0:
+        raise ValueError("loader gives no batch; it must give at least one")
     while step < num_steps:
         for inputs, targets in loader:
             if step == num_steps:

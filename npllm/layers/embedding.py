@@ -55,7 +55,9 @@ class LearnedPositions(Module):
 
     def backward(self, dy, cache):
         """dweight[t] = dy_t, summed over the batch: every sequence used the same row t."""
-        output_gradient(dy, (*np.shape(dy)[:-2], cache.num_positions, self.weight.shape[1]), self.weight.data.dtype)
+        dy = output_gradient(
+            dy, (*np.shape(dy)[:-2], cache.num_positions, self.weight.shape[1]), self.weight.data.dtype
+        )
         dweight = np.zeros_like(self.weight.data)
         dweight[: cache.num_positions] = dy.sum(axis=tuple(range(dy.ndim - 2)))
         self.weight.add_grad(dweight)

@@ -14,6 +14,8 @@ class Parameter:
     __slots__ = ("data", "grad")
 
     def __init__(self, data):
+        if not np.issubdtype(data.dtype, np.floating):
+            raise TypeError(f"dtype is {data.dtype}; a parameter must be floating point")
         self.data = data
         self.grad = None
 
@@ -94,6 +96,8 @@ class Module:
         for name, parameter in own.items():
             if np.shape(state[name]) != parameter.shape:
                 raise ValueError(f"{name} has shape {np.shape(state[name])}; it must be {parameter.shape}")
+            if not np.issubdtype(np.asarray(state[name]).dtype, np.floating):
+                raise TypeError(f"{name} has dtype {np.asarray(state[name]).dtype}; it must be floating point")
         for name, parameter in own.items():
             parameter.data[...] = state[name]
 
@@ -103,7 +107,7 @@ class Module:
             parameter.grad = None
 
     def __call__(self, *inputs):
-        """The value alone, without dropout: what inference runs."""
+        """The value alone: what inference runs. Dropout is active only where a generator is passed."""
         return self.forward(*inputs)[0]
 
     def forward(self, *inputs):
@@ -130,9 +134,9 @@ class Blank(np.random.Generator):
     def __init__(self):
         super().__init__(np.random.PCG64(0))
 
-    def standard_normal(self, size=None, **_):
+    def standard_normal(self, size=None, dtype=np.float32):
         """Zeros."""
-        return np.zeros(size, np.float32)
+        return np.zeros(size, dtype)
 
     def uniform(self, low=0.0, high=1.0, size=None):
         """Zeros."""

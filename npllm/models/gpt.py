@@ -59,9 +59,7 @@ class GPTConfig:
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             probability(name, getattr(self, name))
         if self.d_model % self.num_heads:
-            raise ValueError(
-                f"d_model is {self.d_model} and num_heads {self.num_heads}; num_heads must divide d_model"
-            )
+            raise ValueError(f"d_model is {self.d_model} and num_heads {self.num_heads}; num_heads must divide d_model")
 
     @classmethod
     def gpt2(cls, size, **changes):
@@ -80,38 +78,37 @@ class GPT(Module):
     """
 
     def __init__(self, config, *, rng=None, dtype="float32"):
-        rng, self.config, self.context_length = generator(rng), config, config.context_length
-        c = config
-        self.wte = Embedding(c.vocab_size, c.d_model, rng=rng, dtype=dtype)
-        self.wpe = LearnedPositions(c.context_length, c.d_model, rng=rng, dtype=dtype)
+        rng, blank = generator(rng), Blank()  # the layers' own way to start is not GPT-2's, so they need not draw
+        self.config, self.context_length, c = config, config.context_length, config
+        self.wte = Embedding(c.vocab_size, c.d_model, rng=blank, dtype=dtype)
+        self.wpe = LearnedPositions(c.context_length, c.d_model, rng=blank, dtype=dtype)
         self.drop = Dropout(c.embedding_dropout)
         self.h = [
             TransformerBlock(
                 c.d_model, c.context_length, c.residual_dropout, c.num_heads, c.qkv_bias, c.attention_dropout,
-                c.layer_norm_eps, rng=rng, dtype=dtype,
+                c.layer_norm_eps, rng=blank, dtype=dtype,
             )
             for _ in range(c.num_layers)
         ]  # fmt: skip
         self.ln_f = LayerNorm(c.d_model, c.layer_norm_eps, dtype=dtype)
-        self.lm_head = Linear(c.d_model, c.vocab_size, bias=False, rng=Blank() if c.tied else rng, dtype=dtype)
+        self.lm_head = Linear(c.d_model, c.vocab_size, bias=False, rng=blank, dtype=dtype)
         if c.tied:
             self.lm_head.weight = self.wte.weight  # the same Parameter: both uses add to one gradient
         self._start_as_gpt2(rng)
 
     def _start_as_gpt2(self, rng):
         for name, parameter in self.named_parameters():
-            if name.endswith(".bias"):
-                parameter.data[...] = 0
-            elif parameter.data.ndim == 2:
+            if parameter.data.ndim == 2:
                 depth = 2 * self.config.num_layers if name.endswith("c_proj.weight") else 1
-                parameter.data[...] = 0.02 / math.sqrt(depth) * rng.standard_normal(parameter.shape)
+                parameter.data[...] = rng.standard_normal(parameter.shape, dtype=np.float32)
+                parameter.data *= 0.02 / math.sqrt(depth)
 
     def __call__(self, ids, past=None):
         """The logits alone. With a `past` (see generation.KeyValueCache) ids follow what it has seen, and are added."""
         return self.lm_head(self.features(ids, past))
 
     def features(self, ids, past=None):
-        """What the head reads, (..., T, C): who needs the logits of the last position alone need not compute the rest."""
+        """What the head reads, (..., T, C): to know the last position's logits, nobody need compute the others."""
         x = self.wte(_sequence(ids)) + self.wpe.weight.data[self._places(ids, past)]
         for index, block in enumerate(self.h):
             x = block(x, past and past.layer(index))

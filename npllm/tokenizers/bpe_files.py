@@ -63,7 +63,7 @@ def load(path):
         if path.suffix == ".bpe":
             return ranks_from_merges(read_merges(path.read_text(encoding="utf-8"))), None, {}
         return _load_tiktoken(path), None, {}
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a vocabulary in the format of its name: {error}") from None
 
 
@@ -83,7 +83,11 @@ def read_merges(text):
 def ranks_from_merges(merges):
     """The ids of GPT-2's kind: the bytes in its order, then the result of every merge."""
     tokens = [bytes([byte]) for byte in BYTE_ORDER] + [left + right for left, right in merges]
-    return {token: rank for rank, token in enumerate(tokens)}
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    if len(ranks) != len(tokens):
+        twice = next(token for rank, token in enumerate(tokens) if ranks[token] != rank)
+        raise ValueError(f"two merges make {to_printable(twice)!r}; every token must come from one")
+    return ranks
 
 
 def _save_json(path, tokenizer):
@@ -113,9 +117,11 @@ def _are_ids(table):
 
 
 def _save_openai(folder, tokenizer):
-    folder.mkdir(parents=True, exist_ok=True)
     encoder = {to_printable(token): rank for token, rank in tokenizer.ranks.items()}
+    if both := sorted(encoder.keys() & tokenizer.special_tokens.keys()):
+        raise ValueError(f"OpenAI's format cannot tell the special token {both[0]!r} from a token; save it as *.json")
     lines = ["#version: 0.2", *(f"{to_printable(left)} {to_printable(right)}" for left, right in tokenizer.merges())]
+    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "vocab.bpe", "\n".join(lines) + "\n")
     _write(folder / "encoder.json", json.dumps(encoder | tokenizer.special_tokens))
 
@@ -127,12 +133,12 @@ def _load_openai(folder):
     try:
         encoder = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         merges = read_merges((folder / "vocab.bpe").read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{folder} does not hold OpenAI's encoder.json and vocab.bpe: {error}") from None
     if not _are_ids(encoder):
         raise ValueError(f"{folder / 'encoder.json'} must be a table from tokens to ids")
     merged = [left + right for left, right in merges]
-    tokens = [bytes([byte]) for byte in BYTE_ORDER] + merged
+    tokens = list(ranks_from_merges(merges))
     missing = [to_printable(token) for token in tokens if to_printable(token) not in encoder]
     if missing:
         raise ValueError(f"{folder}: {missing[0]!r} comes from vocab.bpe and has no id in encoder.json")

@@ -41,7 +41,10 @@ def compile_pattern(pattern):
         elif token in "[]":
             inside = token == "["
         translated.append(token)
-    return re.compile("".join(translated))
+    try:
+        return re.compile("".join(translated))
+    except re.error as error:
+        raise ValueError(f"pattern is {pattern!r:.80}; it must be a regular expression ({error})") from None
 
 
 def _ranges(table):

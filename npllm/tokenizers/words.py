@@ -106,6 +106,7 @@ class SimpleTokenizerV1:
 
     def decode(self, ids):
         """The words with blanks between, none before a mark; raises KeyError for an id that no token has."""
+        ids = list(ids)
         missing = [index for index in ids if index not in self.id_to_token]
         if missing:
             raise KeyError(f"id {missing[0]} belongs to no token; the vocabulary has {len(self.id_to_token)} tokens")

@@ -48,5 +48,5 @@ def test_permutation_equivariance_without_positions(data, T, C):
 
 
 def test_a_weight_for_every_input():
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match=r"the shape of weights is \(3,\); it must be \(2,\)"):
         context_of_query(np.ones(3), np.ones((2, 4)))

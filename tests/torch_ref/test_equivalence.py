@@ -185,7 +185,7 @@ class TestDocstringShapes:
 
     def test_every_function_and_class_states_its_shapes(self):
         exempt = {"Cache", "Module", "Parameter", "draw_dropout_mask", "sinusoidal_positions", "softmax_naive_limit"}
-        exempt |= {"causal_mask"}
+        exempt |= {"causal_mask", "GPTConfig"}
         silent = []
         for room in (npllm.functional, npllm.layers, npllm.attention, npllm.models):
             for name, item in vars(room).items():

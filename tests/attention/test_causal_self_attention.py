@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.attention import CausalSelfAttention, MultiHeadAttention
+from tests.finite_differences import check_gradients
+from tests.strategies import arrays, dtypes, leading, sizes
+from torch_ref.equivalence import check_layer, implementation
+
+pytestmark = pytest.mark.piece("CausalSelfAttention")
+
+
+@given(st.data(), dtypes, leading, sizes, st.integers(1, 3), sizes, st.booleans(), st.booleans())
+def test_equals_pytorch(data, dtype, batch, T, num_heads, width, qkv_bias, dropout):
+    d_model = num_heads * width
+    config = {"d_model": d_model, "context_length": 7, "dropout": 0.2, "num_heads": num_heads, "qkv_bias": qkv_bias}
+    x = data.draw(arrays((*batch, T, d_model), dtype))
+    check_layer("CausalSelfAttention", config, x, dtype=dtype, dropout=dropout)
+
+
+def test_finite_differences():
+    rng = np.random.default_rng(0)
+    layer = implementation("CausalSelfAttention")(6, 5, 0.2, 2, rng=rng, dtype="float64")
+    x = rng.standard_normal((2, 5, 6))
+    y, cache = layer.forward(x, np.random.default_rng(1))
+    dy = rng.standard_normal(y.shape)
+    dx = layer.backward(dy, cache)
+    parameters = [parameter for _, parameter in layer.named_parameters()]
+    check_gradients(
+        lambda *_: (layer.forward(x, np.random.default_rng(1))[0] * dy).sum(),
+        [x, *(parameter.data for parameter in parameters)],
+        [dx, *(parameter.grad for parameter in parameters)],
+        rng,
+    )
+
+
+@given(st.data(), sizes, st.integers(1, 3), sizes)
+def test_it_is_multi_head_attention_with_the_projections_in_one(data, T, num_heads, width):
+    C = num_heads * width
+    one = CausalSelfAttention(C, 7, 0.0, num_heads, rng=np.random.default_rng(0), dtype="float64")
+    other = MultiHeadAttention(C, C, 7, 0.0, num_heads, qkv_bias=True, dtype="float64")
+    state = one.state_dict()
+    weights, biases = np.split(state["c_attn.weight"], 3), np.split(state["c_attn.bias"], 3)
+    names = ("W_query", "W_key", "W_value")
+    other.load_state_dict(
+        {f"{name}.weight": weight for name, weight in zip(names, weights)}
+        | {f"{name}.bias": bias for name, bias in zip(names, biases)}
+        | {"out_proj.weight": state["c_proj.weight"], "out_proj.bias": state["c_proj.bias"]}
+    )
+    x = data.draw(arrays((T, C), np.dtype(np.float64)))
+    np.testing.assert_allclose(one(x), other(x), rtol=1e-10, atol=1e-12)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="d_model is 6 and num_heads 4; num_heads must divide d_model"):
+        CausalSelfAttention(6, 5, 0.0, 4)
