@@ -36,6 +36,8 @@ def main(arguments=None):
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         train(open_run(options.out), device, options.steps, options.checkpoint_every)
+        if distributed:
+            dist.barrier()  # nobody leaves while process 0 still writes
     finally:
         if distributed:
             dist.destroy_process_group()

@@ -89,8 +89,8 @@ def attention(walk):
     model, tokenizer = walk.found["model"], walk.found["tokenizer"]
     prompt = tokenizer.encode(walk.prompt, disallowed_special=())[: walk.found["context_length"]]
     tokens = [visible(token) for token in readable_tokens(tokenizer, prompt)]
-    x = model.embed(np.array(prompt))
-    heads = model.attn.attention_weights(model.ln_1(x))
+    _, cache = model.forward(np.array(prompt))
+    heads = cache.h[-1].attn.attention.weights
     figure, axes = _figure(4 + len(heads), "Attention: rows look, columns are looked at", columns=4)
     seen = F.causal_mask(*table.shape)
     limit = np.abs(table).max()
@@ -105,7 +105,7 @@ def attention(walk):
         _label(panel, names, title)
     for head, (panel, values) in enumerate(zip(axes[4:], heads)):
         _heat(figure, panel, values, "viridis", "", (0, 1))
-        _label(panel, tokens, f"trained model, head {head}")
+        _label(panel, tokens, f"trained GPT, last block, head {head}")
     return figure
 
 

@@ -29,6 +29,7 @@ class Walk:
     prompt: str
     rng: np.random.Generator
     steps: int
+    seed: int
     found: dict[str, Any] = field(default_factory=dict)  # results by name, for later stations and for the figures
 
 
@@ -51,7 +52,7 @@ def tour(console, text=None, prompt=None, steps=1000, seed=0):
         raise ValueError(f"steps is {steps}; it must be at least 1")
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be at least 0")
-    walk = Walk(console, text, opening(text) if prompt is None else prompt, np.random.default_rng(seed), steps)
+    walk = Walk(console, text, opening(text) if prompt is None else prompt, np.random.default_rng(seed), steps, seed)
     for number, station in enumerate(STATIONS, start=1):
         station(walk, number)
     return walk

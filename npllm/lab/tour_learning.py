@@ -7,12 +7,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from npllm.batching import WindowDataset
+from npllm.generation import complete
 from npllm.lab.display import printable, station
-from npllm.lab.learning import AttentionModel, EmbeddingModel, generate, train
-from npllm.training import AdamW
+from npllm.lab.learning import EmbeddingModel, train
+from npllm.models import GPT, GPTConfig
+from npllm.training import AdamW, Trainer, TrainingSettings
 
+BATCH_SIZE = 16
 CHANNELS = 64
 NUM_HEADS = 4
+NUM_LAYERS = 2
 SHOWN = 8  # rows of the loss table where nothing moves on the screen
 NEW_TOKENS = 60
 
@@ -42,21 +47,26 @@ def embeddings_learn(walk, number):
     )
 
 
-def attention_learns(walk, number):
-    """Embeddings and causal attention learn together, before the eyes."""
-    tokenizer, loader, length = (walk.found[key] for key in ("tokenizer", "loader", "context_length"))
-    model = AttentionModel(tokenizer.vocab_size, length, CHANNELS, NUM_HEADS, rng=walk.rng)
+def gpt_learns(walk, number):
+    """A whole GPT learns, before the eyes."""
+    tokenizer, length = walk.found["tokenizer"], walk.found["context_length"]
+    config = GPTConfig(tokenizer.vocab_size, length, CHANNELS, NUM_LAYERS, NUM_HEADS)
+    model = GPT(config, rng=walk.rng)
     station(
         walk.console,
         number,
-        "learning",
-        f"ids (B, T) → logits (B, T, V) → loss: {model.num_parameters():,} parameters, {walk.steps} steps",
-        "Now with a layer of attention, so that every position can use what came before it. Forward gives the loss, "
-        f"backward the gradient of each parameter, AdamW a small step. Who knows nothing pays "
-        f"ln {tokenizer.vocab_size} = {math.log(tokenizer.vocab_size):.2f}.",
+        "a GPT learns",
+        f"ids (B, T) → {NUM_LAYERS} blocks → logits (B, T, V) → loss: {model.num_parameters():,} parameters, "
+        f"{walk.steps} steps",
+        "Attention and a feed-forward network make a block; blocks in a row, with embeddings before and a norm after "
+        "them, make a GPT. Forward gives the loss, backward the gradient of each parameter, AdamW a small step. Who "
+        f"knows nothing pays ln {tokenizer.vocab_size} = {math.log(tokenizer.vocab_size):.2f}.",
     )
-    steps = train(model, AdamW(model.named_parameters(), 3e-3), loader, walk.steps)
-    losses = _with_progress(walk, steps)
+    windows = WindowDataset(walk.found["ids"], length, 1)
+    settings = TrainingSettings(
+        walk.steps, min(BATCH_SIZE, len(windows)), learning_rate=5e-3, final_learning_rate=5e-4, seed=walk.seed
+    )
+    losses = _with_progress(walk, Trainer(model, windows, settings=settings))
     walk.found |= {"model": model, "losses": losses}
     table = Table("step", show_edge=False)
     table.add_column("loss", justify="right")
@@ -77,21 +87,24 @@ def speak(walk, number):
         "Ask the model for the next token, draw one from its probabilities, append it, ask again. It has read "
         "nothing but this text, over and over: some of it comes back by heart, and the rest is in its manner.",
     )
-    text = tokenizer.decode(list(generate(model, prompt, NEW_TOKENS, walk.rng, temperature=0.5)))
+    text = tokenizer.decode(complete(model, prompt, NEW_TOKENS, temperature=0.5, rng=walk.rng))
     walk.found["continuation"] = text
     walk.console.print(Text.assemble((printable(walk.prompt), "bold"), printable(text)))
 
 
-def _with_progress(walk, steps):
+def _with_progress(walk, trainer):
     """Run through the steps with a bar that shows the loss; return the losses."""
     columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     losses = []
     with Progress(*columns, console=walk.console, disable=not walk.console.is_terminal) as bar:
         task = bar.add_task("", total=walk.steps, loss=math.nan)
-        for loss in steps:
-            losses.append(loss)
+
+        def note(_, report):
+            losses.append(report.loss)
             bar.update(task, advance=1, loss=float(np.mean(losses[-20:])))
+
+        trainer.run([note])
     return losses
 
 
-STATIONS = [embeddings_learn, attention_learns, speak]
+STATIONS = [embeddings_learn, gpt_learns, speak]

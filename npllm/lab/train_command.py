@@ -16,6 +16,7 @@ from npllm.lab.display import printable
 from npllm.lab.figures import draw_losses
 from npllm.models.accounting import count_training_bytes
 from npllm.training.log import StepLog
+from npllm.training.trainer import evaluate
 
 LOG, PLOT = "log.jsonl", "loss.png"
 SAMPLE_LENGTH = 120  # tokens
@@ -62,11 +63,9 @@ def train_and_show(console, run, checkpoint_every=250):
         )
         return 130
     run.save_model()
-    loss = trainer.evaluate()
-    console.print(
-        f"step {trainer.steps_done:,}  validation loss {loss:.4f}  perplexity {np.exp(min(loss, 700)):.2f}",
-        highlight=False,
-    )
+    loss = evaluate(run.model, trainer.validation, trainer.settings.batch_size)
+    perplexity = np.exp(min(loss, 700.0))
+    console.print(f"loss on the whole validation text {loss:.4f}  perplexity {perplexity:.2f}", highlight=False)
     console.print(Text(f"the model is in {run.folder}"), soft_wrap=True)
     return 0
 

@@ -6,6 +6,11 @@ from rich.console import Console
 from npllm.lab.display import matrix, pieces, printable, readable, shape, token_grid, vector, visible
 
 
+def console(width=100):
+    """A console that prints into memory; what was printed is in its `file`."""
+    return Console(file=io.StringIO(), width=width)
+
+
 def printed(item, **options):
     out = io.StringIO()
     Console(file=out, width=80, **options).print(item)

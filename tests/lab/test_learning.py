@@ -6,13 +6,10 @@ import torch
 
 from npllm import functional as F
 from npllm.batching import DataLoader, WindowDataset
-from npllm.lab.learning import AttentionModel, EmbeddingModel, generate, train, training_step
+from npllm.lab.learning import EmbeddingModel, train, training_step
+from npllm.models import GPT, GPTConfig
 from npllm.training import SGD, AdamW
 from tests.finite_differences import check_gradients
-
-
-def attention_model(dtype="float64"):
-    return AttentionModel(11, 6, 8, 2, rng=np.random.default_rng(0), dtype=dtype)
 
 
 @pytest.fixture
@@ -21,12 +18,9 @@ def batch():
     return rng.integers(0, 11, (3, 6)), rng.integers(0, 11, (3, 6))
 
 
-@pytest.mark.parametrize(
-    "make", [attention_model, lambda: EmbeddingModel(11, 8, rng=np.random.default_rng(0), dtype="float64")]
-)
-def test_gradients_against_finite_differences(make, batch):
+def test_gradients_against_finite_differences(batch):
     ids, targets = batch
-    model = make()
+    model = EmbeddingModel(11, 8, rng=np.random.default_rng(0), dtype="float64")
     logits, cache = model.forward(ids)
     np.testing.assert_array_equal(model(ids), logits)
     _, loss_cache = F.cross_entropy_forward(logits, targets)
@@ -72,7 +66,7 @@ def test_attention_learns_what_the_present_token_does_not_tell():
     final = {}
     for name in ("alone", "attention"):
         rng = np.random.default_rng(0)
-        model = EmbeddingModel(3, 16, rng=rng) if name == "alone" else AttentionModel(3, 8, 16, 2, rng=rng)
+        model = EmbeddingModel(3, 16, rng=rng) if name == "alone" else GPT(GPTConfig(3, 8, 16, 1, 2), rng=rng)
         loader = DataLoader(WindowDataset(ids, 8, 8), 4, shuffle=True, drop_last=True, rng=rng)
         losses = list(train(model, AdamW(model.named_parameters(), 1e-2), loader, 150))
         assert len(losses) == 150
@@ -81,27 +75,7 @@ def test_attention_learns_what_the_present_token_does_not_tell():
     assert final["attention"] < 0.12  # all that is left is the first position of each window
 
 
-def test_generation_continues_what_was_learned_and_the_generator_decides():
-    ids = np.array([0, 1, 2, 3, 4] * 40)
-    rng = np.random.default_rng(0)
-    model = AttentionModel(5, 8, 16, 2, rng=rng)
-    loader = DataLoader(WindowDataset(ids, 8, 8), 4, shuffle=True, drop_last=True, rng=rng)
-    for _ in train(model, AdamW(model.named_parameters(), 1e-2), loader, 100):
-        pass
-    drawn = list(generate(model, [0, 1], 20, np.random.default_rng(0), temperature=0.5))
-    assert drawn == [(2 + i) % 5 for i in range(20)], "also beyond the context of 8"
-    assert drawn == list(generate(model, [0, 1], 20, np.random.default_rng(0), temperature=0.5))
-
-
-def test_sampling_follows_the_probabilities():
-    class Fixed:
-        context_length = None
-
-        def __call__(self, ids):
-            return np.log(np.array([[[0.1, 0.2, 0.7]]]))
-
-    rng = np.random.default_rng(0)
-    drawn = np.bincount(list(generate(Fixed(), [0], 3_000, rng)), minlength=3) / 3_000
-    np.testing.assert_allclose(drawn, [0.1, 0.2, 0.7], atol=0.04)  # standard error at most 0.0084
-    sharp = np.bincount(list(generate(Fixed(), [0], 3_000, rng, temperature=0.5)), minlength=3) / 3_000
-    np.testing.assert_allclose(sharp, np.array([0.01, 0.04, 0.49]) / 0.54, atol=0.04)
+def test_a_loader_without_batches_is_an_error_not_an_endless_loop():
+    model = EmbeddingModel(3, 4, rng=np.random.default_rng(0))
+    with pytest.raises(ValueError, match="loader gives no batch"):
+        next(train(model, SGD(model.named_parameters(), 0.1), [], 3))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.layers import Parameter
-from npllm.training import SGD, AdamW
+from npllm.training import SGD, AdamW, is_matrix
 from tests.strategies import arrays, dtypes, seeds
 
 OPTIONS = st.fixed_dictionaries(
@@ -20,7 +20,7 @@ OPTIONS = st.fixed_dictionaries(
 def run(ours, theirs, parameters, tensors, gradients):
     for step in gradients:
         for parameter, tensor, gradient in zip(parameters, tensors, step):
-            parameter.grad, tensor.grad = gradient, torch.tensor(gradient)
+            parameter.grad, tensor.grad = gradient, None if gradient is None else torch.tensor(gradient)
         ours.step()
         theirs.step()
     dtype = parameters[0].data.dtype
@@ -35,20 +35,24 @@ def test_adamw_equals_pytorchs(data, dtype, seed, learning_rate, options):
     rng = np.random.default_rng(seed)
     weights = [data.draw(arrays(shape, dtype)) for shape in ((3, 4), (5,))]
     gradients = [[rng.standard_normal(w.shape).astype(dtype) for w in weights] for _ in range(5)]
+    for step in gradients:
+        if rng.random() < 0.4:  # a parameter without a gradient stands still, and counts its own steps
+            step[rng.integers(0, 2)] = None
     parameters = [Parameter(w.copy()) for w in weights]
     tensors = [torch.tensor(np.ascontiguousarray(w), requires_grad=True) for w in weights]
     ours = AdamW({str(i): p for i, p in enumerate(parameters)}, learning_rate, **options)
     run(ours, torch.optim.AdamW(tensors, learning_rate, **options), parameters, tensors, gradients)
 
 
-@given(st.data(), dtypes, seeds)
-def test_sgd_equals_pytorchs(data, dtype, seed):
+@given(st.data(), dtypes, seeds, st.sampled_from([0.0, 0.5, 0.9]))
+def test_sgd_equals_pytorchs(data, dtype, seed, momentum):
     rng = np.random.default_rng(seed)
     weights = [data.draw(arrays((3, 4), dtype))]
     gradients = [[rng.standard_normal((3, 4)).astype(dtype)] for _ in range(3)]
     parameters = [Parameter(w.copy()) for w in weights]
     tensors = [torch.tensor(np.ascontiguousarray(w), requires_grad=True) for w in weights]
-    run(SGD({"w": parameters[0]}, 0.1), torch.optim.SGD(tensors, 0.1), parameters, tensors, gradients)
+    ours, theirs = SGD({"w": parameters[0]}, 0.1, momentum), torch.optim.SGD(tensors, 0.1, momentum)
+    run(ours, theirs, parameters, tensors, gradients)
 
 
 def test_decay_is_decoupled_from_the_gradient():
@@ -74,3 +78,46 @@ def test_they_find_a_minimum(optimizer, learning_rate):
         parameter.grad = 2 * (parameter.data - np.array([1.0, 2.0]))
         descent.step()
     np.testing.assert_allclose(parameter.data, [1, 2], atol=0.05)
+
+
+def test_only_matrices_decay_where_asked():
+    matrix, bias = Parameter(np.ones((2, 2))), Parameter(np.ones(2))
+    matrix.grad, bias.grad = np.zeros((2, 2)), np.zeros(2)
+    AdamW({"weight": matrix, "bias": bias}, learning_rate=0.1, weight_decay=0.5, decays=is_matrix).step()
+    np.testing.assert_allclose(matrix.data, 0.95)
+    np.testing.assert_array_equal(bias.data, 1)
+
+
+@pytest.mark.parametrize("make", [lambda p: AdamW(p, 0.1), lambda p: SGD(p, 0.1, 0.9)])
+def test_an_optimizer_goes_on_from_its_state(make):
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((6, 3))
+    whole, cut = Parameter(np.ones(3)), Parameter(np.ones(3))
+    one, first = make({"w": whole}), make({"w": cut})
+    for step, gradient in enumerate(gradients):
+        if step == 3:
+            state = {name: array.copy() for name, array in first.state_dict().items()}
+            steps = dict(getattr(first, "steps", {}))
+            first = make({"w": cut})
+            first.load_state_dict(state, steps)
+        for optimizer, parameter in ((one, whole), (first, cut)):
+            parameter.grad = gradient.copy()
+            optimizer.step()
+    np.testing.assert_array_equal(whole.data, cut.data)
+    with pytest.raises(KeyError, match="does not fit|do not fit"):
+        first.load_state_dict({}, {})
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: AdamW(p, -1.0), ValueError, "learning_rate is -1.0; it must be at least 0"),
+        (lambda p: AdamW(p, betas=(0.9, 1.0)), ValueError, r"betas\[1\] is 1.0; it must be at least 0 and less than 1"),
+        (lambda p: SGD(p, 0.1, momentum=-1), ValueError, "momentum is -1"),
+        (lambda p: SGD([], 0.1), ValueError, "parameters is empty"),
+        (lambda p: AdamW([p["w"]]), TypeError, "parameters must be pairs of a name and a Parameter"),
+    ],
+)
+def test_bad_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make({"w": Parameter(np.ones(2))})
