@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-JOBS = ["tokenizing", "bpe_training", "embedding", "softmax", "attention", "transformer_block"]
-NEEDED = {"torch": "PyTorch", "tiktoken": "tiktoken", "threadpoolctl": "threadpoolctl"}
+JOBS = ["tokenizing", "bpe_training", "embedding", "softmax", "attention", "transformer_block", "gpt2"]
+NEEDED = {"torch": "PyTorch"} | {name: name for name in ("tiktoken", "threadpoolctl", "transformers")}
 INSTALL = (
     "The benchmarks need {}, which is not installed. In a checkout of npllm:\n"
     '  python -m pip install -e ".[test]" -c .ci/constraints.txt'

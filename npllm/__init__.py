@@ -8,9 +8,11 @@ The rooms of the house, in the order in which data flows. Read them from top to 
     functional     the mathematics                 every function, and right below it its derivative
     layers         the same with weights           parameters, and gradients added up
     attention      positions look at each other    simplified, self, causal, multi-head
-    models         all of it together
-    training       gradients → better weights
-    lab            the tour, which shows all of this at work
+    interop        weight files in and out
+    models         all of it together: a GPT
+    training       gradients → better weights, in a folder that survives a power cut
+    generation     a trained model continues a text
+    lab            the tour, which shows all of this at work, and the commands
 
 An import points upwards in this list, never down. Computing needs NumPy alone.
 """

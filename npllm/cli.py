@@ -116,6 +116,9 @@ def _add_train(commands):
     command.add_argument(
         "--checkpoint-every", metavar="N", type=int, default=250, help="steps between checkpoints (default: 250)"
     )
+    command.add_argument(
+        "--readme", metavar="FILE", help="at the end, write the curve into this file's section “training”"
+    )
     command.set_defaults(run=_train)
 
 
@@ -193,7 +196,7 @@ def _train(console, options):
     if options.resume and given:
         raise ValueError(f"--resume goes on with the run as it was begun; leave out --{given[0].replace('_', '-')}")
     run = open_run(options.out) if options.resume else _begin_run(options)
-    return train_and_show(console, run, options.checkpoint_every)
+    return train_and_show(console, run, options.checkpoint_every, options.readme)
 
 
 def _begin_run(options):

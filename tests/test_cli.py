@@ -137,7 +137,7 @@ def test_ctrl_c_ends_it_without_a_traceback():
         cwd=ROOT,
     )
     for line in process.stdout:
-        if "learning" in line:
+        if "a GPT learns" in line:
             break
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -150,7 +150,7 @@ def test_importing_npllm_needs_numpy_alone():
     code = (
         "import sys\n"
         "import npllm.attention, npllm.batching, npllm.functional, npllm.layers, npllm.models, npllm.tokenizers\n"
-        "import npllm.training, npllm.corpora, npllm.files, npllm.lab.learning\n"
+        "import npllm.training, npllm.generation, npllm.interop, npllm.corpora, npllm.files, npllm.lab.learning\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(

@@ -56,6 +56,7 @@ def test_the_tables_are_those_of_the_commands():
     assert re.findall(r"^\| (.*?) \|", section(README, "verify"), re.MULTILINE)[2:] == list(PIECES)
     assert "differs" not in section(README, "verify")
     assert section(README, "benchmarks").count("\n|") > 10
+    assert float(re.search(r"\*\*([\d.]+)\*\*", section(README, "training"))[1]) < 1.88
 
 
 def test_imports_point_to_a_room_above():

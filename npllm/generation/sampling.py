@@ -50,7 +50,8 @@ def keep_top_p(logits, p):
     if not 0.0 < p <= 1.0:
         raise ValueError(f"p is {p}; it must be greater than 0 and at most 1")
     order = _by_size(logits)
-    before = np.cumsum(softmax(logits[order].astype(np.float64))) - softmax(logits[order].astype(np.float64))
+    probabilities = softmax(logits[order].astype(np.float64))
+    before = np.cumsum(probabilities) - probabilities  # how much the larger ones have
     return _keep(logits, order[before < p])
 
 

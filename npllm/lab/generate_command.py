@@ -41,6 +41,8 @@ def generate_and_show(console, folder, prompt, max_new_tokens, seed=None, **opti
 
     Raises ValueError for an empty prompt or one that the tokenizer cannot encode.
     """
+    if seed is not None and seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
     model, tokenizer = load_model(folder)
     try:
         ids = tokenizer.encode(prompt)

@@ -4,7 +4,6 @@ Each function prints to the rich Console that it is given.
 """
 
 import signal
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +13,7 @@ from rich.text import Text
 from npllm.generation import complete
 from npllm.lab.display import printable
 from npllm.lab.figures import draw_losses
+from npllm.lab.readme_tables import markdown_table, replace_section
 from npllm.models.accounting import count_training_bytes
 from npllm.training.log import StepLog
 from npllm.training.trainer import evaluate
@@ -22,22 +22,20 @@ LOG, PLOT = "log.jsonl", "loss.png"
 SAMPLE_LENGTH = 120  # tokens
 
 
-def train_and_show(console, run, checkpoint_every=250):
+def train_and_show(console, run, checkpoint_every=250, readme=None):
     """Train a Run to its end, or to Ctrl-C; return the exit status, 0 or 130.
 
     Shows the loss, the learning rate and tokens a second; at each evaluation a line and a sample. Writes a checkpoint
     every `checkpoint_every` steps and at the end, a log with one JSON object for each step, and a plot of the losses.
+    `readme` names a file in which the section "training" is replaced by what came out.
     """
     trainer = run.trainer
     log = StepLog(run.folder / LOG, trainer.steps_done)
     _introduce(console, run)
     with _interruption() as interrupted, _bar(console, trainer) as (bar, task):
-        started = time.perf_counter()
 
         def note(_, report):
-            nonlocal started
-            now = time.perf_counter()
-            speed, started = report.tokens / (now - started), now
+            speed = report.tokens / report.seconds
             record = {
                 "step": report.step, "loss": report.loss, "learning_rate": report.learning_rate,
                 "gradient_norm": report.gradient_norm, "tokens_per_second": round(speed),
@@ -67,10 +65,30 @@ def train_and_show(console, run, checkpoint_every=250):
     perplexity = np.exp(min(loss, 700.0))
     console.print(f"loss on the whole validation text {loss:.4f}  perplexity {perplexity:.2f}", highlight=False)
     console.print(Text(f"the model is in {run.folder}"), soft_wrap=True)
+    if readme is not None:
+        replace_section(readme, "training", training_section(run, log.records, loss))
     return 0
 
 
-def sample_text(run):
+def training_section(run, records, final_loss):
+    """The curve of a finished run and a sample, in Markdown."""
+    settings = run.trainer.settings
+    seen = [record for record in records if "validation_loss" in record]
+    lines = [[f"{r['step']:,}", f"{r['loss']:.3f}", f"{r['validation_loss']:.3f}"] for r in seen]
+    lines.append([f"{settings.num_steps:,}", "", f"**{final_loss:.3f}**, the whole of it"])
+    seconds = sum(settings.batch_size * run.model.config.context_length / r["tokens_per_second"] for r in records)
+    about = (
+        f"{_about(run)}; batches of {settings.batch_size}, learning rate {settings.learning_rate:g} after "
+        f"{settings.warmup_steps} steps of warm-up, then a cosine to {settings.final_learning_rate:g}; "
+        f"{seconds / 60:.1f} minutes of training."
+    )
+    sample = "\n".join(f"    {line}".rstrip() for line in printable(sample_text(run, 400)).split("\n"))
+    return (
+        f"{about}\n\n{markdown_table(['step', 'loss', 'on text never seen'], lines)}\n\nIt then writes:\n\n{sample}\n"
+    )
+
+
+def sample_text(run, num_tokens=SAMPLE_LENGTH):
     """A continuation of a line break, or of the first token, drawn from a generator of its own."""
     tokenizer = run.tokenizer
     try:
@@ -78,7 +96,7 @@ def sample_text(run):
     except KeyError:
         prompt = [0]
     rng = np.random.default_rng(run.trainer.steps_done)
-    return tokenizer.decode(complete(run.model, prompt, SAMPLE_LENGTH, temperature=0.8, rng=rng))
+    return tokenizer.decode(complete(run.model, prompt, num_tokens, temperature=0.8, rng=rng))
 
 
 def _introduce(console, run):
@@ -86,14 +104,19 @@ def _introduce(console, run):
     memory = count_training_bytes(
         config, trainer.settings.batch_size // trainer.settings.micro_batches, config.context_length
     )
-    console.print(
-        f"{run.model.num_parameters():,} parameters: {config.num_layers} layers, {config.num_heads} heads, "
-        f"{config.d_model} channels, context {config.context_length}, vocabulary {config.vocab_size:,}; "
-        f"{len(trainer.batches.dataset.ids):,} tokens to learn from; about {memory['total'] / 2**20:,.0f} MiB",
-        highlight=False,
-    )
+    console.print(f"{_about(run)}; about {memory['total'] / 2**20:,.0f} MiB", highlight=False)
     if trainer.steps_done:
         console.print(f"goes on after step {trainer.steps_done:,}", highlight=False)
+
+
+def _about(run):
+    """The shape of the model, and how much it learns from."""
+    config = run.model.config
+    return (
+        f"{run.model.num_parameters():,} parameters: {config.num_layers} layers, {config.num_heads} heads, "
+        f"{config.d_model} channels, context {config.context_length}, vocabulary {config.vocab_size:,}; "
+        f"{len(run.trainer.batches.dataset.ids):,} tokens to learn from"
+    )
 
 
 def _show_evaluation(console, record, perplexity):

@@ -7,6 +7,7 @@ if nothing had happened, to the last bit.
 """
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,8 @@ class TrainingSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.micro_batches > self.batch_size:
             raise ValueError(f"micro_batches is {self.micro_batches}; it must be at most batch_size, {self.batch_size}")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0")
         self.learning_rate_of(0)
 
     def learning_rate_of(self, step):
@@ -57,6 +60,7 @@ class Report:
     learning_rate: float
     gradient_norm: float
     tokens: int
+    seconds: float  # for the step, without the evaluation
     validation_loss: float | None = None
 
     @property
@@ -87,10 +91,7 @@ class Trainer:
         self.steps_done = 0
 
     def run(self, callbacks=(), should_stop=lambda: False):
-        """Train to the end, or until `should_stop()` between two steps; every callback gets (trainer, report).
-
-        The last report, of the step after the last, has the final validation loss and no gradient.
-        """
+        """Train to the end, or until `should_stop()` between two steps; every callback gets (trainer, report)."""
         while self.steps_done < self.settings.num_steps and not should_stop():
             report = self.step()
             for callback in callbacks:
@@ -100,13 +101,15 @@ class Trainer:
         """One step; return its Report."""
         settings, step = self.settings, self.steps_done
         validation_loss = self.evaluate() if step % settings.evaluate_every == 0 else None
+        started = time.perf_counter()
         inputs, targets = next(self.batches)
         loss = self.accumulate_gradient(inputs, targets)
         norm = clip_gradient_norm(self.model.named_parameters(), settings.gradient_limit)
         self.optimizer.learning_rate = settings.learning_rate_of(step)
         self.optimizer.step()
         self.steps_done += 1
-        return Report(step, loss, self.optimizer.learning_rate, norm, targets.size, validation_loss)
+        seconds = time.perf_counter() - started
+        return Report(step, loss, self.optimizer.learning_rate, norm, targets.size, seconds, validation_loss)
 
     def accumulate_gradient(self, inputs, targets):
         """Fill every gradient with that of the mean loss of a batch, part by part; return the loss.

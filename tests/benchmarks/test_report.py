@@ -84,7 +84,7 @@ def test_the_machine_is_named(monkeypatch):
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     monkeypatch.delenv("OPENBLAS_L2_SIZE", raising=False)
     found = machine()
-    assert list(found) == ["processor", "system", "npllm", "PyTorch", "tiktoken"]
+    assert list(found) == ["processor", "system", "npllm", "PyTorch", "others"]
     assert "NumPy" in found["npllm"] and "thread" in found["npllm"]
     assert "thread" in found["PyTorch"]
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")

@@ -53,7 +53,17 @@ def tiny_options():
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
     """SIGKILL, again and again, also while a checkpoint is written (one is written every step)."""
     (tmp_path / "text.txt").write_text(TEXT)
-    start = ["--text", tmp_path / "text.txt", "--steps", 240, "--dropout", 0.1, *tiny_options(), "--checkpoint-every", 1]
+    start = [
+        "--text",
+        tmp_path / "text.txt",
+        "--steps",
+        240,
+        "--dropout",
+        0.1,
+        *tiny_options(),
+        "--checkpoint-every",
+        1,
+    ]
     subprocess.run(command(tmp_path / "whole", *start), check=True, capture_output=True, env=environment())
     folder, checkpoint = tmp_path / "killed", tmp_path / "killed" / "checkpoint.safetensors"
     rng, kills, steps_done = random.Random(0), 0, [0]
