@@ -57,7 +57,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         return 130
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         Console(stderr=True, highlight=False).print(Text(f"npllm: {error}", style="red"), soft_wrap=True)
         return 1
 
@@ -146,6 +146,8 @@ def _tour(console, options):
     from npllm.lab.tour import tour
 
     text = None if options.text is None else corpora.read_text_file(options.text)
+    if options.figures is not None and os.path.isfile(options.figures):
+        raise ValueError(f"{options.figures} is a file; --figures must be a folder")
     walk = tour(console, text, options.prompt, options.steps, options.seed)
     if options.figures is not None:
         from npllm.lab.figures import draw_figures

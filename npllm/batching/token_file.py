@@ -31,7 +31,7 @@ def write_token_file(path, ids, vocab_size):
     """
     if not 1 <= vocab_size <= 1 << 32:
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least 1 and at most 2**32")
-    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    dtype = _dtype(vocab_size)
     count = 0
     with atomic_write(path) as file:
         file.write(HEADER.pack(MAGIC, VERSION, dtype.itemsize, 0, vocab_size))
@@ -68,10 +68,19 @@ def read_header(path):
     _, version, itemsize, count, vocab_size = HEADER.unpack(head)
     if version != VERSION or itemsize not in (2, 4):
         raise ValueError(f"{path} is a token file of version {version}, {itemsize} bytes per id; this reads version 1")
+    if not 1 <= vocab_size <= 1 << 32 or itemsize != _dtype(vocab_size).itemsize:
+        raise ValueError(
+            f"{path} is damaged: a vocabulary of {vocab_size} ids does not go with {itemsize} bytes per id"
+        )
     expected, size = HEADER.size + count * itemsize, path.stat().st_size
     if size != expected:
         raise ValueError(f"{path} has {size} bytes; its header promises {count} ids, {expected} bytes: it is damaged")
     return {"dtype": np.dtype(f"<u{itemsize}"), "count": count, "vocab_size": vocab_size}
+
+
+def _dtype(vocab_size):
+    """Two bytes where they suffice for every id."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def _chunks(ids):

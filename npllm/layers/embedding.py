@@ -11,7 +11,7 @@ import numpy as np
 
 from npllm import functional as F
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, output_gradient
+from npllm.functional.checks import at_least_one, fits_context, integers, output_gradient
 from npllm.layers.module import Module, Parameter, generator
 
 
@@ -25,7 +25,7 @@ class Embedding(Module):
         at_least_one(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         weight = generator(rng).standard_normal((num_embeddings, embedding_dim)).astype(dtype)
         if padding_idx is not None:
-            weight[padding_idx] = 0
+            weight[integers("padding_idx", padding_idx, -num_embeddings, num_embeddings)] = 0
         self.weight = Parameter(weight)
         self.padding_idx = padding_idx
 

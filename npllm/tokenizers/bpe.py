@@ -122,8 +122,10 @@ class BPETokenizer:
         ids = [*ranks.values(), *special_tokens.values()]
         if len(set(ids)) != len(ids):
             raise ValueError("ranks and special_tokens give one id to several tokens; every token needs its own")
-        if "" in special_tokens:
-            raise ValueError("special_tokens has the empty text, which stands everywhere")
+        if wrong := [i for i in ids if not isinstance(i, int) or i < 0]:
+            raise ValueError(f"ranks and special_tokens have the id {wrong[0]!r}; ids must be integers of 0 or more")
+        if "" in special_tokens or b"" in ranks:
+            raise ValueError("ranks or special_tokens has the empty token, which stands everywhere")
         self.ranks, self.pattern, self.special_tokens = dict(ranks), pattern, special_tokens
         self._token_bytes = {rank: token for token, rank in ranks.items()}
         self._token_bytes |= {rank: token.encode() for token, rank in special_tokens.items()}
@@ -141,7 +143,8 @@ class BPETokenizer:
         What to do where the text reads like a special token (as in tiktoken): those in `allowed_special` become their
         own id, those in `disallowed_special` raise ValueError, all others are plain text. "all" means every special
         token, for disallowed_special those that are not allowed. The default refuses, because a text from outside
-        should not be able to speak in control tokens unnoticed.
+        should not be able to speak in control tokens unnoticed. Of allowed ones that begin at one place the longest
+        counts (which one, tiktoken leaves to the order of a hash table).
         """
         must_be_text("text", text)
         allowed, disallowed = self._which_special(allowed_special, disallowed_special)

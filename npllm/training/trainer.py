@@ -118,11 +118,13 @@ class Trainer:
         """
         self.model.zero_grad()
         counted, loss = (targets != -100).sum(), 0.0
-        parts = zip(
-            np.array_split(inputs, self.settings.micro_batches), np.array_split(targets, self.settings.micro_batches)
-        )
-        for part, part_targets in parts:
+        if counted == 0:
+            raise ValueError("targets has nothing but -100; at least one must count")
+        parts = (np.array_split(array, self.settings.micro_batches) for array in (inputs, targets))
+        for part, part_targets in zip(*parts):
             share = float((part_targets != -100).sum() / counted)
+            if share == 0.0:
+                continue  # nothing in this part counts
             part_loss, cache = self.model.loss_forward(part, part_targets, self.dropout_rng)
             self.model.loss_backward(share, cache)
             loss += share * float(part_loss)

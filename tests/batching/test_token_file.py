@@ -104,3 +104,10 @@ def test_bad_arguments(tmp_path):
         write_token_file(tmp_path / "ids.bin", np.array([0.5]), 10)
     with pytest.raises(FileNotFoundError):
         open_token_file(tmp_path / "nothing.bin")
+
+
+def test_a_header_that_contradicts_itself_is_refused(tmp_path):
+    for itemsize, vocab_size in ((4, 10), (2, 0), (2, 1 << 20)):
+        (tmp_path / "ids.bin").write_bytes(HEADER.pack(b"NPLLMTOK", 1, itemsize, 1, vocab_size) + bytes(itemsize))
+        with pytest.raises(ValueError, match=f"a vocabulary of {vocab_size} ids does not go with {itemsize} bytes"):
+            open_token_file(tmp_path / "ids.bin")

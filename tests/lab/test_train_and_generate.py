@@ -81,6 +81,7 @@ def test_the_readmes_section(tmp_path, text_file):
         (["--heads", "3"], "d_model is 128 and num_heads 3"),
         (["--steps", "0"], "num_steps is 0"),
         (["--checkpoint-every", "0"], "checkpoint-every is 0"),
+        (["--seed", "-3"], "seed is -3; it must be at least 0"),
         (["--rate", "-1"], "floor is -0.1 and peak -1.0"),
         (["--context", "100000"], "must have at least 100001"),
         (["--tokenizer", "bpe", "--vocab-size", "100"], "vocab_size is 100; it must be at least 256"),
@@ -93,6 +94,14 @@ def test_errors_of_train(tmp_path, arguments, message, capsys):
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_training_that_blows_up_says_so(tmp_path, text_file, capsys):
+    with np.errstate(all="ignore"):
+        assert train(tmp_path / "run", "--text", text_file, *SMALL, "--rate", "1e30", "--warmup", "0") == 1
+    error = capsys.readouterr().err
+    assert "smaller learning rate" in error or "overflowed" in error
+    assert "Traceback" not in error
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path, text_file, capsys):

@@ -223,7 +223,7 @@ def test_bad_arguments():
         BPETokenizer({token: rank for token, rank in ranks.items() if token != b"\x07"})
     with pytest.raises(ValueError, match="one id to several tokens"):
         BPETokenizer(ranks, special_tokens={"<|x|>": 0})
-    with pytest.raises(ValueError, match="the empty text"):
+    with pytest.raises(ValueError, match="the empty token"):
         BPETokenizer(ranks, special_tokens={"": 300})
     tokenizer = BPETokenizer(ranks)
     with pytest.raises(TypeError, match="text is bytes; it must be a str"):

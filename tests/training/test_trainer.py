@@ -48,6 +48,16 @@ def test_accumulated_gradients_are_those_of_the_large_batch(micro_batches, with_
         np.testing.assert_allclose(one.grad, other.grad, rtol=1e-9, atol=1e-13, err_msg=name)
 
 
+def test_parts_in_which_nothing_counts_are_passed_over():
+    found = trainer("float64", micro_batches=2)
+    inputs, targets = next(found.batches)
+    targets[:2] = -100
+    loss = found.accumulate_gradient(inputs, targets)
+    assert loss == pytest.approx(float(found.model.loss(inputs[2:], targets[2:])))
+    with pytest.raises(ValueError, match="targets has nothing but -100"):
+        found.accumulate_gradient(inputs, np.full_like(targets, -100))
+
+
 def test_evaluation_counts_every_target_once():
     found = trainer("float64")
     data = found.validation
