@@ -94,14 +94,14 @@ def speak(walk, number):
 
 def _with_progress(walk, trainer):
     """Run through the steps with a bar that shows the loss; return the losses."""
-    columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.fields[status]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     losses = []
     with Progress(*columns, console=walk.console, disable=not walk.console.is_terminal) as bar:
-        task = bar.add_task("", total=walk.steps, loss=math.nan)
+        task = bar.add_task("", total=walk.steps, status="")
 
         def note(_, report):
             losses.append(report.loss)
-            bar.update(task, advance=1, loss=float(np.mean(losses[-20:])))
+            bar.update(task, advance=1, status=f"loss {np.mean(losses[-20:]):.3f}")
 
         trainer.run([note])
     return losses

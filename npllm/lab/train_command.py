@@ -45,9 +45,8 @@ def train_and_show(console, run, checkpoint_every=250, readme=None):
                 record["sample"] = sample_text(run)
                 _show_evaluation(console, record, report.perplexity)
             log.add(record)
-            bar.update(
-                task, completed=trainer.steps_done, loss=log.recent_loss(), rate=report.learning_rate, speed=speed
-            )
+            status = f"loss {log.recent_loss():.3f}  rate {report.learning_rate:.1e}  {speed:,.0f} tokens/s"
+            bar.update(task, completed=trainer.steps_done, status=status)
             if trainer.steps_done % checkpoint_every == 0:
                 run.save()
 
@@ -130,13 +129,9 @@ def _show_evaluation(console, record, perplexity):
 
 @contextmanager
 def _bar(console, trainer):
-    columns = (
-        TextColumn("loss {task.fields[loss]:.3f}  rate {task.fields[rate]:.1e}  {task.fields[speed]:,.0f} tokens/s"),
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+    columns = (TextColumn("{task.fields[status]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar, bar.add_task("", total=trainer.settings.num_steps, completed=trainer.steps_done, loss=np.nan,
-                                rate=0.0, speed=0.0)  # fmt: skip
+        yield bar, bar.add_task("", total=trainer.settings.num_steps, completed=trainer.steps_done, status="")
 
 
 @contextmanager
