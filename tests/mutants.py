@@ -149,8 +149,8 @@ MUTANTS = [
     Mutant(
         "dropout mask left out of the backward",
         ATTENTION,
-        "return dweights if cache.dropout_mask is None else dweights * cache.dropout_mask",
-        "return dweights",
+        "        dweights = dweights * cache.dropout_mask  # averaged = weights * dropout_mask\n",
+        "        pass\n",
         "tests/functional/test_attention.py",
     ),
     Mutant(
