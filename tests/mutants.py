@@ -261,7 +261,7 @@ MUTANTS = [
     Mutant(
         "bias correction left out of Adam",
         "npllm/training/optimizers.py",
-        "average_correction = 1.0 - beta1**self.steps",
+        "average_correction = 1.0 - beta1**steps",
         "average_correction = 1.0",
         "tests/training",
     ),
