@@ -2,6 +2,7 @@
 
 pytest                                    every test, each property on a few dozen fixed examples
 pytest --hypothesis-profile=search        the same properties on thousands of random examples
+pytest --hypothesis-profile=mutants       as quick, but a failure is not made smaller: that it fails is enough
 pytest --impl my_module                   the tests of the functions and classes that my_module defines,
                                           run on those instead of npllm's
 """
@@ -11,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("quick", max_examples=30, derandomize=True, deadline=None, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile("mutants", settings.get_profile("quick"), phases=[Phase.explicit, Phase.generate])
 settings.register_profile("search", max_examples=3000, deadline=None, suppress_health_check=SLOW_IS_FINE)
 settings.load_profile("quick")
 

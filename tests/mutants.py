@@ -414,7 +414,17 @@ def is_caught(mutant, whole_suite=False):
                 shutil.copy(source, target)
         apply(mutant, folder)
         selected = ["tests", "--ignore=tests/test_mutants.py"] if whole_suite else [mutant.tests]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *selected]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--hypothesis-profile=mutants",
+            *selected,
+        ]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{mutant.name}: pytest could not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
