@@ -10,6 +10,7 @@ else by gloo. (Only dropout's draws are PyTorch's own.)
 
 import argparse
 import os
+import sys
 import time
 
 import numpy as np
@@ -38,6 +39,8 @@ def main(arguments=None):
         train(open_run(options.out), device, options.steps, options.checkpoint_every)
         if distributed:
             dist.barrier()  # nobody leaves while process 0 still writes
+    except (OSError, ValueError) as error:
+        sys.exit(f"torch_ref.train: {error}")
     finally:
         if distributed:
             dist.destroy_process_group()

@@ -160,6 +160,13 @@ def test_pytorch_on_one_process_and_on_two_continues_a_run_and_npllm_continues_t
         assert set(ours.optimizer.steps.values()) == {24}
 
 
+def test_torch_ref_train_without_a_run_says_what_is_missing(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "torch_ref.train", "--out", tmp_path], capture_output=True, text=True,
+                          env=environment(), cwd=ROOT)  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("torch_ref.train: there is no run.json in")
+
+
 def test_what_is_in_the_folder(tmp_path):
     run = begin(tmp_path / "run")
     assert sorted(path.name for path in run.folder.iterdir()) == [
