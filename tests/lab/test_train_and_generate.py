@@ -10,6 +10,7 @@ from npllm.lab.generate_command import generate_and_show, load_model
 from npllm.models import GPT, GPTConfig
 from npllm.tokenizers import GPT2Tokenizer
 from npllm.training import open_run
+from tests.fingerprint import fingerprint
 from tests.lab.test_display import console
 
 TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on the far side of the water.\n" * 12
@@ -55,9 +56,9 @@ def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
 
 def test_resume(tmp_path, text_file, capsys):
     assert train(tmp_path / "run", "--text", text_file, *SMALL, "--checkpoint-every", "4") == 0
-    done = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    done = fingerprint(tmp_path / "run" / "checkpoint.safetensors")
     assert train(tmp_path / "run", "--resume") == 0, "nothing is left to do"
-    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == done
+    assert fingerprint(tmp_path / "run" / "checkpoint.safetensors") == done
     assert "goes on after step 12" in capsys.readouterr().out
 
 
@@ -106,10 +107,10 @@ def test_a_training_that_blows_up_says_so(tmp_path, text_file, capsys):
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path, text_file, capsys):
     assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
-    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    before = fingerprint(tmp_path / "run" / "checkpoint.safetensors")
     assert train(tmp_path / "run", "--text", text_file, *SMALL) == 1
     assert "has a run already" in capsys.readouterr().err
-    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+    assert fingerprint(tmp_path / "run" / "checkpoint.safetensors") == before
 
 
 def test_an_unfinished_run_speaks_with_its_last_checkpoint(tmp_path, text_file):

@@ -17,6 +17,7 @@ from npllm.models import GPTConfig
 from npllm.tokenizers import CharacterTokenizer, train_bpe
 from npllm.training import TrainingSettings, create_run, open_run
 from npllm.training.log import StepLog
+from tests.fingerprint import fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on the far side of the water.\n" * 12
@@ -84,7 +85,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
     assert steps_done == sorted(steps_done)
     assert kills >= 5
     for name in ("checkpoint.safetensors", "model.safetensors", "config.json"):
-        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert fingerprint(folder / name) == fingerprint(tmp_path / "whole" / name), name
     logs = [
         [json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in (folder, tmp_path / "whole")
     ]
