@@ -57,8 +57,10 @@ class CharacterTokenizer:
 
     def save(self, path):
         """Write the vocabulary to a *.json file, whole or not at all."""
+        # one by one: in a row, JSON would join the two halves of a surrogate pair
+        content = {"format": FORMAT, "version": 1, "characters": list(self.characters)}
         with atomic_write(path) as file:
-            file.write(json.dumps({"format": FORMAT, "version": 1, "characters": self.characters}).encode())
+            file.write(json.dumps(content).encode())
 
     @classmethod
     def load(cls, path):
@@ -69,6 +71,7 @@ class CharacterTokenizer:
             raise ValueError(f"{path} is not a vocabulary: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
             raise ValueError(f'{path} does not say "format": "{FORMAT}", "version": 1')
-        if not isinstance(content.get("characters"), str):
-            raise ValueError(f"{path} must have characters, a text")
-        return cls(content["characters"])
+        characters = content.get("characters")
+        if not isinstance(characters, list) or not all(isinstance(c, str) and len(c) == 1 for c in characters):
+            raise ValueError(f"{path} must have characters, a list of them")
+        return cls("".join(characters))

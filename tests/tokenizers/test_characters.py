@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import CharacterTokenizer
@@ -7,6 +7,7 @@ from tests.strategies import texts
 
 
 @given(texts)
+@example("\ud83d\ude00")
 def test_round_trip_of_any_text(tmp_path_factory, text):
     tokenizer = CharacterTokenizer.from_text(text)
     ids = tokenizer.encode(text)
