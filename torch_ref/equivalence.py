@@ -144,7 +144,6 @@ def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=Fa
     tensors = [_tensor(item) for item in inputs]
     y, cache = layer.forward(*frozen, rng) if dropout else layer.forward(*frozen)
     _copy_dropout_masks(cache, reference, dropout)
-    layer.forward(*_another_input(inputs))  # the first cache must not care that the layer was used again
     expected = reference(*tensors)
     differences = [difference("output", y, expected, dtype, loosen)]
     _check_docstring(type(layer), [item for item in frozen if isinstance(item, np.ndarray)], [y])
@@ -155,6 +154,7 @@ def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=Fa
 
     dy = _cotangent(y, dtype, rng)
     _freeze_cache(cache)
+    layer.forward(*_another_input(inputs))  # the first cache must not care that the layer was used again
     gradient = layer.backward(dy, cache)
     if expected.requires_grad:
         expected.backward(torch.from_numpy(dy.copy()))

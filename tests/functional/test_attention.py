@@ -184,6 +184,24 @@ def test_gradients_of_broadcast_inputs_are_summed():
     check_function_gradients(forward, backward, inputs, rng)
 
 
+@pytest.mark.parametrize("with_dropout", [False, True])
+@pytest.mark.parametrize(
+    ("q", "k", "v", "options"),
+    [
+        ((4, 3), (5, 3), (2, 5, 6), {}),
+        ((1, 4, 3), (1, 5, 3), (2, 5, 6), {}),
+        ((6, 4, 3), (2, 5, 3), (3, 2, 5, 6), {"enable_gqa": True}),
+    ],
+)
+def test_one_table_of_weights_may_average_several_values(q, k, v, options, with_dropout):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in (q, k, v)]
+    if with_dropout:  # a mask for each of the v
+        heads = q[-3:-2] if "enable_gqa" in options else ()
+        options = options | {"dropout_mask": 2.0 * rng.integers(0, 2, (v[0], *heads, 4, 5))}
+    check_function("scaled_dot_product_attention", *arrays, **options)
+
+
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0), (1, 1)])
 def test_few_or_no_positions(T, S):
     y = implementation(NAME)(np.ones((2, T, 4)), np.ones((2, S, 4)), np.ones((2, S, 5)))

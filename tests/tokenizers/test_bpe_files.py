@@ -147,3 +147,14 @@ def test_broken_folders_are_refused_with_a_reason(tokenizer, tmp_path):
         BPETokenizer.load(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"it must end in .json or .tiktoken, or be a folder"):
         tokenizer.save(tmp_path / "v.txt")
+
+
+@pytest.mark.parametrize("special", ["a", "ab", "Ġ"])
+def test_openais_format_refuses_a_special_token_that_reads_like_a_token(tmp_path, special):
+    tokenizer = train_bpe("ab ab ab", 257, pattern=r"\S+|\s", special_tokens=[])
+    tokenizer = BPETokenizer(tokenizer.ranks, special_tokens={special: 300})
+    with pytest.raises(ValueError, match="cannot tell the special token"):
+        tokenizer.save(tmp_path / "openai")
+    assert not (tmp_path / "openai").exists()
+    tokenizer.save(tmp_path / "own.json")
+    assert BPETokenizer.load(tmp_path / "own.json").special_tokens == {special: 300}

@@ -11,7 +11,8 @@ import npllm.functional
 import npllm.layers
 import npllm.models
 from npllm import functional as F
-from npllm.layers import Linear, Module
+from npllm.functional import Cache
+from npllm.layers import Dropout, Linear, Module
 from torch_ref import equivalence
 from torch_ref.docstring_shapes import check_stated_shapes, stated_shapes
 from torch_ref.equivalence import TOLERANCE, check_function, check_layer, difference, implementation, twin
@@ -127,6 +128,61 @@ class TestLayers:
         learner.Linear = Aliasing
         with pytest.raises(AssertionError, match="must be an array of its own"):
             check_layer("Linear", self.config(), X, dtype="float64")
+
+    def test_a_parameter_that_is_kept_quiet(self, learner):
+        class Quiet(Linear):
+            def named_parameters(self, prefix=""):
+                return (pair for pair in super().named_parameters(prefix) if not pair[0].endswith("bias"))
+
+        learner.Linear = Quiet
+        with pytest.raises(AssertionError, match=r"has parameters \['weight'\]; the twin"):
+            check_layer("Linear", self.config(), X, dtype="float64")
+
+    def test_gradients_that_do_not_add_up(self, learner):
+        class Assigning(Linear):
+            def backward(self, dy, cache):
+                self.zero_grad()
+                return super().backward(dy, cache)
+
+        learner.Linear = Assigning
+        with pytest.raises(AssertionError, match="backward must add to weight.grad"):
+            check_layer("Linear", self.config(), X, dtype="float64")
+
+    def test_a_layer_that_keeps_its_input(self, learner):
+        class Keeping(Linear):
+            def forward(self, x):
+                self.x = x
+                return super().forward(x)
+
+            def backward(self, dy, cache):
+                cache.x = self.x
+                return super().backward(dy, cache)
+
+        learner.Linear = Keeping
+        with pytest.raises(AssertionError, match="gradient of parameter weight"):
+            check_layer("Linear", self.config(), X, dtype="float64")
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            (lambda mask: mask * 7, "must multiply by 0 or 1"),
+            (lambda mask: np.ones_like(mask), "must multiply by 0 or 1"),
+        ],
+    )
+    def test_a_wrong_dropout_mask(self, learner, wrong, message):
+        class Wrong(Dropout):
+            def forward(self, x, rng=None):
+                mask = wrong(self.draw_mask(x.shape, rng, x.dtype)) if rng else np.ones_like(x)
+                return x * mask, Cache(mask=mask)
+
+        learner.Dropout = Wrong
+        with pytest.raises(AssertionError, match=message):
+            check_layer("Dropout", {"p": 0.3}, X, dtype="float64", dropout=True)
+
+    def test_a_single_gradient_in_a_tuple(self, learner):
+        learner.softmax_backward = lambda dy, cache: (F.softmax_backward(dy, cache),)
+        with pytest.raises(AssertionError, match="must give a single gradient bare"):
+            check_function("softmax", X)
 
     def test_other_names_of_parameters(self, learner):
         class Renamed(Module):
