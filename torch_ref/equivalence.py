@@ -79,11 +79,9 @@ def check_function(name, *arguments, loosen=1.0, rng=None, **options):
     _check(name, compare_function(name, *arguments, loosen=loosen, rng=rng, **options))
 
 
-def check_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=False):
+def check_layer(name, config, *inputs, dtype, **options):
     """Raise AssertionError unless the layer and its twin agree; see compare_layer."""
-    _check(
-        f"{name}{config}", compare_layer(name, config, *inputs, dtype=dtype, loosen=loosen, rng=rng, dropout=dropout)
-    )
+    _check(f"{name}{config}", compare_layer(name, config, *inputs, dtype=dtype, **options))
 
 
 def compare_function(name, *arguments, loosen=1.0, rng=None, **options):
@@ -101,13 +99,14 @@ def compare_function(name, *arguments, loosen=1.0, rng=None, **options):
 
     expected = twin(name)(**tensors)
     y = value(**frozen)
-    differences = [difference("output", y, expected, dtype, loosen)]
-    _check_docstring(value, frozen.values(), [y])
+    differences = _differences("output", y, expected, dtype, loosen)
+    _check_docstring(value, frozen.values(), _several(y))
     if backward is None:
         return differences
 
     y_again, cache = forward(**frozen)
-    np.testing.assert_array_equal(y_again, y, err_msg=f"{name}_forward must give the value that {name} gives")
+    for again, once in zip(_several(y_again), _several(y), strict=True):
+        np.testing.assert_array_equal(again, once, err_msg=f"{name}_forward must give the value that {name} gives")
     dy = _cotangent(y, dtype, rng)
     _freeze_cache(cache)
     gradients = backward(dy, cache)
@@ -119,17 +118,19 @@ def compare_function(name, *arguments, loosen=1.0, rng=None, **options):
         key: tensor for key, tensor in tensors.items() if isinstance(tensor, torch.Tensor) and tensor.requires_grad
     }
     assert len(gradients) == len(inputs), f"{name}_backward gave {len(gradients)} gradients for {list(inputs)}"
-    _check_docstring(backward, [dy], gradients, broadcast=False)
-    expected_gradients = torch.autograd.grad(expected, list(inputs.values()), torch.from_numpy(dy.copy()))
+    _check_docstring(backward, _several(dy), gradients, broadcast=False)
+    expected_gradients = torch.autograd.grad(_several(expected), list(inputs.values()), _tensors(dy))
     for key, gradient, reference in zip(inputs, gradients, expected_gradients):
         differences.append(difference(f"gradient of {key}", gradient, reference, dtype, loosen))
     return differences
 
 
-def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=False):
+def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=False, **options):
     """Build the layer and its twin from the dict `config`, copy the weights across, run both; return the Differences.
 
-    With `dropout` the layer draws its masks and the twin's Dropout modules of the same names get them.
+    With `dropout` the layer draws its masks and the twin's Dropout modules of the same names get them. `options` are
+    arguments that both forwards take by name, such as a mask. A layer may have several outputs (a tuple), and then
+    gets a tuple of cotangents; of several floating-point inputs it returns a tuple of gradients.
     """
     rng = np.random.default_rng(0) if rng is None else rng
     dtype = np.dtype(dtype)
@@ -142,39 +143,50 @@ def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=Fa
 
     frozen = [_freeze(item) for item in inputs]
     tensors = [_tensor(item) for item in inputs]
-    y, cache = layer.forward(*frozen, rng) if dropout else layer.forward(*frozen)
+    frozen_options = {key: _freeze(item) for key, item in options.items()}
+    y, cache = layer.forward(*frozen, *([rng] if dropout else []), **frozen_options)
     _copy_dropout_masks(cache, reference, dropout)
-    expected = reference(*tensors)
-    differences = [difference("output", y, expected, dtype, loosen)]
-    _check_docstring(type(layer), [item for item in frozen if isinstance(item, np.ndarray)], [y])
+    expected = reference(*tensors, **{key: _tensor(item, is_constant=True) for key, item in options.items()})
+    differences = _differences("output", y, expected, dtype, loosen)
+    _check_docstring(type(layer), [item for item in frozen if isinstance(item, np.ndarray)], _several(y))
     if not dropout:
-        np.testing.assert_array_equal(layer(*frozen), y, err_msg=f"{name}.forward must give the value of a plain call")
+        for plain, value in zip(_several(layer(*frozen, **frozen_options)), _several(y), strict=True):
+            np.testing.assert_array_equal(plain, value, err_msg=f"{name}.forward must give the value of a plain call")
     if type(layer).backward is Module.backward:
         return differences
 
     dy = _cotangent(y, dtype, rng)
     _freeze_cache(cache)
-    layer.forward(*_another_input(inputs))  # the first cache must not care that the layer was used again
-    gradient = layer.backward(dy, cache)
-    if expected.requires_grad:
-        expected.backward(torch.from_numpy(dy.copy()))
+    layer.forward(*_another_input(inputs), **frozen_options)  # the first cache must not care about a second use
+    gradients = layer.backward(dy, cache)
+    if any(output.requires_grad for output in _several(expected)):
+        torch.autograd.backward(_several(expected), _tensors(dy))
     float_inputs = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.requires_grad]
-    assert (gradient is None) == (not float_inputs), f"{name}.backward must return a gradient for a float input only"
-    for tensor in float_inputs:
-        differences.append(difference("gradient of input", gradient, tensor.grad, dtype, loosen))
+    assert (gradients is None) == (not float_inputs), f"{name}.backward must return a gradient for a float input only"
+    for number, (tensor, gradient) in enumerate(zip(float_inputs, _several(gradients), strict=bool(float_inputs))):
+        what = "gradient of input" + (f" {number}" if len(float_inputs) > 1 else "")
+        differences.append(difference(what, gradient, tensor.grad, dtype, loosen))
     references, parameters = dict(reference.named_parameters()), dict(layer.named_parameters())
     assert parameters.keys() == references.keys(), (
         f"{name} has parameters {list(parameters)}; the twin {list(references)}"
     )
     for key, parameter in parameters.items():
         assert parameter.grad is not None, f"{name}.backward left {key} without a gradient"
-        assert not np.may_share_memory(parameter.grad, dy), f"the gradient of {key} must be an array of its own"
+        aliased = any(np.may_share_memory(parameter.grad, d) for d in _several(dy))
+        assert not aliased, f"the gradient of {key} must be an array of its own"
         differences.append(
             difference(f"gradient of parameter {key}", parameter.grad, references[key].grad, dtype, loosen)
         )
     if all(found.share <= 1.0 for found in differences):
         _check_that_gradients_add_up(name, layer, dy, cache)
     return differences
+
+
+def _differences(what, arrays, references, dtype, loosen):
+    """The Differences of a value or of a tuple of them."""
+    pairs = list(zip(_several(arrays), _several(references), strict=True))
+    names = [what] if len(pairs) == 1 else [f"{what} {number}" for number in range(len(pairs))]
+    return [difference(name, array, tensor, dtype, loosen) for name, (array, tensor) in zip(names, pairs)]
 
 
 def difference(what, array, reference, dtype, loosen=1.0):
@@ -257,9 +269,20 @@ def _tensor(item, is_constant=False):
 
 
 def _cotangent(y, dtype, rng):
+    """A random dy, frozen; for several outputs a tuple of them."""
+    if isinstance(y, tuple):
+        return tuple(_cotangent(output, dtype, rng) for output in y)
     dy = np.asarray(rng.standard_normal(np.shape(y)), dtype)
     dy.setflags(write=False)
     return dy
+
+
+def _several(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _tensors(dy):
+    return tuple(torch.from_numpy(d.copy()) for d in _several(dy))
 
 
 def _another_input(inputs):

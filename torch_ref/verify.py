@@ -49,9 +49,9 @@ class Draw:
         """Compare a function."""
         return compare_function(name, *arguments, rng=self.rng, **options)
 
-    def layer(self, name, config, *inputs, dropout=False):
+    def layer(self, name, config, *inputs, **options):
         """Compare a layer built from the dict `config`."""
-        return compare_layer(name, config, *inputs, dtype=self.dtype, rng=self.rng, dropout=dropout)
+        return compare_layer(name, config, *inputs, dtype=self.dtype, rng=self.rng, **options)
 
 
 def _attention(draw, **options):
@@ -131,7 +131,7 @@ def _row(piece, run, dtype):
     try:
         for seed in range(DRAWS):
             for found in run(Draw(seed, dtype)):
-                (outputs if found.what == "output" else gradients).append(found.error)
+                (outputs if found.what.startswith("output") else gradients).append(found.error)
                 shares.append(found.share)
     except Exception as error:  # a piece that cannot even run is a row that says so, and the next one has its turn
         return Row(piece, dtype, np.inf, np.inf, np.inf, f"{type(error).__name__}: {error}")
