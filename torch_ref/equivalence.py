@@ -41,7 +41,11 @@ TOLERANCE = {np.dtype(np.float64): (1e-10, 1e-12), np.dtype(np.float32): (1e-5, 
 LAYER_SLACK = {np.dtype(np.float64): 1.0, np.dtype(np.float32): 10.0}
 
 # floating-point arguments that are constants: neither side differentiates by them
-CONSTANTS = {("cross_entropy", "weight"), ("scaled_dot_product_attention", "dropout_mask")}
+CONSTANTS = {
+    ("cross_entropy", "weight"),
+    ("scaled_dot_product_attention", "dropout_mask"),
+    ("rotary", "frequencies"),
+}
 
 _learner = None  # the module given to `pytest --impl`
 

@@ -1,8 +1,8 @@
 """The mathematics: pure functions on arrays, and right below each one its derivative.
 
-Read in this order: cache, softmax, embedding, positions, linear, attention, dropout, normalization, erf,
-activations, cross_entropy. Every function NAME comes with NAME_forward, which also returns a cache, and
-NAME_backward, which turns the gradient of the result into the gradients of the inputs.
+Read in this order: cache, softmax, embedding, positions, linear, masks, attention, rotary, relative_positions,
+dropout, normalization, erf, activations, cross_entropy. Every function NAME comes with NAME_forward, which also
+returns a cache, and NAME_backward, which turns the gradient of the result into the gradients of the inputs.
 """
 
 from npllm.functional.activations import (
@@ -20,7 +20,6 @@ from npllm.functional.activations import (
     silu_forward,
 )
 from npllm.functional.attention import (
-    causal_mask,
     scaled_dot_product_attention,
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
@@ -31,6 +30,16 @@ from npllm.functional.dropout import draw_dropout_mask, dropout, dropout_backwar
 from npllm.functional.embedding import embedding, embedding_backward, embedding_forward, one_hot
 from npllm.functional.erf import erf
 from npllm.functional.linear import linear, linear_backward, linear_forward
+from npllm.functional.masks import (
+    block_mask,
+    causal_mask,
+    document_begins,
+    document_mask,
+    document_places,
+    padding_mask,
+    strided_mask,
+    visible,
+)
 from npllm.functional.normalization import (
     layer_norm,
     layer_norm_backward,
@@ -40,6 +49,18 @@ from npllm.functional.normalization import (
     rms_norm_forward,
 )
 from npllm.functional.positions import sinusoidal_positions
+from npllm.functional.rotary import (
+    halves_from_pairs,
+    interpolated_frequencies,
+    llama3_frequencies,
+    ntk_aware_frequencies,
+    rotary,
+    rotary_backward,
+    rotary_forward,
+    rotary_frequencies,
+    yarn_amplitude,
+    yarn_frequencies,
+)
 from npllm.functional.softmax import (
     log_softmax,
     log_softmax_backward,

@@ -15,12 +15,14 @@ import numpy as np
 
 from npllm.functional.cache import Cache
 from npllm.functional.checks import floats, given, not_half, output_gradient
+from npllm.functional.masks import causal_mask
 from npllm.functional.softmax import softmax_backward, softmax_forward
 
 
 def scaled_dot_product_attention(
-    q, k, v, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, softcap=None, dropout_mask=None
-):
+    q, k, v, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, softcap=None, dropout_mask=None,
+    bias=None, window=None, sinks=0, offset=0,
+):  # fmt: skip
     """y = softmax(q kᵀ · scale + mask) v      (..., T, D), (..., S, D), (..., S, E) → (..., T, E)
 
     Leading dimensions (batch, heads, …) broadcast. Options have PyTorch's meaning:
@@ -32,23 +34,36 @@ def scaled_dot_product_attention(
     softcap       scores become softcap · tanh(scores/softcap), before the mask
     dropout_mask  factors 0 or 1/(1 − p) for the weights, broadcastable to (..., T, S)
 
-    A query that may look nowhere gets zeros. Raises ValueError for shapes that do not meet and for attn_mask
-    together with is_causal, TypeError for mixed dtypes or an integer mask.
+    and these, which PyTorch does not have by name:
+
+    bias          (..., T, S) is added to the scores, after the cap and beside any mask: a term for each head, say
+    window        with is_causal: no further back than window − 1 keys
+    sinks         with a window: the first keys, which are always seen
+    offset        with is_causal: keys that were there before the first query; query t stands at offset + t
+
+    A query that may look nowhere gets zeros. Raises ValueError for shapes that do not meet and for options that do not
+    go together, TypeError for mixed dtypes or an integer mask.
     """
     return scaled_dot_product_attention_forward(
-        q, k, v, attn_mask, is_causal, scale, enable_gqa, softcap, dropout_mask
+        q, k, v, attn_mask, is_causal, scale, enable_gqa, softcap, dropout_mask, bias, window, sinks, offset
     )[0]
 
 
 def scaled_dot_product_attention_forward(
-    q, k, v, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, softcap=None, dropout_mask=None
-):
+    q, k, v, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, softcap=None, dropout_mask=None,
+    bias=None, window=None, sinks=0, offset=0,
+):  # fmt: skip
     """The value, and in the cache q, k, v, the `weights` (..., T, S), and what was multiplied into or added to them."""
     q, k, v = floats(q=q, k=k, v=v)
     not_half(q)
     softcap = _check_softcap(softcap, q.dtype)
     groups, scores_shape = _check_shapes(q, k, v, enable_gqa)
     attn_mask = _check_attn_mask(attn_mask, is_causal, q.dtype, scores_shape)
+    if is_causal:
+        attn_mask = causal_mask(*scores_shape[-2:], offset, window, sinks)
+    else:
+        _check_needs_causal(window, sinks, offset)
+    bias = _check_addend("bias", bias, q.dtype, scores_shape)
     scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
 
     scores = split_groups(stack_groups(q, groups) @ k.mT, groups) * scale
@@ -56,15 +71,16 @@ def scaled_dot_product_attention_forward(
     if softcap is not None:
         squashed = np.tanh(scores / softcap)
         scores, cap_slope = softcap * squashed, 1.0 - squashed * squashed
-    scores = _apply_mask(scores, attn_mask, is_causal)
+    scores = _add(scores, bias)
+    scores = _apply_mask(scores, attn_mask)
     weights, softmax_cache = softmax_forward(scores)
-    dropout_mask = _check_dropout_mask(dropout_mask, q.dtype, scores_shape)
+    dropout_mask = _check_addend("dropout_mask", dropout_mask, q.dtype, scores_shape)
     averaged = weights if dropout_mask is None else weights * dropout_mask
     y = split_groups(stack_groups(averaged, groups) @ v, groups)
     cache = Cache(
         q=q, k=k, v=v, weights=weights, softmax=softmax_cache, averaged=averaged,
         dropout_mask=dropout_mask, cap_slope=cap_slope, attn_mask=attn_mask, scale=scale, groups=groups,
-        shape=y.shape,
+        bias=bias, shape=y.shape,
     )  # fmt: skip
     return y, cache
 
@@ -72,7 +88,7 @@ def scaled_dot_product_attention_forward(
 def scaled_dot_product_attention_backward(dy, cache):
     """dq = dS k · scale,  dk = dSᵀ q · scale,  dv = Aᵀ dy      (..., T, E) → (..., T, D), (..., S, D), (..., S, E)
 
-    An additive attn_mask is an input too, and gets a fourth gradient, dS summed to its shape.
+    An additive attn_mask and a bias are inputs too, and get a further gradient each, dS summed to their shape.
     y = A v, so dv = Aᵀ dy and dA = dy vᵀ; A = softmax(S) gives dS (see softmax_backward), 0 wherever the mask
     made A 0. S = q kᵀ · scale, so dq = dS k · scale and dk = dSᵀ q · scale. Grouped queries stand below each
     other as rows, so the products that give dk and dv sum over the group by themselves.
@@ -84,12 +100,13 @@ def scaled_dot_product_attention_backward(dy, cache):
     dmask = None  # scores = scores + attn_mask
     if cache.attn_mask is not None and cache.attn_mask.dtype != bool:
         dmask = sum_to_shape(dscores, cache.attn_mask.shape)
+    dbias = None if cache.bias is None else sum_to_shape(dscores, cache.bias.shape)  # scores = scores + bias
     if cache.cap_slope is not None:
         dscores = dscores * cache.cap_slope  # scores = softcap * tanh(scores / softcap)
     dproduct = stack_groups(dscores * cache.scale, groups)  # scores = q @ k.mT * scale
     dq = split_groups(dproduct @ k, groups)
     dk = dproduct.mT @ stack_groups(q, groups)
-    return given(sum_to_shape(dq, q.shape), sum_to_shape(dk, k.shape), sum_to_shape(dv, v.shape), dmask)
+    return given(sum_to_shape(dq, q.shape), sum_to_shape(dk, k.shape), sum_to_shape(dv, v.shape), dmask, dbias)
 
 
 def weights_backward(dy, cache):
@@ -125,20 +142,15 @@ def sum_to_shape(gradient, shape):
     return gradient.sum(axis=axes, keepdims=True).reshape(shape) if axes else gradient
 
 
-def causal_mask(num_queries, num_keys):
-    """mask[t, s] = (s ≤ t): True where position t may look      a boolean array (T, S)"""
-    return np.tri(num_queries, num_keys, dtype=bool)
+def _add(scores, bias):
+    return scores if bias is None else scores + bias
 
 
-def _apply_mask(scores, attn_mask, is_causal):
+def _apply_mask(scores, attn_mask):
     """A forbidden score becomes −inf, which softmax turns into a weight of exactly 0."""
-    if is_causal:
-        attn_mask = causal_mask(*scores.shape[-2:])
-    if attn_mask is None:
-        return scores
-    if attn_mask.dtype == bool:
-        return np.where(attn_mask, scores, -np.inf)
-    return scores + attn_mask
+    if attn_mask is None or attn_mask.dtype != bool:
+        return _add(scores, attn_mask)
+    return np.where(attn_mask, scores, -np.inf)
 
 
 def _check_shapes(q, k, v, enable_gqa):
@@ -194,14 +206,22 @@ def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
     return attn_mask
 
 
-def _check_dropout_mask(dropout_mask, dtype, scores_shape):
-    if dropout_mask is None:
+def _check_needs_causal(window, sinks, offset):
+    for name, value in {"window": window, "sinks": sinks, "offset": offset}.items():
+        if value:
+            raise ValueError(f"{name} is {value} but is_causal is False; it is counted from each query's own place, "
+                             "so it needs is_causal=True")  # fmt: skip
+
+
+def _check_addend(name, array, dtype, scores_shape):
+    """Return the array, floating-point and broadcastable to the scores; None stays None."""
+    if array is None:
         return None
-    dropout_mask = np.asarray(dropout_mask)
-    if dropout_mask.dtype != dtype:
-        raise TypeError(f"dropout_mask has dtype {dropout_mask.dtype}; it must be that of q, {dtype}")
-    _check_broadcasts("dropout_mask", dropout_mask, scores_shape)
-    return dropout_mask
+    array = np.asarray(array)
+    if array.dtype != dtype:
+        raise TypeError(f"{name} has dtype {array.dtype}; it must be that of q, {dtype}")
+    _check_broadcasts(name, array, scores_shape)
+    return array
 
 
 def _check_broadcasts(name, mask, scores_shape):

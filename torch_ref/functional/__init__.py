@@ -9,4 +9,5 @@ from torch_ref.functional.erf import erf
 from torch_ref.functional.linear import linear
 from torch_ref.functional.normalization import layer_norm, rms_norm
 from torch_ref.functional.positions import sinusoidal_positions
+from torch_ref.functional.rotary import rotary
 from torch_ref.functional.softmax import log_softmax, normalize_by_sum, softmax, softmax_naive

@@ -1,0 +1,107 @@
+"""The past of one attention layer: what it needs to remember of a text that is read piece by piece.
+
+    layer(x)              the whole text at once
+    past = layer.start_past()
+    layer(x[:, :5], past), layer(x[:, 5:], past)      the same values, five positions and then the rest
+
+Plain attention remembers every key and value. A window forgets what no query will see again. Others keep something
+smaller than keys and values, or a state of fixed size; each attention file that does has its own past.
+
+`padding` (B) says how many columns at the start of each sequence are filling, where prompts of different lengths are
+put flush right. Places are counted from behind it, so filling has negative places, and `visible` hides it.
+
+Pope et al. 2022, Efficiently Scaling Transformer Inference, section 3.3.
+"""
+
+import numpy as np
+
+from npllm.functional.checks import at_least_one
+from npllm.functional.masks import visible
+
+
+class Past:
+    """What every past has: a number of columns that have been read, and how many of them are filling."""
+
+    def __init__(self, batch_size=1, padding=None):
+        at_least_one(batch_size=batch_size)
+        self.batch_size, self.length = batch_size, 0
+        self.padding = None if padding is None or not np.any(padding) else np.asarray(padding)
+        if self.padding is not None and self.padding.shape != (batch_size,):
+            raise ValueError(f"padding has shape {self.padding.shape}; it must be ({batch_size},), one for a sequence")
+
+    def places(self, num_new):
+        """The places of the next columns, (T), or (B, 1, T) where there is filling."""
+        return self._places_of(np.arange(self.length, self.length + num_new))
+
+    def _places_of(self, columns):
+        return columns if self.padding is None else columns - self.padding[:, None, None]
+
+    @property
+    def nbytes(self):
+        """Bytes of the memory that is in use."""
+        raise NotImplementedError(f"{type(self).__name__} must define nbytes")
+
+
+class KeyValuePast(Past):
+    """Arrays with an entry for every column, such as keys and values; room for more is made by doubling."""
+
+    def __init__(self, batch_size=1, padding=None):
+        super().__init__(batch_size, padding)
+        self._room = None
+
+    def extend(self, *new):
+        """Add arrays (B, ..., T, width); return all that was added so far, and the places of all columns.
+
+        Arrays of a past always come in the same order and shapes, but for T.
+        """
+        num_new = new[0].shape[-2]
+        end = self.length + num_new
+        if self._room is None:
+            self._room = [np.empty((*x.shape[:-2], max(end, 16), x.shape[-1]), x.dtype) for x in new]
+        if end > self._room[0].shape[-2]:
+            self._room = [_widen(array, self.length, max(end, 2 * array.shape[-2])) for array in self._room]
+        for array, x in zip(self._room, new):
+            array[..., self.length : end, :] = x
+        self.length = end
+        return (*(array[..., :end, :] for array in self._room), self._places_of(np.arange(end)))
+
+    @property
+    def nbytes(self):
+        """Bytes of the columns in use."""
+        return sum(array[..., : self.length, :].nbytes for array in self._room or [])
+
+
+class WindowPast(Past):
+    """Keys and values that a query to come may still see: the last `window`, and the first `sinks`."""
+
+    def __init__(self, window, sinks=0, batch_size=1, padding=None):
+        super().__init__(batch_size, padding)
+        self.window, self.sinks = window, sinks
+        self._kept, self._columns = None, np.arange(0)
+
+    def extend(self, *new):
+        """Add arrays (B, ..., T, width); return what their queries may see, and the places of these columns.
+
+        What no later query can see is forgotten afterwards: a piece of T columns still sees the window before it.
+        """
+        num_new = new[0].shape[-2]
+        arrays = new if self._kept is None else [np.concatenate(pair, axis=-2) for pair in zip(self._kept, new)]
+        columns = np.concatenate([self._columns, np.arange(self.length, self.length + num_new)])
+        self.length += num_new
+        places = self._places_of(columns)
+        useful = visible(self.places(1), places, self.window, self.sinks)  # to the next query, in any sequence
+        useful = useful.any(axis=tuple(range(useful.ndim - 1)))
+        self._kept = [x[..., useful, :] for x in arrays]
+        self._columns = columns[useful]
+        return (*arrays, places)
+
+    @property
+    def nbytes(self):
+        """Bytes of what is kept."""
+        return sum(array.nbytes for array in self._kept or [])
+
+
+def _widen(array, used, length):
+    wider = np.empty((*array.shape[:-2], length, array.shape[-1]), array.dtype)
+    wider[..., :used, :] = array[..., :used, :]
+    return wider
