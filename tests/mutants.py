@@ -9,10 +9,12 @@ project, and pytest runs there.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,9 @@ class Mutant:
 
 
 ATTENTION = "npllm/functional/attention.py"
+MASKS = "npllm/functional/masks.py"
+GROUPED = "npllm/attention/grouped_query.py"
+PAST = "npllm/attention/past.py"
 MUTANTS = [
     Mutant(
         "heads split by reshape, without the transpose",
@@ -49,30 +54,30 @@ MUTANTS = [
     ),
     Mutant(
         "causal mask inverted",
-        ATTENTION,
-        "return np.tri(num_queries, num_keys, dtype=bool)",
-        "return ~np.tri(num_queries, num_keys, dtype=bool)",
+        MASKS,
+        "seen = (key >= 0) & (key <= query)",
+        "seen = (key >= 0) & ~(key <= query)",
         "tests/functional/test_attention.py",
     ),
     Mutant(
         "causal mask off by one, into the future",
-        ATTENTION,
-        "return np.tri(num_queries, num_keys, dtype=bool)",
-        "return np.tri(num_queries, num_keys, k=1, dtype=bool)",
+        MASKS,
+        "seen = (key >= 0) & (key <= query)",
+        "seen = (key >= 0) & (key <= query + 1)",
         "tests/functional/test_attention.py",
     ),
     Mutant(
         "causal mask off by one, hiding the present",
-        ATTENTION,
-        "return np.tri(num_queries, num_keys, dtype=bool)",
-        "return np.tri(num_queries, num_keys, k=-1, dtype=bool)",
+        MASKS,
+        "seen = (key >= 0) & (key <= query)",
+        "seen = (key >= 0) & (key < query)",
         "tests/functional/test_attention.py",
     ),
     Mutant(
         "causal mask left out",
         ATTENTION,
-        "    if is_causal:\n        attn_mask = causal_mask(*scores.shape[-2:])\n",
-        "",
+        "attn_mask = causal_mask(*scores_shape[-2:], offset, window, sinks)",
+        "pass",
         "tests/functional/test_attention.py",
     ),
     Mutant(
@@ -391,6 +396,140 @@ MUTANTS = [
         "state[name] = array.T if name.endswith(TRANSPOSED) and array.shape[0] != array.shape[1] else array",
         "tests/interop/test_hugging_face.py",
     ),
+    Mutant(
+        "window one too long",
+        MASKS,
+        "seen &= (query - key < window) | (key < sinks)",
+        "seen &= (query - key <= window) | (key < sinks)",
+        "tests/functional/test_masks.py",
+    ),
+    Mutant(
+        "sinks dropped",
+        MASKS,
+        "seen &= (query - key < window) | (key < sinks)",
+        "seen &= query - key < window",
+        "tests/functional/test_masks.py",
+    ),
+    Mutant(
+        "offset of cached keys left out",
+        MASKS,
+        "visible(np.arange(offset, offset + num_queries), np.arange(num_keys), window, sinks)",
+        "visible(np.arange(num_queries), np.arange(num_keys), window, sinks)",
+        "tests/functional/test_masks.py",
+    ),
+    Mutant(
+        "filling is seen",
+        MASKS,
+        "seen = (key >= 0) & (key <= query)",
+        "seen = key <= query",
+        "tests/attention/test_grouped_query.py",
+    ),
+    Mutant(
+        "packed documents see each other",
+        MASKS,
+        "return (number[..., :, None] == number[..., None, :]) & causal_mask(length, length)",
+        "return (number[..., :, None] >= number[..., None, :]) & causal_mask(length, length)",
+        "tests/functional/test_masks.py",
+    ),
+    Mutant(
+        "places go on from one document to the next",
+        MASKS,
+        "return place - np.maximum.accumulate(np.where(begins, place, 0), axis=-1)",
+        "return place + 0 * begins",
+        "tests/functional/test_masks.py",
+    ),
+    Mutant(
+        "bias added after the softmax",
+        ATTENTION,
+        "    weights, softmax_cache = softmax_forward(scores)\n",
+        "    weights, softmax_cache = softmax_forward(scores if bias is None else scores - bias)\n"
+        "    weights = _add(weights, bias)\n",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "soft cap after the bias",
+        ATTENTION,
+        "    scores = _add(scores, bias)\n",
+        "    scores = softcap * np.tanh(_add(scores, bias) / softcap) if softcap else _add(scores, bias)\n",
+        "tests/functional/test_attention.py",
+    ),
+    Mutant(
+        "rotary turns the wrong half",
+        "npllm/functional/rotary.py",
+        "return slice(0, number), slice(number, 2 * number)",
+        "return slice(number, 2 * number), slice(0, number)",
+        "tests/functional/test_rotary.py",
+    ),
+    Mutant(
+        "rotary turns forward again in the backward",
+        "npllm/functional/rotary.py",
+        "return _turn(dy, cache.cos, -cache.sin, cache.layout)",
+        "return _turn(dy, cache.cos, cache.sin, cache.layout)",
+        "tests/functional/test_rotary.py",
+    ),
+    Mutant(
+        "rotary on the queries alone",
+        "npllm/attention/rotary.py",
+        "k, k_cache = F.rotary_forward(k,",
+        "_, k_cache = F.rotary_forward(k,",
+        "tests/attention/test_grouped_query.py",
+    ),
+    Mutant(
+        "cached keys turned for place 0",
+        GROUPED,
+        "        places = past.places(sequence(x).shape[-2])\n",
+        "        places = np.arange(sequence(x).shape[-2])\n",
+        "tests/attention/test_grouped_query.py",
+    ),
+    Mutant(
+        "cache written at the wrong position",
+        PAST,
+        "array[..., self.length : end, :] = x",
+        "array[..., : num_new, :] = x",
+        "tests/attention/test_past.py",
+    ),
+    Mutant(
+        "cache loses what it had when it grows",
+        PAST,
+        "    wider[..., :used, :] = array[..., :used, :]\n",
+        "    wider[...] = 0\n",
+        "tests/attention/test_past.py",
+    ),
+    Mutant(
+        "window forgets one key too many",
+        PAST,
+        "useful = visible(self.places(1), places, self.window, self.sinks)",
+        "useful = visible(self.places(1) + 1, places, self.window, self.sinks)",
+        "tests/attention/test_past.py",
+    ),
+    Mutant(
+        "gradient of the gate left out",
+        "npllm/attention/gate.py",
+        "return dcontext * cache.gate, self.gate_proj.backward(dlogits, cache.gate_proj)",
+        "return dcontext * cache.gate, 0 * self.gate_proj.backward(dlogits, cache.gate_proj)",
+        "tests/attention/test_grouped_query.py",
+    ),
+    Mutant(
+        "relative vectors of the values left out of the backward",
+        "npllm/functional/relative_positions.py",
+        "daveraged = dy @ v.mT + np.take_along_axis(dy @ value_table.T, cache.buckets, axis=-1)",
+        "daveraged = dy @ v.mT",
+        "tests/functional/test_relative_positions.py",
+    ),
+    Mutant(
+        "T5's buckets mirrored",
+        "npllm/functional/relative_positions.py",
+        "distance = np.abs(distance) if not causal else np.maximum(distance, 0)",
+        "distance = np.abs(distance) if not causal else np.maximum(-distance, 0)",
+        "tests/functional/test_relative_positions.py",
+    ),
+    Mutant(
+        "cross-attention forgets the context's share in the gradient of the keys",
+        "npllm/attention/cross.py",
+        "dcontext = self.v_proj.backward(dv, cache.v_proj) + self.k_proj.backward(dk, cache.k_proj)",
+        "dcontext = self.v_proj.backward(dv, cache.v_proj)",
+        "tests/attention/test_cross.py",
+    ),
 ]
 
 
@@ -439,10 +578,11 @@ def main():
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if not options.names or any(name in m.name for name in options.names)]
     survivors = 0
-    for mutant in chosen:
-        caught = is_caught(mutant, options.whole_suite)
-        survivors += not caught
-        print(f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name}", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        verdicts = pool.map(lambda mutant: is_caught(mutant, options.whole_suite), chosen)
+        for mutant, caught in zip(chosen, verdicts):
+            survivors += not caught
+            print(f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name}", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} bugs caught")
     return 1 if survivors else 0
 

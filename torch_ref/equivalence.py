@@ -45,6 +45,7 @@ CONSTANTS = {
     ("cross_entropy", "weight"),
     ("scaled_dot_product_attention", "dropout_mask"),
     ("rotary", "frequencies"),
+    ("relative_attention", "dropout_mask"),
 }
 
 _learner = None  # the module given to `pytest --impl`

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npllm.functional import rotary_frequencies as frequencies
 from npllm.models import GPTConfig
 from torch_ref.equivalence import compare_function, compare_layer
 
@@ -70,6 +71,28 @@ def _cross_entropy(draw):
     return draw.function("cross_entropy", draw.normal(3, 8, 50), targets, np.abs(draw.normal(50)), label_smoothing=0.1)
 
 
+def _relative_attention(draw):
+    buckets = np.clip(np.arange(7)[:, None] - np.arange(9) + 4, 0, 4)
+    q, k, v = draw.normal(2, 3, 7, 8), draw.normal(2, 3, 9, 8), draw.normal(2, 3, 9, 6)
+    return draw.function("relative_attention", q, k, v, draw.normal(5, 8), draw.normal(5, 6), buckets)
+
+
+def _family(num_key_heads=2, **parts):
+    """Grouped-query attention with parts."""
+    config = FAMILY | {"num_key_heads": num_key_heads, "parts": parts}
+    return lambda d: d.layer("GroupedQueryAttention", config, d.normal(2, 9, 12), dropout=True)
+
+
+def _packed(draw):
+    documents = np.repeat([[0, 1, 2]], [4, 3, 2], axis=1)
+    config = FAMILY | {"parts": {"rotary": {}}}
+    return draw.layer("GroupedQueryAttention", config, draw.normal(1, 9, 12), documents=documents)
+
+
+FAMILY = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 4, "num_key_heads": 2, "head_width": 8}
+SHAW = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3, "max_distance": 4}
+CROSS = {"d_model": 12, "num_heads": 3, "d_context": 10, "dropout": 0.2}
+YARN = {"kind": "yarn", "factor": 4.0, "original_length": 64}
 HEADS = {"d_in": 12, "d_out": 8, "context_length": 16, "dropout": 0.2, "num_heads": 2, "qkv_bias": True}
 ONE_HEAD = {key: value for key, value in HEADS.items() if key != "num_heads"}
 GPT2_HEADS = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
@@ -100,6 +123,23 @@ PIECES = {
     ),
     "MultiHeadAttention": lambda d: d.layer("MultiHeadAttention", HEADS, d.normal(2, 9, 12), dropout=True),
     "CausalSelfAttention": lambda d: d.layer("CausalSelfAttention", GPT2_HEADS, d.normal(2, 9, 12), dropout=True),
+    "CrossAttention": lambda d: d.layer("CrossAttention", CROSS, d.normal(2, 9, 12), d.normal(2, 7, 10), dropout=True),
+    "GroupedQueryAttention": _family(),
+    "… multi-query": _family(1),
+    "… on packed documents": _packed,
+    "… with query/key norm": _family(query_key_norm={}),
+    "… with a soft cap": _family(soft_cap={"cap": 2.0}),
+    "… with a sliding window and sinks": _family(window={"size": 4, "sinks": 1}),
+    "… with a strided pattern": _family(strided={"stride": 3}),
+    "… with a pattern of blocks": _family(blocks={"size": 4, "layout": np.eye(4)[::-1] + np.eye(4)}),
+    "… with a gated output": _family(gate={}),
+    "… with ALiBi": _family(alibi={}),
+    "… with T5's bias": _family(t5_bias={"num_buckets": 8, "max_distance": 12}),
+    "rotary": lambda d: d.function("rotary", d.normal(2, 3, 9, 8), np.arange(9), frequencies(8)),
+    "… in attention, half of each head": _family(rotary={"share": 0.5}),
+    "… in attention, stretched by YaRN": _family(rotary={"stretch": YARN}),
+    "relative_attention": _relative_attention,
+    "RelativePositionAttention": lambda d: d.layer("RelativePositionAttention", SHAW, d.normal(2, 9, 12), dropout=True),
     "linear": lambda d: d.function("linear", d.normal(4, 9, 12), d.normal(8, 12), d.normal(8)),
     "Linear": lambda d: d.layer("Linear", {"in_features": 12, "out_features": 8}, d.normal(4, 9, 12)),
     "dropout": lambda d: d.layer("Dropout", {"p": 0.3}, d.normal(4, 9, 12), dropout=True),

@@ -1,6 +1,7 @@
 """Attention, in the order in which chapter 3 arrives at it; each file says what it adds to the one before.
 
-Read in this order: simplified, self_attention, causal, multi_head, causal_self_attention.
+Read in this order: simplified, self_attention, causal, multi_head, causal_self_attention. Then the wider family: cross,
+past, part, grouped_query with its parts (query_key_norm, rotary, alibi, t5_bias, soft_cap, window, sparse, gate), shaw.
 """
 
 from npllm.attention.causal import (
@@ -10,8 +11,12 @@ from npllm.attention.causal import (
     causal_weights_by_renormalizing,
 )
 from npllm.attention.causal_self_attention import CausalSelfAttention
+from npllm.attention.cross import CrossAttention
+from npllm.attention.grouped_query import PARTS, GroupedQueryAttention
 from npllm.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
+from npllm.attention.past import KeyValuePast, WindowPast
 from npllm.attention.self_attention import SelfAttentionV1, SelfAttentionV2
+from npllm.attention.shaw import RelativePositionAttention
 from npllm.attention.simplified import (
     SimplifiedSelfAttention,
     attention_scores,

@@ -33,6 +33,13 @@ class Past:
         """The places of the next columns, (T), or (B, 1, T) where there is filling."""
         return self._places_of(np.arange(self.length, self.length + num_new))
 
+    def _check_batch(self, new):
+        for x in new:
+            if x.ndim < 3 or len(x) != self.batch_size:
+                raise ValueError(
+                    f"the past is of a batch of {self.batch_size} and is given {x.shape}; the first axis must be it"
+                )
+
     def _places_of(self, columns):
         return columns if self.padding is None else columns - self.padding[:, None, None]
 
@@ -54,6 +61,7 @@ class KeyValuePast(Past):
 
         Arrays of a past always come in the same order and shapes, but for T.
         """
+        self._check_batch(new)
         num_new = new[0].shape[-2]
         end = self.length + num_new
         if self._room is None:
@@ -84,6 +92,7 @@ class WindowPast(Past):
 
         What no later query can see is forgotten afterwards: a piece of T columns still sees the window before it.
         """
+        self._check_batch(new)
         num_new = new[0].shape[-2]
         arrays = new if self._kept is None else [np.concatenate(pair, axis=-2) for pair in zip(self._kept, new)]
         columns = np.concatenate([self._columns, np.arange(self.length, self.length + num_new)])

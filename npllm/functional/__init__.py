@@ -49,6 +49,15 @@ from npllm.functional.normalization import (
     rms_norm_forward,
 )
 from npllm.functional.positions import sinusoidal_positions
+from npllm.functional.relative_positions import (
+    alibi_bias,
+    alibi_slopes,
+    distances,
+    relative_attention,
+    relative_attention_backward,
+    relative_attention_forward,
+    t5_buckets,
+)
 from npllm.functional.rotary import (
     halves_from_pairs,
     interpolated_frequencies,

@@ -39,7 +39,10 @@ def rotary_forward(x, places, frequencies, layout="halves", amplitude=1.0):
         raise ValueError(
             f"frequencies has shape {frequencies.shape} and x {x.shape}; they must be (F) and (..., T, D) with 2 F ≤ D"
         )
-    angles = np.asarray(places)[..., None] * frequencies
+    places = np.asarray(places)
+    if places.ndim == 0 or places.shape[-1] != x.shape[-2]:
+        raise ValueError(f"places has shape {places.shape}; its last axis must be the {x.shape[-2]} positions of x")
+    angles = places[..., None] * frequencies
     cos, sin = ((amplitude * wave(angles)).astype(x.dtype) for wave in (np.cos, np.sin))
     return _turn(x, cos, sin, layout), Cache(cos=cos, sin=sin, layout=layout, shape=x.shape)
 

@@ -35,6 +35,10 @@ def attentions(draw, dtype=None):
     kind = draw(st.sampled_from(["none", "causal", "boolean", "additive", "additive with -inf"]))
     if kind == "causal":
         options["is_causal"] = True
+        options["offset"] = draw(st.integers(0, 3))
+        options["window"] = draw(st.sampled_from([None, 1, 2, 5]))
+        if options["window"] is not None:
+            options["sinks"] = draw(st.integers(0, 2))
     elif kind == "boolean":
         options["attn_mask"] = rng.random(shape) < draw(st.sampled_from([0.2, 0.7]))
     elif kind != "none":
@@ -42,6 +46,9 @@ def attentions(draw, dtype=None):
         if kind == "additive with -inf":
             mask[rng.random(shape) < 0.4] = -np.inf
         options["attn_mask"] = mask
+    if draw(st.booleans()):
+        bias_shape = draw(st.sampled_from([(T, S), (*heads, 1, S), (*batch, *heads, T, S)]))
+        options["bias"] = rng.standard_normal(bias_shape).astype(dtype)
     if draw(st.booleans()):
         options["scale"] = draw(st.sampled_from([0.0, 0.3, 2.0]))
     if draw(st.booleans()):
@@ -66,8 +73,19 @@ def test_equals_pytorchs_own_operator(drawn):
     options.pop("dropout_mask", None)
     ours = implementation(NAME)(q, k, v, **options)
     mask = options.pop("attn_mask", None)
+    bias = options.pop("bias", None)
     tensors = [torch.tensor(np.ascontiguousarray(x)) for x in (q, k, v)]
     mask = None if mask is None else torch.tensor(mask).expand(*q.shape[:-1], k.shape[-2])
+    offset, window, sinks = (options.pop(name, 0) for name in ("offset", "window", "sinks"))
+    if bias is not None or offset or window:  # the operator has none of these by name; all are an additive mask
+        where = np.arange(offset, offset + q.shape[-2])[:, None] - np.arange(k.shape[-2])
+        seen = (where >= 0) & ((where < (window or 99)) | (np.arange(k.shape[-2]) < sinks))
+        seen = seen if options.pop("is_causal", False) else np.ones_like(seen)
+        added = torch.zeros(*q.shape[:-1], k.shape[-2], dtype=tensors[0].dtype)
+        added = added if bias is None else added + torch.tensor(bias)
+        if mask is not None:
+            added = added.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else added + mask
+        mask = added.masked_fill(~torch.tensor(seen), -torch.inf)
     theirs = torch.nn.functional.scaled_dot_product_attention(*tensors, attn_mask=mask, **options)
     tolerance = 1e-4 if q.dtype == np.float32 else 1e-10
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
@@ -93,8 +111,12 @@ def test_plain_loops(drawn):
                 score = options["softcap"] * math.tanh(score / options["softcap"])
             if full is not None and full.dtype != bool:
                 score += full[(*where, s)]
+            if "bias" in options:
+                score += np.broadcast_to(options["bias"], (*q.shape[:-1], S))[(*where, s)]
+            back = t + options.get("offset", 0) - s
+            near = options.get("window") is None or back < options["window"] or s < options["sinks"]
             may_look = (full is None or full.dtype != bool or full[(*where, s)]) and (
-                s <= t or not options.get("is_causal")
+                (back >= 0 and near) or not options.get("is_causal")
             )
             if may_look and score > -math.inf:
                 scores[s] = score
@@ -175,6 +197,11 @@ def test_finite_differences():
     dropout_mask = F.draw_dropout_mask((2, 4, 3, 6), 0.3, rng, np.float64)
     check_function_gradients(forward, backward, inputs, rng, enable_gqa=True, softcap=2.0, dropout_mask=dropout_mask)
     check_function_gradients(forward, backward, inputs[:3], rng, enable_gqa=True, is_causal=True)
+    bias = rng.standard_normal((4, 3, 6))
+    options = {"is_causal": True, "offset": 2, "window": 3, "sinks": 1, "enable_gqa": True}
+    check_function_gradients(
+        lambda q, k, v, bias: forward(q, k, v, bias=bias, **options), backward, [*inputs[:3], bias], rng
+    )
 
 
 def test_gradients_of_broadcast_inputs_are_summed():
@@ -223,6 +250,13 @@ def test_few_or_no_positions(T, S):
         (((3, 4),) * 3, {"attn_mask": np.ones((3, 3), np.float32)}, TypeError, "attn_mask has dtype float32"),
         (((3, 4),) * 3, {"attn_mask": np.ones((2, 3), bool)}, ValueError, r"attn_mask has shape \(2, 3\)"),
         (((3, 4),) * 3, {"attn_mask": np.ones((2, 3, 3), bool)}, ValueError, r"must broadcast to the scores' \(3, 3\)"),
+        (((3, 4),) * 3, {"bias": np.ones((2, 3))}, ValueError, r"bias has shape \(2, 3\)"),
+        (((3, 4),) * 3, {"bias": np.ones((3, 3), bool)}, TypeError, "bias has dtype bool"),
+        (((3, 4),) * 3, {"window": 2}, ValueError, "window is 2 but is_causal is False"),
+        (((3, 4),) * 3, {"offset": 2}, ValueError, "offset is 2 but is_causal is False"),
+        (((3, 4),) * 3, {"sinks": 2, "is_causal": True}, ValueError, "sinks is 2 but window is None"),
+        (((3, 4),) * 3, {"window": 0, "is_causal": True}, ValueError, "window is 0"),
+        (((3, 4),) * 3, {"offset": -1, "is_causal": True}, ValueError, "offset is -1"),
         (((3, 4),) * 3, {"dropout_mask": np.ones((2, 3))}, ValueError, r"dropout_mask has shape \(2, 3\)"),
         (((3, 4),) * 3, {"dropout_mask": np.ones((3, 3), np.float32)}, TypeError, "dropout_mask has dtype float32"),
     ],

@@ -33,6 +33,10 @@ CALLS = {  # of every function that has a backward, a call with its forward
     "scaled_dot_product_attention": lambda: F.scaled_dot_product_attention_forward(
         normal(4, 2, 3), normal(2, 5, 3), normal(2, 5, 4), enable_gqa=True
     ),
+    "relative_attention": lambda: F.relative_attention_forward(
+        normal(2, 3), normal(5, 3), normal(5, 4), normal(2, 3), normal(2, 4), np.eye(2, 5, dtype=int)
+    ),
+    "rotary": lambda: F.rotary_forward(normal(3, 4), np.arange(3), F.rotary_frequencies(4)),
 }
 
 

@@ -9,5 +9,6 @@ from torch_ref.functional.erf import erf
 from torch_ref.functional.linear import linear
 from torch_ref.functional.normalization import layer_norm, rms_norm
 from torch_ref.functional.positions import sinusoidal_positions
+from torch_ref.functional.relative_positions import alibi_bias, relative_attention, t5_buckets
 from torch_ref.functional.rotary import rotary
 from torch_ref.functional.softmax import log_softmax, normalize_by_sum, softmax, softmax_naive

@@ -1,0 +1,32 @@
+"""Cross-attention in PyTorch."""
+
+import torch
+from torch import nn
+
+from torch_ref.layers.dropout import Dropout
+
+
+class CrossAttention(nn.Module):
+    """Queries from x, keys and values from a context."""
+
+    def __init__(self, d_model, num_heads, d_context=None, dropout=0.0, qkv_bias=False):
+        super().__init__()
+        d_context = d_context or d_model
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self.k_proj = nn.Linear(d_context, d_model, bias=qkv_bias)
+        self.v_proj = nn.Linear(d_context, d_model, bias=qkv_bias)
+        self.o_proj = nn.Linear(d_model, d_model, bias=False)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x, context, mask=None):
+        """The projected vectors found in the context."""
+        q, k, v = (
+            t.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+            for t in (self.q_proj(x), self.k_proj(context), self.v_proj(context))
+        )
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        weights = self.dropout(torch.softmax(scores, dim=-1))
+        return self.o_proj((weights @ v).transpose(-3, -2).flatten(-2))
