@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npllm.functional import rotary_frequencies as frequencies
-from npllm.models import GPTConfig
+from npllm.models import DecoderConfig, GPTConfig
 from torch_ref.equivalence import compare_function, compare_layer
 
 DRAWS = 5  # random inputs for each piece and dtype
@@ -91,6 +91,12 @@ def _packed(draw):
 
 FAMILY = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 4, "num_key_heads": 2, "head_width": 8}
 SHAW = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3, "max_distance": 4}
+EXPERTS = {"d_model": 12, "num_experts": 4, "experts_per_token": 2, "d_hidden": 10}
+GROUPED = {"kind": "grouped_query", "num_heads": 4, "num_key_heads": 2, "head_width": 8, "parts": {"rotary": {}}}
+DECODER_BLOCK = {"d_model": 12, "context_length": 16, "attention": GROUPED, "feed_forward": {"kind": "gated"},
+                 "norm": {"kind": "rms_norm"}, "dropout": 0.2}  # fmt: skip
+LLAMA = DecoderConfig(50, 16, 12, 2, GROUPED, dropout=0.2)
+MIXTURE = DecoderConfig(50, 16, 12, 2, GROUPED, {"kind": "mixture_of_experts", "num_experts": 4}, dropout=0.2)
 CROSS = {"d_model": 12, "num_heads": 3, "d_context": 10, "dropout": 0.2}
 YARN = {"kind": "yarn", "factor": 4.0, "original_length": 64}
 HEADS = {"d_in": 12, "d_out": 8, "context_length": 16, "dropout": 0.2, "num_heads": 2, "qkv_bias": True}
@@ -154,8 +160,13 @@ PIECES = {
     "… by tanh": lambda d: d.function("gelu", 3 * d.normal(4, 50), approximate="tanh"),
     "cross_entropy": _cross_entropy,
     "FeedForward": lambda d: d.layer("FeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
+    "GatedFeedForward": lambda d: d.layer("GatedFeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
+    "MixtureOfExperts": lambda d: d.layer("MixtureOfExperts", EXPERTS, d.normal(4, 9, 12)),
     "TransformerBlock": lambda d: d.layer("TransformerBlock", BLOCK, d.normal(2, 9, 12), dropout=True),
+    "DecoderBlock": lambda d: d.layer("DecoderBlock", DECODER_BLOCK, d.normal(2, 9, 12), dropout=True),
     "GPT": lambda d: d.layer("GPT", {"config": SMALL_GPT}, d.ids(50, 2, 9), dropout=True),
+    "Decoder": lambda d: d.layer("Decoder", {"config": LLAMA}, d.ids(50, 2, 9), dropout=True),
+    "… with a mixture of experts": lambda d: d.layer("Decoder", {"config": MIXTURE}, d.ids(50, 2, 9), dropout=True),
 }
 
 

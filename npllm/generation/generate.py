@@ -11,7 +11,7 @@ such moves half a window of tokens is written cheaply, and on average a token co
 import numpy as np
 
 from npllm.functional.checks import integers
-from npllm.generation.key_value_cache import KeyValueCache
+from npllm.generation.key_value_cache import start_past
 from npllm.generation.sampling import penalize_repetition, sample
 
 CHUNK = 256  # tokens of a prompt that are read at once: bounds the memory of attention
@@ -32,7 +32,7 @@ def generate(
 ):
     """Continue several prompts at once; yield after each step a list with one new id for each, None where it has ended.
 
-    model           a GPT
+    model           a GPT or a Decoder
     prompts         a list of lists of ids, of any lengths
     stop_ids        a row ends with the first of these ids, which is yielded
     rng             a numpy.random.Generator; each row draws from its own child, so it does not depend on the others
@@ -119,7 +119,7 @@ class _Reader:
         width = max(map(len, windows))
         padding = np.array([width - len(window) for window in windows])
         ids = np.array([[0] * (width - len(window)) + window for window in windows])
-        self.past = KeyValueCache(self.model, len(windows), padding)
+        self.past = start_past(self.model, len(windows), padding)
         for start in range(0, width, CHUNK):
             features = self.model.features(ids[:, start : start + CHUNK], self.past)
         return features

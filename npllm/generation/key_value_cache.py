@@ -51,6 +51,13 @@ class KeyValueCache:
         self.length += num_new
 
 
+def start_past(model, batch_size=1, padding=None):
+    """An empty past for a model: a GPT's is a KeyValueCache, a Decoder knows what each of its layers needs."""
+    if hasattr(model, "start_past"):
+        return model.start_past(batch_size, padding)
+    return KeyValueCache(model, batch_size, padding)
+
+
 class LayerPast:
     """One layer's keys and values."""
 

@@ -1,11 +1,14 @@
 """The same mathematics with weights: modules that own parameters and add up their gradients.
 
-Read in this order: module, linear, embedding, normalization, dropout, feed_forward.
+Read in this order: module, linear, embedding, normalization, dropout, feed_forward, gated_feed_forward,
+mixture_of_experts.
 """
 
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding, LearnedPositions, SinusoidalPositions, TokenPositionEmbedding
 from npllm.layers.feed_forward import FeedForward
+from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.linear import Linear
+from npllm.layers.mixture_of_experts import MixtureOfExperts
 from npllm.layers.module import Module, Parameter
 from npllm.layers.normalization import LayerNorm, RMSNorm

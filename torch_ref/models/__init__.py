@@ -1,4 +1,5 @@
 """Twins of npllm.models."""
 
+from torch_ref.models.decoder import Decoder, DecoderBlock
 from torch_ref.models.gpt import GPT, GPTConfig
 from torch_ref.models.transformer_block import TransformerBlock

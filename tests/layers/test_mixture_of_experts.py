@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import torch_ref.layers
+from npllm.layers import GatedFeedForward, MixtureOfExperts
+from tests.finite_differences import check_gradients
+from tests.strategies import arrays, dtypes, leading, seeds, sizes
+from torch_ref.equivalence import check_layer, implementation
+
+NAME = "MixtureOfExperts"
+pytestmark = pytest.mark.piece(NAME)
+
+
+@st.composite
+def configs(draw):
+    """Constructor arguments."""
+    num_experts = draw(st.integers(1, 5))
+    return {"d_model": draw(sizes), "num_experts": num_experts, "d_hidden": draw(sizes),
+            "experts_per_token": draw(st.integers(1, num_experts)), "normalize": draw(st.booleans())}  # fmt: skip
+
+
+def build(seed=0, **changes):
+    """A float64 layer."""
+    config = {"d_model": 4, "num_experts": 5, "experts_per_token": 2, "d_hidden": 3} | changes
+    return implementation(NAME)(**config, rng=np.random.default_rng(seed), dtype="float64")
+
+
+@given(st.data(), configs(), dtypes, leading, sizes, seeds)
+def test_equals_pytorch(data, config, dtype, batch, T, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((*batch, T, config["d_model"])).astype(dtype)  # no ties: of equals, either may be chosen
+    check_layer(NAME, config, x, dtype=dtype, rng=rng)
+
+
+@given(st.data(), sizes)
+def test_one_expert_is_a_plain_network(data, T):
+    layer = build(num_experts=1, experts_per_token=1)
+    x = data.draw(arrays((T, 4), np.dtype(np.float64)))
+    np.testing.assert_allclose(layer(x), layer.experts[0](x), rtol=1e-12)
+
+
+def test_equal_experts_are_one_network_whoever_is_chosen():
+    layer, one = build(), GatedFeedForward(4, 3, rng=np.random.default_rng(9), dtype="float64")
+    for expert in layer.experts:
+        expert.load_state_dict(one.state_dict())
+    x = np.random.default_rng(0).standard_normal((7, 4))
+    np.testing.assert_allclose(layer(x), one(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_finite_differences_with_balance(normalize):
+    rng, layer = np.random.default_rng(0), build(normalize=normalize)
+    x = rng.standard_normal((2, 6, 4))
+    y, cache = layer.forward(x)
+    dy = rng.standard_normal(y.shape)
+    dx = layer.backward(dy, cache, dbalance=0.7)
+
+    def loss(*_):
+        y, cache = layer.forward(x)
+        return (y * dy).sum() + 0.7 * cache.balance
+
+    parameters = [parameter for _, parameter in layer.named_parameters()]
+    check_gradients(loss, [x, *(p.data for p in parameters)], [dx, *(p.grad for p in parameters)], rng)
+
+
+@given(seeds, st.integers(1, 4))
+def test_balance_equals_the_twins(seed, k):
+    rng, layer = np.random.default_rng(seed), build(experts_per_token=k)
+    twin = torch_ref.layers.MixtureOfExperts(4, 5, k, 3).double()
+    twin.load_state_dict({name: torch.tensor(array) for name, array in layer.state_dict().items()})
+    x = rng.standard_normal((2, 6, 4))
+    _, cache = layer.forward(x)
+    layer.backward(np.zeros_like(x), cache, dbalance=1.0)
+    twin(torch.tensor(x))
+    balance = twin.balance()
+    assert cache.balance == pytest.approx(balance.item())
+    assert 0 <= cache.balance <= 5 * k + 1e-9
+    (expected,) = torch.autograd.grad(balance, [twin.gate.weight])
+    np.testing.assert_allclose(layer.gate.weight.grad, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_balanced_router_has_the_least_loss():
+    layer = build(num_experts=4, experts_per_token=1)
+    layer.gate.weight.data[...] = 30 * np.eye(4)
+    assert layer.forward(np.eye(4))[1].balance == pytest.approx(1.0)
+    assert layer.forward(np.eye(4)[[2, 2, 2, 2]])[1].balance == pytest.approx(4.0)
+
+
+def test_a_position_that_chose_an_expert_alone_moves_it():
+    layer = build()
+    x = np.random.default_rng(0).standard_normal((1, 4))
+    y, cache = layer.forward(x)
+    layer.backward(np.ones_like(y), cache)
+    for number, expert in enumerate(layer.experts):
+        assert (expert.up_proj.weight.grad != 0).any() == (number in cache.chosen)
+
+
+def test_bad_arguments():
+    for k in (0, 6):
+        with pytest.raises(ValueError, match=f"experts_per_token is {k} and num_experts 5"):
+            MixtureOfExperts(4, 5, k)

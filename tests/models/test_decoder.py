@@ -1,0 +1,284 @@
+"""The decoder of parts: any combination equals its twin, reads in pieces, keeps documents apart, learns, writes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import torch_ref.models
+from npllm import functional as F
+from npllm.generation import complete, generate
+from npllm.models import GPT, Decoder, DecoderConfig, GPTConfig
+from npllm.models.decoder_config import ATTENTIONS, FEED_FORWARDS, NORMS
+from npllm.training.optimizers import AdamW
+from tests.finite_differences import check_gradients
+from tests.strategies import dtypes, seeds
+from torch_ref.equivalence import check_layer, implementation
+
+NAME, CONTEXT, V = "Decoder", 10, 11
+pytestmark = pytest.mark.piece(NAME)
+
+PARTS = [
+    {},
+    {"rotary": {}},
+    {"query_key_norm": {}, "rotary": {"layout": "pairs", "share": 0.5}},
+    {"alibi": {}, "gate": {}},
+    {"t5_bias": {"num_buckets": 6, "max_distance": 5}, "soft_cap": {"cap": 3.0}},
+    {"rotary": {}, "window": {"size": 3, "sinks": 1}},
+]
+OTHER_ATTENTIONS = {
+    "relative_position": {"num_heads": 2, "max_distance": 3},
+}
+NETWORKS = [
+    {"kind": "gelu"},
+    {"kind": "gated", "d_hidden": 7},
+    {"kind": "mixture_of_experts", "num_experts": 3, "experts_per_token": 2, "d_hidden": 5},
+]
+
+
+def test_every_kind_is_tested():
+    assert {"grouped_query", *OTHER_ATTENTIONS} == set(ATTENTIONS)
+    assert {network["kind"] for network in NETWORKS} == set(FEED_FORWARDS)
+
+
+@st.composite
+def attentions(draw):
+    """A choice of an attention for 8 channels."""
+    kind = draw(st.sampled_from(["grouped_query", *OTHER_ATTENTIONS]))
+    if kind != "grouped_query":
+        return {"kind": kind, **OTHER_ATTENTIONS[kind]}
+    return {"kind": kind, "num_heads": 4, "num_key_heads": draw(st.sampled_from([1, 2, 4])), "head_width": 4,
+            "parts": draw(st.sampled_from(PARTS))}  # fmt: skip
+
+
+@st.composite
+def configs(draw, **fixed):
+    """A small decoder, often of layers that differ."""
+    networks = st.sampled_from(NETWORKS)
+    fields = {
+        "vocab_size": V,
+        "context_length": CONTEXT,
+        "d_model": 8,
+        "num_layers": draw(st.integers(1, 3)),
+        "attention": draw(attentions() | st.lists(attentions(), min_size=1, max_size=2)),
+        "feed_forward": draw(networks | st.lists(networks, min_size=2, max_size=2)),
+        "norm": {"kind": draw(st.sampled_from(list(NORMS))), "eps": 1e-4},
+        "positions": draw(st.sampled_from(["none", "learned", "sinusoidal"])),
+        "tied": draw(st.booleans()),
+        "dropout": 0.2,
+    }
+    return DecoderConfig(**fields | fixed)
+
+
+def build(config, seed=0):
+    """A float64 model whose weights are large enough to matter."""
+    model = implementation(NAME)(config, rng=np.random.default_rng(seed), dtype="float64")
+    for _, parameter in model.named_parameters():
+        parameter.data += 0.2 * np.random.default_rng(seed).standard_normal(parameter.shape)
+    return model
+
+
+@given(configs(), dtypes, st.integers(1, CONTEXT), seeds, st.booleans())
+def test_equals_pytorch(config, dtype, T, seed, dropout):
+    ids = np.random.default_rng(seed).integers(0, V, (2, T))
+    check_layer(NAME, {"config": config}, ids, dtype=dtype, dropout=dropout, loosen=10.0)
+
+
+@given(configs(), st.integers(1, CONTEXT), seeds)
+def test_equals_pytorch_on_packed_documents(config, T, seed):
+    rng = np.random.default_rng(seed)
+    ids, documents = rng.integers(0, V, (2, T)), np.sort(rng.integers(0, 3, (2, T)), axis=-1)
+    check_layer(NAME, {"config": config}, ids, dtype="float64", documents=documents, loosen=10.0)
+
+
+@given(configs(), seeds)
+def test_loss_and_its_gradients_equal_the_twins(config, seed):
+    """The routers' balance is part of it."""
+    rng, model = np.random.default_rng(seed), build(config, seed)
+    reference = torch_ref.models.Decoder(config).double().eval()
+    reference.load_state_dict({name: torch.tensor(array) for name, array in model.state_dict().items()})
+    ids = rng.integers(0, V, (2, 7))
+    expected = reference.loss(torch.tensor(ids[:, :-1]), torch.tensor(ids[:, 1:]))
+    expected.backward()
+    loss, cache = model.loss_forward(ids[:, :-1], ids[:, 1:])
+    model.loss_backward(1.0, cache)
+    assert float(loss) == pytest.approx(expected.item())
+    for name, parameter in reference.named_parameters():
+        found = dict(model.named_parameters())[name].grad
+        np.testing.assert_allclose(found, parameter.grad, rtol=1e-7, atol=1e-10, err_msg=name)
+
+
+def test_finite_differences():
+    config = DecoderConfig(
+        V, CONTEXT, 8, 2, [{"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}}},
+                           {"kind": "relative_position", "num_heads": 2}],
+        [{"kind": "mixture_of_experts", "num_experts": 3, "d_hidden": 5}, {"kind": "gated"}], positions="learned",
+    )  # fmt: skip
+    model, rng = build(config), np.random.default_rng(0)
+    ids = rng.integers(0, V, (2, 6))
+    _, cache = model.loss_forward(ids[:, :-1], ids[:, 1:])
+    model.loss_backward(1.0, cache)
+    parameters = [parameter for _, parameter in model.named_parameters()]
+    check_gradients(
+        lambda *_: model.loss_forward(ids[:, :-1], ids[:, 1:])[0],
+        [parameter.data for parameter in parameters], [parameter.grad for parameter in parameters], rng,
+    )  # fmt: skip
+
+
+def test_it_can_be_gpt():
+    """With learned positions, layer norm and the plain network, a decoder is the GPT of gpt.py."""
+    gpt = GPT(GPTConfig(V, CONTEXT, 8, 2, 2, qkv_bias=False), rng=np.random.default_rng(0), dtype="float64")
+    config = DecoderConfig(
+        V, CONTEXT, 8, 2, {"kind": "grouped_query", "num_heads": 2}, {"kind": "gelu"},
+        {"kind": "layer_norm", "eps": 1e-5}, "learned",
+    )  # fmt: skip
+    names = {
+        "wte": "embed_tokens",
+        "wpe": "embed_positions",
+        "ln_f": "norm",
+        "h.": "layers.",
+        "ln_1": "input_layernorm",
+        "ln_2": "post_attention_layernorm",
+        "attn.c_proj": "self_attn.o_proj",
+    }
+    state = {}
+    for name, array in gpt.state_dict().items():
+        if name.endswith("attn.c_proj.bias"):
+            assert not array.any()
+            continue
+        for gpts, ours in names.items():
+            name = name.replace(gpts, ours)
+        if "c_attn" in name:
+            for part, rows in zip("qkv", np.split(array, 3)):
+                state[name.replace("attn.c_attn", f"self_attn.{part}_proj")] = rows
+        else:
+            state[name] = array
+    model = Decoder(config, dtype="float64")
+    model.load_state_dict(state)
+    ids = np.arange(9)[None]
+    np.testing.assert_allclose(model(ids), gpt(ids), rtol=1e-10, atol=1e-12)
+
+
+@given(configs(), seeds, st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_read_in_pieces_equals_read_at_once(config, seed, pieces):
+    model, ids = build(config, seed), np.random.default_rng(seed).integers(0, V, (2, CONTEXT))
+    past, start, found = model.start_past(2), 0, []
+    for size in pieces:
+        if start < CONTEXT:
+            found.append(model(ids[:, start : start + size], past))
+            start += size
+    logits = np.concatenate(found, axis=1)
+    assert past.length == logits.shape[1]
+    np.testing.assert_allclose(logits, model(ids)[:, : logits.shape[1]], rtol=1e-8, atol=1e-10)
+
+
+@given(configs(), seeds)
+def test_packed_equals_separate(config, seed):
+    model, rng = build(config, seed), np.random.default_rng(seed)
+    lengths = rng.integers(1, 4, 3)
+    ids, documents = rng.integers(0, V, (1, lengths.sum())), np.repeat([4, 2, 4], lengths)[None]
+    logits, _ = model.forward(ids, documents=documents)
+    ends = np.cumsum(lengths)
+    for start, end in zip(ends - lengths, ends):
+        np.testing.assert_allclose(logits[:, start:end], model(ids[:, start:end]), rtol=1e-8, atol=1e-10)
+
+
+@settings(max_examples=10)
+@given(configs(), seeds, st.integers(1, 16))
+def test_greedy_text_is_that_without_a_cache(config, seed, num_tokens):
+    """Prompts of different lengths, beyond the end of the context."""
+    model, rng = build(config, seed), np.random.default_rng(seed)
+    prompts = [rng.integers(0, V, rng.integers(1, 8)).tolist() for _ in range(3)]
+    together = list(zip(*generate(model, prompts, num_tokens, temperature=0)))
+    for prompt, written in zip(prompts, together):
+        assert list(written) == complete(model, prompt, num_tokens, temperature=0, use_cache=False)
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_it_learns_a_text_by_heart(kind):
+    attention = {"kind": kind, **(OTHER_ATTENTIONS.get(kind) or {"num_heads": 2, "parts": {"rotary": {}}})}
+    config = DecoderConfig(V, 16, 16, 2, attention, NETWORKS[2], tied=False)
+    model = Decoder(config, rng=np.random.default_rng(0))
+    text = np.random.default_rng(1).integers(0, V, (1, 17))
+    optimizer = AdamW(model.named_parameters(), 1e-2)
+    for _ in range(120):
+        model.zero_grad()
+        loss, cache = model.loss_forward(text[:, :-1], text[:, 1:])
+        model.loss_backward(1.0, cache)
+        optimizer.step()
+    assert model.loss(text[:, :-1], text[:, 1:]) < 0.1
+    assert complete(model, text[0, :4].tolist(), 12, temperature=0) == text[0, 4:16].tolist()
+
+
+def test_balance_keeps_experts_in_use():
+    """A router that begins with a favourite keeps it, unless the routers' loss counts."""
+    largest = {}
+    for balance in (0.0, 0.1):
+        network = {"kind": "mixture_of_experts", "num_experts": 4, "experts_per_token": 1, "d_hidden": 8}
+        config = DecoderConfig(V, 16, 16, 1, feed_forward=network, balance=balance)
+        model = Decoder(config, rng=np.random.default_rng(0))
+        model.layers[0].mlp.gate.weight.data[0] += 0.5
+        text, optimizer = np.random.default_rng(1).integers(0, V, (8, 17)), AdamW(model.named_parameters(), 3e-3)
+        for _ in range(60):
+            model.zero_grad()
+            _, cache = model.loss_forward(text[:, :-1], text[:, 1:])
+            model.loss_backward(1.0, cache)
+            optimizer.step()
+        largest[balance] = cache.model.layers[0].mlp.share.max()
+    assert largest[0.0] > 0.6
+    assert largest[0.1] < 0.4
+
+
+def test_weights_start_small_and_biases_at_zero():
+    config = DecoderConfig(500, 16, 64, 8, {"kind": "grouped_query", "num_heads": 4, "qkv_bias": True})
+    for name, array in Decoder(config, rng=np.random.default_rng(0)).state_dict().items():
+        if array.ndim == 2:
+            expected = 0.02 / 4 if name.endswith(("o_proj.weight", "down_proj.weight")) else 0.02
+            assert array.std() == pytest.approx(expected, rel=0.05), name
+        else:
+            assert (array == (0.0 if name.endswith("bias") else 1.0)).all(), name
+
+
+def test_a_past_costs_what_its_layers_remember():
+    full = {"kind": "grouped_query", "num_heads": 4, "num_key_heads": 2, "head_width": 4}
+    config = DecoderConfig(V, 100, 8, 2, [full | {"parts": {"window": {"size": 5}}}, full])
+    model = Decoder(config, rng=np.random.default_rng(0))
+    past = model.start_past()
+    model(np.zeros((1, 80), int), past)
+    numbers = 2 * 2 * 4 * 4  # keys and values, key heads, width, bytes
+    assert past.nbytes == (4 + 80) * numbers  # the next query sees its own key and four of these
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention": {"kind": "magic"}}, "attention is {'kind': 'magic'}; it must be a dict with a kind, one of"),
+        ({"attention": {"kind": "grouped_query", "heads": 3}}, "has 'heads'; it must be one of num_heads"),
+        ({"attention": []}, "attention is \\[\\]"),
+        ({"feed_forward": "gated"}, "feed_forward is 'gated'; it must be a dict"),
+        ({"norm": {"kind": "rms_norm", "epsilon": 1}}, "norm of kind 'rms_norm' has 'epsilon'; it must be one of eps"),
+        ({"norm": [{"kind": "rms_norm"}]}, "norm is"),
+        ({"positions": "gps"}, "positions is 'gps'; it must be one of none, learned, sinusoidal"),
+        ({"num_layers": 0}, "num_layers is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+    ],
+)
+def test_bad_config(changes, message):
+    with pytest.raises(ValueError, match=message):
+        DecoderConfig(**{"vocab_size": V, "context_length": 8, "d_model": 8, "num_layers": 1} | changes)
+
+
+def test_bad_input():
+    model = Decoder(DecoderConfig(V, 8, 8, 1), rng=np.random.default_rng(0))
+    with pytest.raises(ValueError, match="the sequence has 9 positions; it must have at most 8"):
+        model(np.zeros((1, 9), int))
+    past = model.start_past()
+    model(np.zeros((1, 6), int), past)
+    with pytest.raises(ValueError, match="the sequence has 9 positions; it must have at most 8"):
+        model(np.zeros((1, 3), int), past)
+    with pytest.raises(ValueError, match="ids is a single number"):
+        model(3)
+    with pytest.raises(IndexError, match="11; it must be in"):
+        model(np.full((1, 3), 11))
+    assert F.softmax(model(np.zeros(3, int))).shape == (3, V)

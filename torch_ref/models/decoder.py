@@ -1,0 +1,98 @@
+"""The decoder of parts in PyTorch."""
+
+import inspect
+import math
+
+from torch import nn
+from torch.nn import functional as F
+
+from torch_ref import attention, layers
+from torch_ref.attention.documents import places_and_mask
+from torch_ref.functional.positions import sinusoidal_positions
+from torch_ref.layers.dropout import Dropout
+
+ATTENTIONS = {
+    "grouped_query": attention.GroupedQueryAttention,
+    "relative_position": attention.RelativePositionAttention,
+}
+FEED_FORWARDS = {
+    "gelu": layers.FeedForward,
+    "gated": layers.GatedFeedForward,
+    "mixture_of_experts": layers.MixtureOfExperts,
+}
+NORMS = {"layer_norm": layers.LayerNorm, "rms_norm": layers.RMSNorm}
+
+
+class Decoder(nn.Module):
+    """Embeddings, blocks, norm, head."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = c = config
+        self.embed_tokens = nn.Embedding(c.vocab_size, c.d_model)
+        if c.positions == "learned":
+            self.embed_positions = nn.Embedding(c.context_length, c.d_model)
+        self.drop = Dropout(c.dropout)
+        attentions = c.attention if isinstance(c.attention, (list, tuple)) else [c.attention]
+        feed_forwards = c.feed_forward if isinstance(c.feed_forward, (list, tuple)) else [c.feed_forward]
+        self.layers = nn.ModuleList(
+            DecoderBlock(
+                c.d_model, c.context_length, attentions[i % len(attentions)], feed_forwards[i % len(feed_forwards)],
+                c.norm, c.dropout,
+            )
+            for i in range(c.num_layers)
+        )  # fmt: skip
+        self.norm = make(NORMS, c.norm, c.d_model)
+        self.lm_head = nn.Linear(c.d_model, c.vocab_size, bias=False)
+        if c.tied:
+            self.lm_head.weight = self.embed_tokens.weight
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                depth = 2 * c.num_layers if name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight")) else 1
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
+
+    def forward(self, ids, documents=None):
+        """The logits."""
+        x = self.embed_tokens(ids)
+        places, _ = places_and_mask(ids.shape[-1], documents, ids.device)
+        places = places if documents is None else places.squeeze(-2)
+        if self.config.positions == "learned":
+            x = x + self.embed_positions(places)
+        elif self.config.positions == "sinusoidal":
+            x = x + sinusoidal_positions(self.config.context_length, self.config.d_model, dtype=x.dtype)[places]
+        x = self.drop(x)
+        for block in self.layers:
+            x = block(x, documents)
+        return self.lm_head(self.norm(x))
+
+    def loss(self, ids, targets, documents=None):
+        """The mean cross-entropy, and the routers' balance."""
+        loss = F.cross_entropy(self(ids, documents).flatten(0, -2), targets.flatten())
+        balances = [block.mlp.balance() for block in self.layers if hasattr(block.mlp, "balance")]
+        return loss + self.config.balance * sum(balances) / max(len(balances), 1)
+
+
+class DecoderBlock(nn.Module):
+    """Attention, then a feed-forward network, each behind a norm and added to what came in."""
+
+    def __init__(self, d_model, context_length, attention, feed_forward, norm, dropout=0.0):
+        super().__init__()
+        self.input_layernorm = make(NORMS, norm, d_model)
+        self.self_attn = make(ATTENTIONS, attention, d_model, context_length=context_length, dropout=dropout)
+        self.drop_1 = Dropout(dropout)
+        self.post_attention_layernorm = make(NORMS, norm, d_model)
+        self.mlp = make(FEED_FORWARDS, feed_forward, d_model)
+        self.drop_2 = Dropout(dropout)
+
+    def forward(self, x, documents=None):
+        """The value of both halves."""
+        x = x + self.drop_1(self.self_attn(self.input_layernorm(x), documents))
+        return x + self.drop_2(self.mlp(self.post_attention_layernorm(x)))
+
+
+def make(table, choice, d_model, **common):
+    """Build what was chosen."""
+    made = table[choice["kind"]]
+    accepted = inspect.signature(made).parameters
+    options = {name: value for name, value in choice.items() if name != "kind"}
+    return made(d_model, **options, **{name: value for name, value in common.items() if name in accepted})
