@@ -111,6 +111,9 @@ def _add_train(commands):
     text.add_argument("--text", metavar="FILE", help="a text in UTF-8 to learn (default: the shipped story)")
     text.add_argument("--corpus", metavar="NAME", help="a known text to learn, see npllm data")
     command.add_argument("--tokenizer", choices=("characters", "bpe", "gpt2"), help="default: characters")
+    command.add_argument(
+        "--architecture", metavar="NAME", help="gpt (the default), or a decoder: llama, mistral, qwen, mixtral, …"
+    )
     for name, default, kind, what in TRAIN_OPTIONS:
         command.add_argument(f"--{name}", metavar="N", type=kind, help=f"{what} (default: {default})")
     command.add_argument(
@@ -191,8 +194,8 @@ def _train(console, options):
     from npllm.lab.train_command import train_and_show
     from npllm.training.run import open_run
 
-    given = [name for name in ("text", "corpus", "tokenizer", *(name.replace("-", "_") for name, *_ in TRAIN_OPTIONS))
-             if getattr(options, name) is not None]  # fmt: skip
+    names = ["text", "corpus", "tokenizer", "architecture", *(name.replace("-", "_") for name, *_ in TRAIN_OPTIONS)]
+    given = [name for name in names if getattr(options, name) is not None]
     if options.checkpoint_every < 1:
         raise ValueError(f"checkpoint-every is {options.checkpoint_every}; it must be at least 1")
     if options.resume and given:
@@ -203,7 +206,7 @@ def _train(console, options):
 
 def _begin_run(options):
     from npllm import corpora
-    from npllm.models import GPTConfig
+    from npllm.models import architecture
     from npllm.tokenizers import CharacterTokenizer, GPT2Tokenizer, train_bpe
     from npllm.training.run import create_run
     from npllm.training.trainer import TrainingSettings
@@ -217,9 +220,9 @@ def _begin_run(options):
         tokenizer = train_bpe(text, number["vocab-size"])
     else:
         tokenizer = CharacterTokenizer.from_text(text)
-    config = GPTConfig(
-        tokenizer.vocab_size, number["context"], number["width"], number["layers"], number["heads"],
-        embedding_dropout=number["dropout"], attention_dropout=number["dropout"], residual_dropout=number["dropout"],
+    config = architecture(
+        options.architecture or "gpt", tokenizer.vocab_size, number["context"], number["width"], number["layers"],
+        number["heads"], number["dropout"],
     )  # fmt: skip
     settings = TrainingSettings(
         num_steps=number["steps"], batch_size=number["batch"], micro_batches=number["micro-batches"],

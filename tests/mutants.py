@@ -76,7 +76,7 @@ MUTANTS = [
     Mutant(
         "causal mask left out",
         ATTENTION,
-        "attn_mask = causal_mask(*scores_shape[-2:], offset, window, sinks)",
+        "seen = causal_mask(*scores_shape[-2:], offset, window, sinks)",
         "pass",
         "tests/functional/test_attention.py",
     ),

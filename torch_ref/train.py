@@ -21,7 +21,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from npllm.training.log import StepLog
 from npllm.training.run import open_run
-from torch_ref.models.gpt import GPT
+from torch_ref import models
 
 
 def main(arguments=None):
@@ -52,7 +52,7 @@ def train(run, device, num_steps=None, checkpoint_every=250):
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if settings.batch_size % world:
         raise ValueError(f"batch_size is {settings.batch_size}; {world} processes must divide it into equal shares")
-    model = GPT(run.model.config).to(device)
+    model = getattr(models, type(run.model).__name__)(run.model.config).to(device)
     model.load_state_dict({name: torch.tensor(array) for name, array in run.model.state_dict().items()})
     optimizer = _optimizer(model, trainer)
     parallel = DistributedDataParallel(model) if world > 1 else model
@@ -100,7 +100,8 @@ def _accumulate(model, inputs, targets, micro_batches, device):
     for part, part_targets in zip(np.array_split(inputs, parts), np.array_split(targets, parts)):
         logits = model(torch.from_numpy(part).to(device))
         wanted = torch.from_numpy(part_targets).to(device)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), wanted.flatten()) * (len(part) / len(inputs))
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), wanted.flatten())
+        loss = (loss + getattr(model, "module", model).balance()) * (len(part) / len(inputs))
         loss.backward()
         total += loss.detach()
     return total

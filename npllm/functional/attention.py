@@ -59,8 +59,9 @@ def scaled_dot_product_attention_forward(
     softcap = _check_softcap(softcap, q.dtype)
     groups, scores_shape = _check_shapes(q, k, v, enable_gqa)
     attn_mask = _check_attn_mask(attn_mask, is_causal, q.dtype, scores_shape)
+    seen = attn_mask
     if is_causal:
-        attn_mask = causal_mask(*scores_shape[-2:], offset, window, sinks)
+        seen = causal_mask(*scores_shape[-2:], offset, window, sinks)
     else:
         _check_needs_causal(window, sinks, offset)
     bias = _check_addend("bias", bias, q.dtype, scores_shape)
@@ -72,7 +73,7 @@ def scaled_dot_product_attention_forward(
         squashed = np.tanh(scores / softcap)
         scores, cap_slope = softcap * squashed, 1.0 - squashed * squashed
     scores = _add(scores, bias)
-    scores = _apply_mask(scores, attn_mask)
+    scores = _apply_mask(scores, seen)
     weights, softmax_cache = softmax_forward(scores)
     dropout_mask = _check_addend("dropout_mask", dropout_mask, q.dtype, scores_shape)
     averaged = weights if dropout_mask is None else weights * dropout_mask

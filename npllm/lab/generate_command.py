@@ -8,7 +8,7 @@ from rich.text import Text
 
 from npllm.generation import generate
 from npllm.lab.display import printable
-from npllm.models import GPT
+from npllm.models import from_pretrained
 from npllm.tokenizers import CharacterTokenizer, GPT2Tokenizer
 from npllm.training.run import CHECKPOINT, RUN, VOCABULARY, load_tokenizer, open_run
 
@@ -16,7 +16,7 @@ WEIGHTS = "model.safetensors"
 
 
 def load_model(folder):
-    """(model, tokenizer) of a folder: one that npllm train has written, or GPT-2 weights in Hugging Face's layout.
+    """(model, tokenizer) of a folder: one that npllm train has written, or weights in Hugging Face's layout.
 
     A run that is not at its end gives the model of its last checkpoint. Raises FileNotFoundError or ValueError.
     """
@@ -24,7 +24,7 @@ def load_model(folder):
     if (folder / RUN).is_file() and ((folder / CHECKPOINT).is_file() or not (folder / WEIGHTS).is_file()):
         run = open_run(folder)
         return run.model, run.tokenizer
-    model = GPT.from_pretrained(folder)
+    model = from_pretrained(folder)
     if (folder / VOCABULARY).is_file():
         return model, load_tokenizer(folder / VOCABULARY)
     tokenizer = GPT2Tokenizer.load()

@@ -14,7 +14,9 @@ from npllm.generation import complete
 from npllm.lab.display import printable
 from npllm.lab.figures import draw_losses
 from npllm.lab.readme_tables import markdown_table, replace_section
+from npllm.models import GPTConfig
 from npllm.models.accounting import count_training_bytes
+from npllm.models.decoder_config import choices
 from npllm.training.log import StepLog
 from npllm.training.trainer import evaluate
 
@@ -99,11 +101,12 @@ def sample_text(run, num_tokens=SAMPLE_LENGTH):
 
 
 def _introduce(console, run):
-    trainer, config = run.trainer, run.model.config
-    memory = count_training_bytes(
-        config, trainer.settings.batch_size // trainer.settings.micro_batches, config.context_length
-    )
-    console.print(f"{_about(run)}; about {memory['total'] / 2**20:,.0f} MiB", highlight=False)
+    trainer, config, memory = run.trainer, run.model.config, ""
+    if isinstance(config, GPTConfig):
+        at_once = trainer.settings.batch_size // trainer.settings.micro_batches
+        needed = count_training_bytes(config, at_once, config.context_length)["total"]
+        memory = f"; about {needed / 2**20:,.0f} MiB"
+    console.print(f"{_about(run)}{memory}", highlight=False)
     if trainer.steps_done:
         console.print(f"goes on after step {trainer.steps_done:,}", highlight=False)
 
@@ -112,10 +115,15 @@ def _about(run):
     """The shape of the model, and how much it learns from."""
     config = run.model.config
     return (
-        f"{run.model.num_parameters():,} parameters: {config.num_layers} layers, {config.num_heads} heads, "
+        f"{run.model.num_parameters():,} parameters: {config.num_layers} layers, {_heads(config)} heads, "
         f"{config.d_model} channels, context {config.context_length}, vocabulary {config.vocab_size:,}; "
         f"{len(run.trainer.batches.dataset.ids):,} tokens to learn from"
     )
+
+
+def _heads(config):
+    """How many attention heads a layer has; of a decoder, the first layer."""
+    return config.num_heads if isinstance(config, GPTConfig) else choices(config.attention)[0]["num_heads"]
 
 
 def _show_evaluation(console, record, perplexity):

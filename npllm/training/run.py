@@ -19,7 +19,7 @@ import numpy as np
 from npllm.batching.dataset import WindowDataset, encode_for_training
 from npllm.batching.token_file import open_token_file, write_token_file
 from npllm.files import atomic_write
-from npllm.models.gpt import GPT, GPTConfig
+from npllm.models.architectures import build, config_as_dict, config_from_dict
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.training.checkpoint import load_checkpoint, save_checkpoint
@@ -50,7 +50,7 @@ class Run:
 
 
 def create_run(folder, text, tokenizer, config, settings=None, validation_share=0.1):
-    """Prepare a folder for a training of GPTConfig `config` on a text, and open it.
+    """Prepare a folder for a training of a GPTConfig or DecoderConfig on a text, and open it.
 
     The last `validation_share` of the text is kept for validation. Raises FileExistsError if the folder has a run, and
     ValueError where a part of the text is too short for one window.
@@ -74,7 +74,7 @@ def create_run(folder, text, tokenizer, config, settings=None, validation_share=
     for name, ids in parts.items():
         write_token_file(folder / f"{name}.tokens", ids, config.vocab_size)
     tokenizer.save(folder / VOCABULARY)
-    content = {"format": FORMAT, "version": VERSION, "model": asdict(config), "training": asdict(settings)}
+    content = {"format": FORMAT, "version": VERSION, "model": config_as_dict(config), "training": asdict(settings)}
     with atomic_write(folder / RUN) as file:
         file.write(json.dumps(content, indent=1).encode())
     return open_run(folder)
@@ -89,7 +89,7 @@ def open_run(folder, dtype="float32"):
     config, settings = read_run(folder)
     tokenizer = load_tokenizer(folder / VOCABULARY)
     rng = np.random.default_rng(settings.seed)
-    model = GPT(config, rng=rng, dtype=dtype)
+    model = build(config, rng=rng, dtype=dtype)
     T = config.context_length
     train = WindowDataset(open_token_file(folder / "train.tokens"), T, 1)
     validation = WindowDataset(open_token_file(folder / "validation.tokens"), T, T)
@@ -104,7 +104,7 @@ def open_run(folder, dtype="float32"):
 
 
 def read_run(folder):
-    """What run.json says: (GPTConfig, TrainingSettings)."""
+    """What run.json says: (the model's config, TrainingSettings)."""
     path = Path(folder) / RUN
     if not path.is_file():
         raise FileNotFoundError(f"there is no {RUN} in {folder}; it must be a folder that npllm train has begun")
@@ -113,7 +113,7 @@ def read_run(folder):
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise ValueError(f"it does not say {FORMAT!r}, version {VERSION}")
         training = content["training"] | {"betas": tuple(content["training"]["betas"])}
-        return GPTConfig(**content["model"]), TrainingSettings(**training)
+        return config_from_dict(content["model"]), TrainingSettings(**training)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 

@@ -7,7 +7,7 @@ import pytest
 
 from npllm.cli import main
 from npllm.lab.generate_command import generate_and_show, load_model
-from npllm.models import GPT, GPTConfig
+from npllm.models import ARCHITECTURES, GPT, Decoder, GPTConfig
 from npllm.tokenizers import GPT2Tokenizer
 from npllm.training import open_run
 from tests.fingerprint import fingerprint
@@ -52,6 +52,20 @@ def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
     assert main(arguments) == 0
     assert capsys.readouterr().out == first, "the model alone is the same"
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "gpt"])
+def test_other_architectures_train_resume_and_write(tmp_path, text_file, name, capsys):
+    assert train(tmp_path / "run", "--text", text_file, "--architecture", name, *SMALL, "--checkpoint-every", "4") == 0
+    assert "1 layers, 2 heads" in capsys.readouterr().out
+    arguments = ["generate", "--model", str(tmp_path / "run"), "--prompt", "the", "--tokens", "30", "--seed", "1"]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("the")
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == first, "the model alone is the same"
+    assert isinstance(load_model(tmp_path / "run")[0], Decoder)
 
 
 def test_resume(tmp_path, text_file, capsys):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from npllm.models import GPTConfig
+from npllm.models import GPTConfig, architecture
 from npllm.tokenizers import CharacterTokenizer, train_bpe
 from npllm.training import TrainingSettings, create_run, open_run
 from npllm.training.log import StepLog
@@ -159,6 +160,36 @@ def test_pytorch_on_one_process_and_on_two_continues_a_run_and_npllm_continues_t
         np.testing.assert_allclose(validation[-1], expected_validation[-1], rtol=1e-4)
         ours = open_run(tmp_path / name).trainer
         assert set(ours.optimizer.steps.values()) == {24}
+
+
+@pytest.mark.parametrize("name", ["qwen", "mixtral"])
+def test_pytorch_continues_a_decoder_and_npllm_continues_it(tmp_path, name):
+    from torch_ref.train import train
+
+    tokenizer = CharacterTokenizer.from_text(TEXT)
+    config = architecture(name, tokenizer.vocab_size, 16, 16, 1, 2)
+    settings = TrainingSettings(num_steps=24, batch_size=4, warmup_steps=5, evaluate_every=10)
+    run = create_run(tmp_path / "npllm", TEXT, tokenizer, config, settings)
+    run.save()
+    shutil.copytree(tmp_path / "npllm", tmp_path / "theirs")
+    losses = {}
+    for folder in ("npllm", "theirs"):
+        run = open_run(tmp_path / folder)
+        if folder == "theirs":
+            train(run, torch.device("cpu"), 12, 12)
+            run = open_run(tmp_path / folder)
+            assert run.trainer.steps_done == 12
+        run.trainer.run()
+        losses[folder] = run.trainer.evaluate()
+    assert losses["theirs"] == pytest.approx(losses["npllm"], rel=1e-4)
+
+
+def test_a_run_from_before_there_were_decoders_is_a_gpt(tmp_path):
+    begin(tmp_path)
+    content = json.loads((tmp_path / "run.json").read_text())
+    del content["model"]["class"]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert isinstance(open_run(tmp_path).model.config, GPTConfig)
 
 
 def test_torch_ref_train_without_a_run_says_what_is_missing(tmp_path):

@@ -66,10 +66,13 @@ class Decoder(nn.Module):
         return self.lm_head(self.norm(x))
 
     def loss(self, ids, targets, documents=None):
-        """The mean cross-entropy, and the routers' balance."""
-        loss = F.cross_entropy(self(ids, documents).flatten(0, -2), targets.flatten())
+        """The mean cross-entropy."""
+        return F.cross_entropy(self(ids, documents).flatten(0, -2), targets.flatten())
+
+    def balance(self):
+        """What the routers of the last forward add to the loss in training."""
         balances = [block.mlp.balance() for block in self.layers if hasattr(block.mlp, "balance")]
-        return loss + self.config.balance * sum(balances) / max(len(balances), 1)
+        return self.config.balance * sum(balances) / max(len(balances), 1)
 
 
 class DecoderBlock(nn.Module):
