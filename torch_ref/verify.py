@@ -45,6 +45,10 @@ class Draw:
         """Integers in [0, high)."""
         return self.rng.integers(0, high, shape)
 
+    def mask(self, *shape):
+        """True where a sequence is real: each has its own length, from 1 on."""
+        return np.arange(shape[-1]) < self.rng.integers(1, shape[-1] + 1, shape[:-1])[..., None]
+
     def function(self, name, *arguments, **options):
         """Compare a function."""
         return compare_function(name, *arguments, rng=self.rng, **options)
@@ -76,6 +80,7 @@ GPT2_HEADS = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 
 SMALL_GPT = GPTConfig(50, 16, 12, 2, 3, embedding_dropout=0.1, attention_dropout=0.2, residual_dropout=0.3)
 BLOCK = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
 SUM_OF_BOTH = {"vocab_size": 50, "context_length": 16, "d_model": 12}
+RECURRENT = {"input_size": 12, "hidden_size": 8}
 
 # in the order of the chapters
 PIECES = {
@@ -113,6 +118,18 @@ PIECES = {
     "gelu": lambda d: d.function("gelu", 3 * d.normal(4, 50)),
     "… by tanh": lambda d: d.function("gelu", 3 * d.normal(4, 50), approximate="tanh"),
     "cross_entropy": _cross_entropy,
+    "rnn_step": lambda d: d.function("rnn_step", d.normal(4, 8), d.normal(4, 8)),
+    "gru_step": lambda d: d.function("gru_step", d.normal(4, 24), d.normal(4, 24), d.normal(4, 8)),
+    "lstm_step": lambda d: d.function("lstm_step", d.normal(4, 32), d.normal(4, 32), d.normal(4, 8)),
+    "RNNCell": lambda d: d.layer("RNNCell", RECURRENT, d.normal(4, 12), d.normal(4, 8)),
+    "GRUCell": lambda d: d.layer("GRUCell", RECURRENT, d.normal(4, 12), d.normal(4, 8)),
+    "LSTMCell": lambda d: d.layer("LSTMCell", RECURRENT, d.normal(4, 12), d.normal(4, 8), d.normal(4, 8)),
+    "RNN": lambda d: d.layer("RNN", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), mask=d.mask(4, 9)),
+    "GRU": lambda d: d.layer("GRU", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), mask=d.mask(4, 9)),
+    "LSTM": lambda d: d.layer("LSTM", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), d.normal(4, 8), mask=d.mask(4, 9)),
+    "negative_sampling": lambda d: d.function(
+        "negative_sampling", d.normal(9, 12), d.normal(50, 12), d.ids(50, 9), d.ids(50, 9, 5)
+    ),
     "FeedForward": lambda d: d.layer("FeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
     "TransformerBlock": lambda d: d.layer("TransformerBlock", BLOCK, d.normal(2, 9, 12), dropout=True),
     "GPT": lambda d: d.layer("GPT", {"config": SMALL_GPT}, d.ids(50, 2, 9), dropout=True),

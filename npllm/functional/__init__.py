@@ -1,8 +1,9 @@
 """The mathematics: pure functions on arrays, and right below each one its derivative.
 
 Read in this order: cache, softmax, embedding, positions, linear, attention, dropout, normalization, erf,
-activations, cross_entropy. Every function NAME comes with NAME_forward, which also returns a cache, and
-NAME_backward, which turns the gradient of the result into the gradients of the inputs.
+activations, cross_entropy; then what came before the transformer: recurrence, negative_sampling. Every function NAME
+comes with NAME_forward, which also returns a cache, and NAME_backward, which turns the gradient of the result into the
+gradients of the inputs.
 """
 
 from npllm.functional.activations import (
@@ -31,6 +32,11 @@ from npllm.functional.dropout import draw_dropout_mask, dropout, dropout_backwar
 from npllm.functional.embedding import embedding, embedding_backward, embedding_forward, one_hot
 from npllm.functional.erf import erf
 from npllm.functional.linear import linear, linear_backward, linear_forward
+from npllm.functional.negative_sampling import (
+    negative_sampling,
+    negative_sampling_backward,
+    negative_sampling_forward,
+)
 from npllm.functional.normalization import (
     layer_norm,
     layer_norm_backward,
@@ -40,6 +46,17 @@ from npllm.functional.normalization import (
     rms_norm_forward,
 )
 from npllm.functional.positions import sinusoidal_positions
+from npllm.functional.recurrence import (
+    gru_step,
+    gru_step_backward,
+    gru_step_forward,
+    lstm_step,
+    lstm_step_backward,
+    lstm_step_forward,
+    rnn_step,
+    rnn_step_backward,
+    rnn_step_forward,
+)
 from npllm.functional.softmax import (
     log_softmax,
     log_softmax_backward,

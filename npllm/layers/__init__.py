@@ -1,6 +1,6 @@
 """The same mathematics with weights: modules that own parameters and add up their gradients.
 
-Read in this order: module, linear, embedding, normalization, dropout, feed_forward.
+Read in this order: module, linear, embedding, normalization, dropout, feed_forward, recurrent.
 """
 
 from npllm.layers.dropout import Dropout
@@ -9,3 +9,4 @@ from npllm.layers.feed_forward import FeedForward
 from npllm.layers.linear import Linear
 from npllm.layers.module import Module, Parameter
 from npllm.layers.normalization import LayerNorm, RMSNorm
+from npllm.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell

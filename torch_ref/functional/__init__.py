@@ -7,6 +7,8 @@ from torch_ref.functional.dropout import dropout
 from torch_ref.functional.embedding import embedding, one_hot
 from torch_ref.functional.erf import erf
 from torch_ref.functional.linear import linear
+from torch_ref.functional.negative_sampling import negative_sampling
 from torch_ref.functional.normalization import layer_norm, rms_norm
 from torch_ref.functional.positions import sinusoidal_positions
+from torch_ref.functional.recurrence import gru_step, lstm_step, rnn_step
 from torch_ref.functional.softmax import log_softmax, normalize_by_sum, softmax, softmax_naive

@@ -5,3 +5,4 @@ from torch_ref.layers.embedding import Embedding, LearnedPositions, SinusoidalPo
 from torch_ref.layers.feed_forward import FeedForward
 from torch_ref.layers.linear import Linear
 from torch_ref.layers.normalization import LayerNorm, RMSNorm
+from torch_ref.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
