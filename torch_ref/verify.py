@@ -68,6 +68,11 @@ def _grouped_attention(draw):
     return draw.function("scaled_dot_product_attention", q, k, v, draw.normal(6, 7, 9), enable_gqa=True, softcap=5.0)
 
 
+def _two_sequences(draw, key_size=8):
+    """Queries, keys, values and a mask."""
+    return draw.normal(4, 5, 12), draw.normal(4, 9, key_size), draw.normal(4, 9, 6), draw.mask(4, 9)
+
+
 def _cross_entropy(draw):
     targets = draw.ids(50, 3, 8)
     targets[0, ::2] = -100
@@ -81,6 +86,8 @@ SMALL_GPT = GPTConfig(50, 16, 12, 2, 3, embedding_dropout=0.1, attention_dropout
 BLOCK = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
 SUM_OF_BOTH = {"vocab_size": 50, "context_length": 16, "d_model": 12}
 RECURRENT = {"input_size": 12, "hidden_size": 8}
+TWO_SIZES = {"query_size": 12, "key_size": 8}
+ONE_SIZE = {"query_size": 12, "key_size": 12}
 
 # in the order of the chapters
 PIECES = {
@@ -127,6 +134,12 @@ PIECES = {
     "RNN": lambda d: d.layer("RNN", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), mask=d.mask(4, 9)),
     "GRU": lambda d: d.layer("GRU", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), mask=d.mask(4, 9)),
     "LSTM": lambda d: d.layer("LSTM", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), d.normal(4, 8), mask=d.mask(4, 9)),
+    "additive_scores": lambda d: d.function("additive_scores", d.normal(4, 5, 8), d.normal(4, 9, 8), d.normal(8)),
+    "weighted_average": lambda d: d.function("weighted_average", d.normal(4, 5, 9), d.normal(4, 9, 8), d.mask(4, 9)),
+    "AdditiveAttention": lambda d: d.layer("AdditiveAttention", {**TWO_SIZES, "hidden_size": 7}, *_two_sequences(d)),
+    "LuongAttention": lambda d: d.layer("LuongAttention", TWO_SIZES, *_two_sequences(d)),
+    "… dot": lambda d: d.layer("LuongAttention", {**ONE_SIZE, "kind": "dot"}, *_two_sequences(d, key_size=12)),
+    "… concat": lambda d: d.layer("LuongAttention", {**TWO_SIZES, "kind": "concat"}, *_two_sequences(d)),
     "negative_sampling": lambda d: d.function(
         "negative_sampling", d.normal(9, 12), d.normal(50, 12), d.ids(50, 9), d.ids(50, 9, 5)
     ),

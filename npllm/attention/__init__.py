@@ -1,8 +1,10 @@
-"""Attention, in the order in which chapter 3 arrives at it; each file says what it adds to the one before.
+"""Attention: first as it came about, in translation; then in the order in which chapter 3 arrives at it.
 
-Read in this order: simplified, self_attention, causal, multi_head, causal_self_attention.
+Read in this order, each file saying what it adds to the one before: additive, luong; simplified, self_attention,
+causal, multi_head, causal_self_attention.
 """
 
+from npllm.attention.additive import AdditiveAttention
 from npllm.attention.causal import (
     CausalAttention,
     causal_weights_by_infinity,
@@ -10,6 +12,7 @@ from npllm.attention.causal import (
     causal_weights_by_renormalizing,
 )
 from npllm.attention.causal_self_attention import CausalSelfAttention
+from npllm.attention.luong import LuongAttention
 from npllm.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
 from npllm.attention.self_attention import SelfAttentionV1, SelfAttentionV2
 from npllm.attention.simplified import (

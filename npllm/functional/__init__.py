@@ -1,9 +1,9 @@
 """The mathematics: pure functions on arrays, and right below each one its derivative.
 
 Read in this order: cache, softmax, embedding, positions, linear, attention, dropout, normalization, erf,
-activations, cross_entropy; then what came before the transformer: recurrence, negative_sampling. Every function NAME
-comes with NAME_forward, which also returns a cache, and NAME_backward, which turns the gradient of the result into the
-gradients of the inputs.
+activations, cross_entropy; then what came before the transformer: recurrence, alignment, negative_sampling. Every
+function NAME comes with NAME_forward, which also returns a cache, and NAME_backward, which turns the gradient of the
+result into the gradients of the inputs.
 """
 
 from npllm.functional.activations import (
@@ -19,6 +19,14 @@ from npllm.functional.activations import (
     silu,
     silu_backward,
     silu_forward,
+)
+from npllm.functional.alignment import (
+    additive_scores,
+    additive_scores_backward,
+    additive_scores_forward,
+    weighted_average,
+    weighted_average_backward,
+    weighted_average_forward,
 )
 from npllm.functional.attention import (
     causal_mask,

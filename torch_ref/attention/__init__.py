@@ -1,7 +1,9 @@
 """Twins of npllm.attention."""
 
+from torch_ref.attention.additive import AdditiveAttention
 from torch_ref.attention.causal import CausalAttention
 from torch_ref.attention.causal_self_attention import CausalSelfAttention
+from torch_ref.attention.luong import LuongAttention
 from torch_ref.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
 from torch_ref.attention.self_attention import SelfAttentionV1, SelfAttentionV2
 from torch_ref.attention.simplified import SimplifiedSelfAttention

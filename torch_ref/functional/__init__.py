@@ -1,6 +1,7 @@
 """Twins of npllm.functional, on tensors; autograd knows the derivatives."""
 
 from torch_ref.functional.activations import gelu, relu, sigmoid, silu
+from torch_ref.functional.alignment import additive_scores, weighted_average
 from torch_ref.functional.attention import causal_mask, scaled_dot_product_attention
 from torch_ref.functional.cross_entropy import cross_entropy
 from torch_ref.functional.dropout import dropout
