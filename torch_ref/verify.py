@@ -73,6 +73,12 @@ def _two_sequences(draw, key_size=8):
     return draw.normal(4, 5, 12), draw.normal(4, 9, key_size), draw.normal(4, 9, 6), draw.mask(4, 9)
 
 
+def _sequences(draw, **choices):
+    """A translation model on sources that are filled up."""
+    config = {"source_size": 30, "target_size": 20, "d_embedding": 6, "d_hidden": 8, **choices}
+    return draw.layer("Seq2Seq", config, draw.ids(30, 4, 9), draw.ids(20, 4, 5), mask=draw.mask(4, 9))
+
+
 def _cross_entropy(draw):
     targets = draw.ids(50, 3, 8)
     targets[0, ::2] = -100
@@ -140,6 +146,9 @@ PIECES = {
     "LuongAttention": lambda d: d.layer("LuongAttention", TWO_SIZES, *_two_sequences(d)),
     "… dot": lambda d: d.layer("LuongAttention", {**ONE_SIZE, "kind": "dot"}, *_two_sequences(d, key_size=12)),
     "… concat": lambda d: d.layer("LuongAttention", {**TWO_SIZES, "kind": "concat"}, *_two_sequences(d)),
+    "Seq2Seq": lambda d: _sequences(d, attention="none", cell="lstm"),
+    "… with additive attention": lambda d: _sequences(d, attention="additive"),
+    "… with Luong's attention, general": lambda d: _sequences(d, attention="general", cell="rnn"),
     "negative_sampling": lambda d: d.function(
         "negative_sampling", d.normal(9, 12), d.normal(50, 12), d.ids(50, 9), d.ids(50, 9, 5)
     ),

@@ -1,4 +1,5 @@
 """Twins of npllm.models."""
 
 from torch_ref.models.gpt import GPT, GPTConfig
+from torch_ref.models.seq2seq import Seq2Seq
 from torch_ref.models.transformer_block import TransformerBlock
