@@ -152,6 +152,8 @@ PIECES = {
     "negative_sampling": lambda d: d.function(
         "negative_sampling", d.normal(9, 12), d.normal(50, 12), d.ids(50, 9), d.ids(50, 9, 5)
     ),
+    "SkipGram": lambda d: d.layer("SkipGram", {"vocab_size": 50, "d_model": 12}, d.ids(50, 4, 9)),
+    "CBOW": lambda d: d.layer("CBOW", {"vocab_size": 50, "d_model": 12}, d.ids(50, 4, 9, 4)),
     "FeedForward": lambda d: d.layer("FeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
     "TransformerBlock": lambda d: d.layer("TransformerBlock", BLOCK, d.normal(2, 9, 12), dropout=True),
     "GPT": lambda d: d.layer("GPT", {"config": SMALL_GPT}, d.ids(50, 2, 9), dropout=True),

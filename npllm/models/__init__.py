@@ -1,8 +1,9 @@
 """Models: layers and attention put together.
 
-Read in this order: seq2seq, which came before; transformer_block, gpt, accounting, trace.
+Read in this order: word2vec and seq2seq, which came before; transformer_block, gpt, accounting, trace.
 """
 
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.models.seq2seq import Seq2Seq
 from npllm.models.transformer_block import TransformerBlock
+from npllm.models.word2vec import CBOW, SkipGram
