@@ -128,12 +128,17 @@ def learn(model, task, num_steps, rng, batch_size=64, learning_rate=5e-3):
         yield float(loss)
 
 
-def accuracy(model, batch):
-    """The share of sequences that the model writes without a mistake, from its own tokens."""
+def write(model, batch):
+    """What the model writes from its own tokens, ids (B, T), and which sequences are without a mistake, (B)."""
     written = model.greedy(batch.source, BEGIN, END, batch.targets.shape[-1], batch.mask)
     missing = batch.targets.shape[-1] - written.shape[-1]
     written = np.pad(written, ((0, 0), (0, missing)), constant_values=END)
-    return float(((written == batch.targets) | (batch.targets == NOT_COUNTED)).all(axis=-1).mean())
+    return written, ((written == batch.targets) | (batch.targets == NOT_COUNTED)).all(axis=-1)
+
+
+def accuracy(model, batch):
+    """The share of sequences that the model writes without a mistake."""
+    return float(write(model, batch)[1].mean())
 
 
 def _letters(rng, letters, shortest, longest):

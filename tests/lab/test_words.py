@@ -9,20 +9,17 @@ GROUPS, MEMBERS = 6, 5
 
 
 def planted(rng, num_sentences=6000):
-    """Sentences "before, word, after": all words of a group share what stands around them, and never meet each other.
+    """Sentences "aq av ap": all words of a group share what stands around them, and never stand beside each other.
 
-    Word i of group g is called "g{g}w{i}"; around it stand two of the group's three company words "c{g}x{j}".
+    The first letter is the group's; v, w, x, y and z are its words, p, q and r their company.
     """
-    sentences = []
-    for group, member, left, right in zip(
-        rng.integers(0, GROUPS, num_sentences),
-        rng.integers(0, MEMBERS, num_sentences),
-        *rng.integers(0, 3, (2, num_sentences)),
-    ):
-        sentences.append(
-            f"{'abcdef'[group]}{'pqr'[left]} {'abcdef'[group]}{'vwxyz'[member]} {'abcdef'[group]}{'pqr'[right]}"
-        )
-    return " ".join(sentences)
+    groups = rng.integers(0, GROUPS, num_sentences)
+    words = rng.integers(0, MEMBERS, num_sentences)
+    before, after = rng.integers(0, 3, (2, num_sentences))
+    return " ".join(
+        f"{group}{'pqr'[i]} {group}{'vwxyz'[j]} {group}{'pqr'[k]}"
+        for group, i, j, k in zip(np.array(list("abcdef"))[groups], before, words, after)
+    )
 
 
 @pytest.mark.parametrize("kind", [SkipGram, CBOW])
