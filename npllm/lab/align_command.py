@@ -45,7 +45,7 @@ def align_and_show(console, task_name, attention, cell, num_steps, seed, figures
         )
         return
     alignments = [_alignment(model, task, batch, written, index) for index in range(NUM_UNSEEN)]
-    short = [a for a in alignments if len(a[2]) <= LONGEST_SHOWN]
+    short = [a for a, is_right in zip(alignments, right) if is_right and len(a[2]) <= LONGEST_SHOWN]
     if short:
         weights, rows, columns = max(short, key=lambda alignment: len(alignment[2]))
         console.print("Each written token is a row: how much it took from each token of the source.")

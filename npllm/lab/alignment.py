@@ -36,6 +36,6 @@ def alignment_figure(alignments, title):
         panel.set_xticks(range(len(source)), source, rotation=90 if max(map(len, source)) > 1 else 0)
         panel.set_yticks(range(len(written)), written)
         panel.xaxis.tick_top()
-        panel.set(ylabel="written")
+    panels[0].set_ylabel("written")
     figure.colorbar(image, ax=list(panels), label="weight", shrink=0.8)
     return figure
