@@ -7,9 +7,9 @@ The rooms of the house, in the order in which data flows. Read them from top to 
     batching       ids → windows → batches         what comes next, asked at every position
     functional     the mathematics                 every function, and right below it its derivative
     layers         the same with weights           parameters, and gradients added up
-    attention      positions look at each other    simplified, self, causal, multi-head
+    attention      positions look at each other    as it came about; simplified, self, causal, multi-head
     interop        weight files in and out
-    models         all of it together: a GPT
+    models         all of it together              what came before, and a GPT
     training       gradients → better weights, in a folder that survives a power cut
     generation     a trained model continues a text
     lab            the tour, which shows all of this at work, and the commands

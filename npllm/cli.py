@@ -6,6 +6,7 @@
     npllm verify     every piece against PyTorch
     npllm train      a GPT learns a text
     npllm generate   a trained model continues a prompt
+    npllm align      attention as it came about: a small translator, and where each word comes from
 
 It alone sees all rooms of the house; each command imports what it needs, so that `npllm data` need not wait for
 matplotlib.
@@ -100,6 +101,7 @@ def _parser():
     command.set_defaults(run=_verify)
     _add_train(commands)
     _add_generate(commands)
+    _add_align(commands)
     return parser
 
 
@@ -142,6 +144,20 @@ def _add_generate(commands):
     )
     command.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same text")
     command.set_defaults(run=_generate)
+
+
+def _add_align(commands):
+    command = commands.add_parser("align", help="attention before the transformer: where each written word comes from")
+    command.add_argument("--task", choices=("reverse", "copy", "numbers"), default="reverse", help="default: reverse")
+    command.add_argument(
+        "--attention", choices=("none", "additive", "dot", "general", "concat"), default="general",
+        help="default: general",
+    )  # fmt: skip
+    command.add_argument("--cell", choices=("rnn", "gru", "lstm"), default="gru", help="default: gru")
+    command.add_argument("--steps", metavar="N", type=int, default=600, help="training steps (default: 600)")
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="seed of all random numbers (default: 0)")
+    command.add_argument("--figures", metavar="FOLDER", help="also draw the alignment into this folder")
+    command.set_defaults(run=_align)
 
 
 def _tour(console, options):
@@ -238,6 +254,18 @@ def _generate(console, options):
     generate_and_show(
         console, options.model, options.prompt, options.tokens, options.seed, temperature=options.temperature,
         top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty,
+    )  # fmt: skip
+
+
+def _align(console, options):
+    from npllm.lab.align_command import align_and_show
+
+    if options.steps < 1:
+        raise ValueError(f"--steps is {options.steps}; it must be at least 1")
+    if options.figures is not None and os.path.isfile(options.figures):
+        raise ValueError(f"{options.figures} is a file; --figures must be a folder")
+    align_and_show(
+        console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures
     )  # fmt: skip
 
 

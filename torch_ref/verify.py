@@ -46,6 +46,10 @@ class Draw:
         """Integers in [0, high)."""
         return self.rng.integers(0, high, shape)
 
+    def mask(self, *shape):
+        """True where a sequence is real: each has its own length, from 1 on."""
+        return np.arange(shape[-1]) < self.rng.integers(1, shape[-1] + 1, shape[:-1])[..., None]
+
     def function(self, name, *arguments, **options):
         """Compare a function."""
         return compare_function(name, *arguments, rng=self.rng, **options)
@@ -63,6 +67,17 @@ def _attention(draw, **options):
 def _grouped_attention(draw):
     q, k, v = draw.normal(2, 6, 7, 8), draw.normal(2, 2, 9, 8), draw.normal(2, 2, 9, 6)
     return draw.function("scaled_dot_product_attention", q, k, v, draw.normal(6, 7, 9), enable_gqa=True, softcap=5.0)
+
+
+def _two_sequences(draw, key_size=8):
+    """Queries, keys, values and a mask."""
+    return draw.normal(4, 5, 12), draw.normal(4, 9, key_size), draw.normal(4, 9, 6), draw.mask(4, 9)
+
+
+def _sequences(draw, **choices):
+    """A translation model on sources that are filled up."""
+    config = {"source_size": 30, "target_size": 20, "d_embedding": 6, "d_hidden": 8, **choices}
+    return draw.layer("Seq2Seq", config, draw.ids(30, 4, 9), draw.ids(20, 4, 5), mask=draw.mask(4, 9))
 
 
 def _cross_entropy(draw):
@@ -105,6 +120,9 @@ GPT2_HEADS = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 
 SMALL_GPT = GPTConfig(50, 16, 12, 2, 3, embedding_dropout=0.1, attention_dropout=0.2, residual_dropout=0.3)
 BLOCK = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
 SUM_OF_BOTH = {"vocab_size": 50, "context_length": 16, "d_model": 12}
+RECURRENT = {"input_size": 12, "hidden_size": 8}
+TWO_SIZES = {"query_size": 12, "key_size": 8}
+ONE_SIZE = {"query_size": 12, "key_size": 12}
 
 # in the order of the chapters
 PIECES = {
@@ -159,6 +177,29 @@ PIECES = {
     "gelu": lambda d: d.function("gelu", 3 * d.normal(4, 50)),
     "… by tanh": lambda d: d.function("gelu", 3 * d.normal(4, 50), approximate="tanh"),
     "cross_entropy": _cross_entropy,
+    "rnn_step": lambda d: d.function("rnn_step", d.normal(4, 8), d.normal(4, 8)),
+    "gru_step": lambda d: d.function("gru_step", d.normal(4, 24), d.normal(4, 24), d.normal(4, 8)),
+    "lstm_step": lambda d: d.function("lstm_step", d.normal(4, 32), d.normal(4, 32), d.normal(4, 8)),
+    "RNNCell": lambda d: d.layer("RNNCell", RECURRENT, d.normal(4, 12), d.normal(4, 8)),
+    "GRUCell": lambda d: d.layer("GRUCell", RECURRENT, d.normal(4, 12), d.normal(4, 8)),
+    "LSTMCell": lambda d: d.layer("LSTMCell", RECURRENT, d.normal(4, 12), d.normal(4, 8), d.normal(4, 8)),
+    "RNN": lambda d: d.layer("RNN", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), mask=d.mask(4, 9)),
+    "GRU": lambda d: d.layer("GRU", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), mask=d.mask(4, 9)),
+    "LSTM": lambda d: d.layer("LSTM", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), d.normal(4, 8), mask=d.mask(4, 9)),
+    "additive_scores": lambda d: d.function("additive_scores", d.normal(4, 5, 8), d.normal(4, 9, 8), d.normal(8)),
+    "weighted_average": lambda d: d.function("weighted_average", d.normal(4, 5, 9), d.normal(4, 9, 8), d.mask(4, 9)),
+    "AdditiveAttention": lambda d: d.layer("AdditiveAttention", {**TWO_SIZES, "hidden_size": 7}, *_two_sequences(d)),
+    "LuongAttention": lambda d: d.layer("LuongAttention", TWO_SIZES, *_two_sequences(d)),
+    "… dot": lambda d: d.layer("LuongAttention", {**ONE_SIZE, "kind": "dot"}, *_two_sequences(d, key_size=12)),
+    "… concat": lambda d: d.layer("LuongAttention", {**TWO_SIZES, "kind": "concat"}, *_two_sequences(d)),
+    "Seq2Seq": lambda d: _sequences(d, attention="none", cell="lstm"),
+    "… with additive attention": lambda d: _sequences(d, attention="additive"),
+    "… with Luong's attention, general": lambda d: _sequences(d, attention="general", cell="rnn"),
+    "negative_sampling": lambda d: d.function(
+        "negative_sampling", d.normal(9, 12), d.normal(50, 12), d.ids(50, 9), d.ids(50, 9, 5)
+    ),
+    "SkipGram": lambda d: d.layer("SkipGram", {"vocab_size": 50, "d_model": 12}, d.ids(50, 4, 9)),
+    "CBOW": lambda d: d.layer("CBOW", {"vocab_size": 50, "d_model": 12}, d.ids(50, 4, 9, 4)),
     "FeedForward": lambda d: d.layer("FeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
     "GatedFeedForward": lambda d: d.layer("GatedFeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
     "MixtureOfExperts": lambda d: d.layer("MixtureOfExperts", EXPERTS, d.normal(4, 9, 12)),

@@ -1,9 +1,12 @@
-"""Attention, in the order in which chapter 3 arrives at it; each file says what it adds to the one before.
+"""Attention: first as it came about, in translation; then in the order in which chapter 3 arrives at it.
 
-Read in this order: simplified, self_attention, causal, multi_head, causal_self_attention. Then the wider family: cross,
-past, part, grouped_query with its parts (query_key_norm, rotary, alibi, t5_bias, soft_cap, window, sparse, gate), shaw.
+Read in this order, each file saying what it adds to the one before: additive, luong; simplified, self_attention,
+causal, multi_head, causal_self_attention. Then the wider family: cross, past, part, grouped_query with its parts
+(query_key_norm, rotary, alibi, t5_bias, soft_cap, window, sparse, gate), shaw, differential, latent, linear_attention,
+delta.
 """
 
+from npllm.attention.additive import AdditiveAttention
 from npllm.attention.causal import (
     CausalAttention,
     causal_weights_by_infinity,
@@ -13,6 +16,7 @@ from npllm.attention.causal import (
 from npllm.attention.causal_self_attention import CausalSelfAttention
 from npllm.attention.cross import CrossAttention
 from npllm.attention.grouped_query import PARTS, GroupedQueryAttention
+from npllm.attention.luong import LuongAttention
 from npllm.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
 from npllm.attention.past import KeyValuePast, WindowPast
 from npllm.attention.self_attention import SelfAttentionV1, SelfAttentionV2

@@ -1,8 +1,10 @@
 """Ids to windows of inputs and shifted targets, and windows to batches.
 
-Read in this order: windows, dataset, loader, endless, token_file.
+Read in this order: windows, dataset, loader, endless, token_file; and contexts, which word vectors are
+learned from.
 """
 
+from npllm.batching.contexts import NegativeSampler, cbow_windows, skip_gram_pairs, subsample
 from npllm.batching.dataset import GPTDatasetV1, WindowDataset, encode_for_training
 from npllm.batching.endless import EndlessBatches
 from npllm.batching.loader import DataLoader, create_dataloader_v1

@@ -1,8 +1,9 @@
 """The mathematics: pure functions on arrays, and right below each one its derivative.
 
 Read in this order: cache, softmax, embedding, positions, linear, masks, attention, rotary, relative_positions,
-dropout, normalization, erf, activations, cross_entropy. Every function NAME comes with NAME_forward, which also
-returns a cache, and NAME_backward, which turns the gradient of the result into the gradients of the inputs.
+linear_attention, delta_rule, dropout, normalization, erf, activations, cross_entropy; then what came before the
+transformer: recurrence, alignment, negative_sampling. Every function NAME comes with NAME_forward, which also returns a
+cache, and NAME_backward, which turns the gradient of the result into the gradients of the inputs.
 """
 
 from npllm.functional.activations import (
@@ -18,6 +19,14 @@ from npllm.functional.activations import (
     silu,
     silu_backward,
     silu_forward,
+)
+from npllm.functional.alignment import (
+    additive_scores,
+    additive_scores_backward,
+    additive_scores_forward,
+    weighted_average,
+    weighted_average_backward,
+    weighted_average_forward,
 )
 from npllm.functional.attention import (
     scaled_dot_product_attention,
@@ -40,6 +49,11 @@ from npllm.functional.masks import (
     strided_mask,
     visible,
 )
+from npllm.functional.negative_sampling import (
+    negative_sampling,
+    negative_sampling_backward,
+    negative_sampling_forward,
+)
 from npllm.functional.normalization import (
     layer_norm,
     layer_norm_backward,
@@ -49,6 +63,17 @@ from npllm.functional.normalization import (
     rms_norm_forward,
 )
 from npllm.functional.positions import sinusoidal_positions
+from npllm.functional.recurrence import (
+    gru_step,
+    gru_step_backward,
+    gru_step_forward,
+    lstm_step,
+    lstm_step_backward,
+    lstm_step_forward,
+    rnn_step,
+    rnn_step_backward,
+    rnn_step_forward,
+)
 from npllm.functional.relative_positions import (
     alibi_bias,
     alibi_slopes,

@@ -1,7 +1,7 @@
 """The same mathematics with weights: modules that own parameters and add up their gradients.
 
 Read in this order: module, linear, embedding, normalization, dropout, feed_forward, gated_feed_forward,
-mixture_of_experts.
+mixture_of_experts, recurrent.
 """
 
 from npllm.layers.dropout import Dropout
@@ -12,3 +12,4 @@ from npllm.layers.linear import Linear
 from npllm.layers.mixture_of_experts import MixtureOfExperts
 from npllm.layers.module import Module, Parameter
 from npllm.layers.normalization import LayerNorm, RMSNorm
+from npllm.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell

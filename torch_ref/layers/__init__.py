@@ -7,3 +7,4 @@ from torch_ref.layers.gated_feed_forward import GatedFeedForward
 from torch_ref.layers.linear import Linear
 from torch_ref.layers.mixture_of_experts import MixtureOfExperts
 from torch_ref.layers.normalization import LayerNorm, RMSNorm
+from torch_ref.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell

@@ -1,0 +1,10 @@
+"""Negative sampling in PyTorch."""
+
+from torch.nn import functional as F
+
+
+def negative_sampling(x, weight, targets, negatives):
+    """Tell the true word from the drawn ones."""
+    positive = (F.embedding(targets, weight) * x).sum(dim=-1)
+    negative = (F.embedding(negatives, weight) * x.unsqueeze(-2)).sum(dim=-1)
+    return -(F.logsigmoid(positive) + F.logsigmoid(-negative).sum(dim=-1)).mean()
