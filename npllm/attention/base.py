@@ -1,4 +1,4 @@
-"""What every attention layer shares: the check of its input, and the weights on request."""
+"""What every attention layer shares: the checks of its input, and the weights on request."""
 
 import numpy as np
 
@@ -21,3 +21,22 @@ def sequence(x):
             f"x has shape {x.shape}; it must be a sequence of vectors (T, C), or a batch of them (B, T, C)"
         )
     return x
+
+
+def documents_for_heads(documents, x):
+    """Documents (..., T) of x (..., T, C), with an axis for the heads: (..., 1, T). None stays None.
+
+    Raises ValueError unless they have one number for every position of x.
+    """
+    if documents is None:
+        return None
+    documents, shape = np.asarray(documents), np.shape(x)[:-1]
+    if documents.shape not in (shape, shape[-1:]):
+        raise ValueError(f"documents has shape {documents.shape}; it must have one number for every position, {shape}")
+    return documents[..., None, :]
+
+
+def whole_text(documents):
+    """Raise ValueError for documents beside a past: a text that is read in pieces is a single document."""
+    if documents is not None:
+        raise ValueError("documents and past are both set; a past is of one text, so documents must be None with it")

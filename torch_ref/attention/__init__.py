@@ -2,6 +2,10 @@
 
 from torch_ref.attention.causal import CausalAttention
 from torch_ref.attention.causal_self_attention import CausalSelfAttention
+from torch_ref.attention.delta import DeltaNet
+from torch_ref.attention.differential import DifferentialAttention
+from torch_ref.attention.latent import MultiHeadLatentAttention
+from torch_ref.attention.linear_attention import LinearAttention
 from torch_ref.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
 from torch_ref.attention.self_attention import SelfAttentionV1, SelfAttentionV2
 from torch_ref.attention.simplified import SimplifiedSelfAttention
