@@ -123,7 +123,7 @@ class DifferentialAttention(Attention):
         )
 
     def backward(self, dy, cache):
-        """The forward, read from its last line to its first; the difference hands d to one map and −λ d to the other."""
+        """The forward, read from its last line to its first; the difference hands one map d, the other −λ d."""
         dnormalized = split_heads(self.o_proj.backward(dy, cache.o_proj), self.num_heads) * (1.0 - self.lambda_init)
         ddifference = self.norm.backward(dnormalized, cache.norm)
         self._factor_backward(-(ddifference * cache.second).sum(), cache.factor)

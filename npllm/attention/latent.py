@@ -55,9 +55,7 @@ class MultiHeadLatentAttention(Attention):
         at_least_one(context_length=context_length, num_heads=num_heads)
         at_least_one(latent_width=latent_width, head_width=head_width)
         if rotary_width < 0 or rotary_width % 2:
-            raise ValueError(
-                f"rotary_width is {rotary_width}; it must be even, since channels are turned in pairs, or 0"
-            )
+            raise ValueError(f"rotary_width is {rotary_width}; it must be even (channels turn in pairs), or 0")
         if layout not in ("halves", "pairs"):
             raise ValueError(f'layout is {layout!r}; it must be "halves" or "pairs"')
         rng = generator(rng)
@@ -65,6 +63,7 @@ class MultiHeadLatentAttention(Attention):
         self.latent_width, self.head_width = latent_width, head_width
         self.frequencies = F.rotary_frequencies(rotary_width, base) if rotary_width else np.zeros(0)
         query_width = num_heads * (head_width + rotary_width)
+        self.q_proj = None
         if query_latent_width is None:
             self.q_proj = Linear(d_model, query_width, bias=False, rng=rng, dtype=dtype)
         else:
@@ -82,7 +81,7 @@ class MultiHeadLatentAttention(Attention):
         return KeyValuePast(batch_size, padding)
 
     def __call__(self, x, past=None, documents=None):
-        """The value alone. With a `past` x follows what that has seen, and is added to it; the form is the absorbed one."""
+        """The value alone. With a `past` x follows what that has seen, and is added to it, in the absorbed form."""
         if past is None:
             return self.forward(x, documents=documents)[0]
         whole_text(documents)
@@ -143,7 +142,7 @@ class MultiHeadLatentAttention(Attention):
 
     def _queries(self, x, places):
         """Every head's query and its rotary part, (..., H, T, D) and (..., H, T, R)."""
-        if hasattr(self, "q_proj"):
+        if self.q_proj is not None:
             q, cache = self.q_proj.forward(x)
         else:
             latent, q_a_proj = self.q_a_proj.forward(x)
@@ -157,7 +156,7 @@ class MultiHeadLatentAttention(Attention):
     def _queries_backward(self, dq, dq_rotary, cache):
         dq_rotary = F.rotary_backward(dq_rotary, cache.rotary)
         dq, cache = join_heads(np.concatenate([dq, dq_rotary], axis=-1)), cache.projection
-        if hasattr(self, "q_proj"):
+        if self.q_proj is not None:
             return self.q_proj.backward(dq, cache)
         dlatent = self.q_a_layernorm.backward(self.q_b_proj.backward(dq, cache.q_b_proj), cache.q_a_layernorm)
         return self.q_a_proj.backward(dlatent, cache.q_a_proj)
