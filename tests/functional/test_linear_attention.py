@@ -79,7 +79,7 @@ class TestParallel:
 
     def test_finite_differences(self):
         rng = np.random.default_rng(0)
-        q, k, v = np.abs(rng.standard_normal((2, 3, 5, 4))), np.abs(rng.standard_normal((2, 3, 5, 4))), None
+        q, k = np.abs(rng.standard_normal((2, 2, 3, 5, 4)))
         v = rng.standard_normal((2, 3, 5, 2))
         forward, backward = F.linear_attention_forward, F.linear_attention_backward
         check_function_gradients(forward, backward, [q, k, v], rng)
