@@ -7,16 +7,16 @@ answers to that key; a fourth projection says for every position and head how mu
 
     S_t = S_{t−1} + k_t β_t (v_t − S_{t−1}ᵀ k_t)ᵀ,      y_t = S_tᵀ q_t
 
-So a value may be replaced, and the state does not fill up. Queries and keys are divided by their length, which keeps the
-state from growing; that replaces the features φ and the sum to divide by. A norm for each head, one weight for all of
-them, then sets the scale of what comes out.
+So a value may be replaced, and the state does not fill up. Queries and keys are divided by their length, which keeps
+the state from growing; that replaces the features φ and the sum to divide by. A norm for each head, one weight for all
+of them, then sets the scale of what comes out.
 
-The published network also passes q, k and v through a convolution over four positions and through SiLU; both are left out
-here, as they stand beside the rule and would hide it.
+The published network also passes q, k and v through a convolution over four positions and through SiLU; both are left
+out here, as they stand beside the rule and would hide it.
 
-Yang, Wang, Zhang, Shen, Kim 2024, Parallelizing Linear Transformers with the Delta Rule over Sequence Length, sections 2.2
-and 3.3; the rule in a transformer: Schlag, Irie, Schmidhuber 2021, section 4.2.
-"""  # noqa: E501
+Yang, Wang, Zhang, Shen, Kim 2024, Parallelizing Linear Transformers with the Delta Rule over Sequence Length, sections
+2.2 and 3.3; the rule in a transformer: Schlag, Irie, Schmidhuber 2021, section 4.2.
+"""
 
 from npllm import functional as F
 from npllm.attention.base import documents_for_heads, sequence, whole_text

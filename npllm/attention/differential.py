@@ -8,13 +8,14 @@ which weights may be negative:
 
     y = (A₁ − λ A₂) v,      A_i = softmax(causal(q_i k_iᵀ / √D)),      λ = exp(λ_q1·λ_k1) − exp(λ_q2·λ_k2) + λ_init
 
-Over `multi_head` that is half as many heads of twice the width: the two maps of a head share its channels, so the products
-cost the same. λ is learned, by four vectors that all heads share, and starts near λ_init. The difference is small, and
-smaller in some heads than in others: a norm for each head, times 1 − λ_init, gives the projection what it had before.
+Over `multi_head` that is half as many heads of twice the width: the two maps of a head share its channels, so there are
+as many maps of as narrow queries and keys. λ is learned, by four vectors that all heads share, and starts near λ_init.
+The difference is small, and smaller in some heads than in others: a norm for each head, times 1 − λ_init, gives the
+projection what it had before.
 
 Ye et al. 2024, Differential Transformer, section 2.1; λ_init there is 0.8 − 0.6 exp(−0.3 l) in layer l = 0, 1, …, see
 lambda_of_layer.
-"""  # noqa: E501
+"""
 
 import math
 
@@ -41,14 +42,12 @@ def lambda_of_layer(layer):
 class DifferentialAttention(Attention):
     """y = join(norm((A₁ − λ A₂) v) (1 − λ_init)) W_oᵀ      (..., T, C) → (..., T, C)
 
-    A head has two queries and keys of width D = d_model / (2 num_heads) and a value of width 2 D. Of the 2 H blocks of D
-    channels in q and k, 2 h and 2 h + 1 are head h's. Dropout silences entries of the difference A₁ − λ A₂: one mask for
-    both maps. Raises ValueError unless 2 num_heads divides d_model.
-    """  # noqa: E501
+    A head has two queries and keys of width D = d_model / (2 num_heads) and a value of width 2 D. Of the 2 H blocks of
+    D channels in q and k, 2 h and 2 h + 1 are head h's. Dropout silences entries of the difference A₁ − λ A₂: one mask
+    for both maps. Raises ValueError unless 2 num_heads divides d_model.
+    """
 
-    def __init__(
-        self, d_model, context_length, dropout, num_heads, lambda_init=0.8, *, rng=None, dtype="float32"
-    ):  # fmt: skip
+    def __init__(self, d_model, context_length, dropout, num_heads, lambda_init=0.8, *, rng=None, dtype="float32"):
         if num_heads < 1 or d_model % (2 * num_heads):
             raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; 2 num_heads must divide d_model")
         at_least_one(context_length=context_length)

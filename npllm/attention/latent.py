@@ -2,22 +2,23 @@
 
     x → c, k_R;  c → norm → k, v of every head;  x → q, q_R → [attention in each, on k and k_R] → join → projection
 
-The past of `multi_head` holds a key and a value for every head. Here x is pressed into a latent c, and every head makes its
-own keys and values from that:
+The past of `multi_head` holds a key and a value for every head. Here x is pressed into a latent c, and every head makes
+its own keys and values from that:
 
-    c = norm(x W_down),      [k_h | v_h] = c W_up,h,      k_R = rotary(x W_R),      score = (q_h·k_h + q_R,h·k_R) / √(D + R)
+    c = norm(x W_down),    [k_h | v_h] = c W_up,h,    k_R = rotary(x W_R),    score = (q_h·k_h + q_R,h·k_R) / √(D + R)
 
-Rotary positions cannot be turned into c, for W_up stands between it and the score. So they get R channels of their own:
-queries have them in every head, the key k_R is one for all. The past holds c and k_R, which for DeepSeek-V2 is a 57th of
-the keys and values that its 128 heads would fill. It adds a projection down and one up. If queries come from a latent of
-their own (`query_latent_width`), they take less memory in training; the past knows nothing of it.
+Turning c by its place would not do, for W_up stands between it and the score. So places get R channels of their own:
+queries have them in every head, the key k_R is one for all. The past holds c and k_R, which for DeepSeek-V2 is a 57th
+of the keys and values that its 128 heads would fill. It adds a projection down and one up. If queries come from a
+latent of their own (`query_latent_width`), they take less memory in training; the past knows nothing of it.
 
 With a past, the keys and values are not even made. q_h·(W_k c) = (W_kᵀ q_h)·c, and Σ a_s W_v c_s = W_v Σ a_s c_s: the
 projections up are *absorbed* into the query and into the output, and what is left is attention of H queries to a single
-head, whose keys are [c | k_R] and whose values are c.
+head, whose keys are [c | k_R] and whose values are c. For a token at a time that saves the work of making the keys and
+values of the whole past; a long piece would pay for it in scores that are L + R wide instead of D + R.
 
 DeepSeek-AI 2024, DeepSeek-V2, section 2.1 and appendix C; the weights carry the names of the published ones.
-"""  # noqa: E501
+"""
 
 import math
 

@@ -4,13 +4,13 @@
 
 Over `multi_head`, the exponential of a query's product with a key gives way to the product of their features,
 φ(x) = elu(x) + 1. That takes away the sharpness of softmax, and the T × T table with it: a text may be trained in
-parallel, and is then read and written by a recurrent network whose state has D × (D + 1) numbers a head, at the millionth
-token as at the first.
+parallel, and is then read and written by a recurrent network whose state has D × (D + 1) numbers a head, at the
+millionth token as at the first.
 
     y_t = φ(q_t)ᵀ S_t / φ(q_t)ᵀ z_t,      S_t = Σ_{s ≤ t} φ(k_s) v_sᵀ,      z_t = Σ_{s ≤ t} φ(k_s)
 
 Katharopoulos, Vyas, Pappas, Fleuret 2020, Transformers are RNNs, section 3.
-"""  # noqa: E501
+"""
 
 from npllm import functional as F
 from npllm.attention.base import documents_for_heads, sequence, whole_text
