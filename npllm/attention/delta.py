@@ -36,7 +36,7 @@ class DeltaNet(Module):
     divide d_model.
     """
 
-    def __init__(self, d_model, context_length, num_heads, chunk=64, *, rng=None, dtype="float32"):
+    def __init__(self, d_model, context_length, num_heads, chunk=32, *, rng=None, dtype="float32"):
         if num_heads < 1 or d_model % num_heads:
             raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
         at_least_one(context_length=context_length, chunk=chunk)

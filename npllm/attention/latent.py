@@ -1,4 +1,4 @@
-"""Multi-head latent attention: keys and values of all heads are made from one short vector, and only that is remembered.
+"""Multi-head latent attention: keys and values of all heads come from one short vector, and only that is remembered.
 
     x → c, k_R;  c → norm → k, v of every head;  x → q, q_R → [attention in each, on k and k_R] → join → projection
 

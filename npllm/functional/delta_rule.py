@@ -99,7 +99,7 @@ def delta_rule_backward(dy, cache):
     return given(dq, dk, dv, dbeta, drunning if cache.has_state else None)
 
 
-def delta_rule_chunked(q, k, v, beta, state=None, documents=None, chunk=64):
+def delta_rule_chunked(q, k, v, beta, state=None, documents=None, chunk=32):
     """Y = Q S + tril(Q Kᵀ) U,  U = L⁻¹ β (V − K S),  L = I + tril(β K Kᵀ, −1)      (..., T, D), (..., T, D), (..., T, E), (..., T), (..., D, E), (..., T) → (..., T, E), (..., D, E)
 
     The chunked form of delta_rule, `chunk` positions at a time; the last chunk may be shorter. Same arguments, same values.
@@ -107,7 +107,7 @@ def delta_rule_chunked(q, k, v, beta, state=None, documents=None, chunk=64):
     return delta_rule_chunked_forward(q, k, v, beta, state, documents, chunk)[0]
 
 
-def delta_rule_chunked_forward(q, k, v, beta, state=None, documents=None, chunk=64):
+def delta_rule_chunked_forward(q, k, v, beta, state=None, documents=None, chunk=32):
     """Both values, and in the cache, chunk by chunk, the inputs, L⁻¹, U, and the state at the beginning."""
     q, k, v, beta, state = _check(q, k, v, beta, state)
     at_least_one(chunk=chunk)

@@ -11,7 +11,7 @@ from torch_ref.layers.normalization import RMSNorm
 class DeltaNet(nn.Module):
     """Keys and queries of length 1, the delta rule, a norm for each head; `chunk` changes no value."""
 
-    def __init__(self, d_model, context_length, num_heads, chunk=64):
+    def __init__(self, d_model, context_length, num_heads, chunk=32):
         super().__init__()
         self.num_heads = num_heads
         self.q_proj = nn.Linear(d_model, d_model, bias=False)

@@ -17,6 +17,6 @@ def delta_rule(q, k, v, beta, state=None, documents=None):
     return torch.cat(outputs, dim=-2), state
 
 
-def delta_rule_chunked(q, k, v, beta, state=None, documents=None, chunk=64):
+def delta_rule_chunked(q, k, v, beta, state=None, documents=None, chunk=32):
     """The same numbers, whatever the chunk."""
     return delta_rule(q, k, v, beta, state, documents)
