@@ -37,6 +37,10 @@ ATTENTION = "npllm/functional/attention.py"
 MASKS = "npllm/functional/masks.py"
 GROUPED = "npllm/attention/grouped_query.py"
 PAST = "npllm/attention/past.py"
+LINEAR_ATTENTION = "npllm/functional/linear_attention.py"
+DELTA_RULE = "npllm/functional/delta_rule.py"
+DIFFERENTIAL = "npllm/attention/differential.py"
+LATENT = "npllm/attention/latent.py"
 MUTANTS = [
     Mutant(
         "heads split by reshape, without the transpose",
@@ -671,6 +675,197 @@ MUTANTS = [
         "dx[..., None, :] / shape[-2], shape)",
         "dx[..., None, :], shape)",
         "tests/models/test_word2vec.py",
+    ),
+    Mutant(
+        "the slope of elu taken for that of relu",
+        LINEAR_ATTENTION,
+        "* np.minimum(cache.y, 1)",
+        "* (cache.y > 1)",
+        "tests/functional/test_linear_attention.py",
+    ),
+    Mutant(
+        "linear attention without its normaliser",
+        LINEAR_ATTENTION,
+        "    y = sums[..., :-1] * inverse\n",
+        "    y, inverse = sums[..., :-1].copy(), np.ones_like(divisor)\n",
+        "tests/functional/test_linear_attention.py",
+    ),
+    Mutant(
+        "no gradient through the normaliser of linear attention",
+        LINEAR_ATTENTION,
+        "ddivisor = -(dy * cache.y).sum(axis=-1, keepdims=True) * cache.inverse",
+        "ddivisor = np.zeros_like(cache.inverse)",
+        "tests/functional/test_linear_attention.py",
+    ),
+    Mutant(
+        "a position does not see itself in recurrent linear attention",
+        LINEAR_ATTENTION,
+        "sums[..., t, :] = row_times(q, t, running)",
+        "sums[..., t, :] = row_times(q, t, running - outer(k, values, t))",
+        "tests/functional/test_linear_attention.py",
+    ),
+    Mutant(
+        "the state not reset between documents",
+        LINEAR_ATTENTION,
+        "return (~begins).astype(dtype)",
+        "return np.ones(begins.shape, dtype)",
+        "tests/functional/test_linear_attention.py",
+    ),
+    Mutant(
+        "the state not reset between documents, in the backward alone",
+        LINEAR_ATTENTION,
+        "        drunning = carried[..., t, None, None] * drunning\n",
+        "",
+        "tests/functional/test_linear_attention.py",
+    ),
+    Mutant(
+        "the state that was handed in is dropped with documents",
+        LINEAR_ATTENTION,
+        "begins[..., :1] = False",
+        "begins[..., :0] = False",
+        "tests/functional/test_linear_attention.py",
+    ),
+    Mutant(
+        "filling goes into the state",
+        "npllm/attention/past.py",
+        "return keys if self.padding is None else",
+        "return keys if True else",
+        "tests/attention/test_delta.py",
+    ),
+    Mutant(
+        "length taken for direction: the part along y left in the gradient",
+        "npllm/functional/normalization.py",
+        "return (dy - cache.y * along) * cache.inverse_length",
+        "return dy * cache.inverse_length",
+        "tests/functional/test_normalization.py",
+    ),
+    Mutant(
+        "the delta rule adds the value, whatever the state answers",
+        DELTA_RULE,
+        "wrong[..., t, :] = v[..., t, :] - row_times(k, t, running)",
+        "wrong[..., t, :] = v[..., t, :]",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "beta missing in the backward of the delta rule",
+        DELTA_RULE,
+        "dv[..., t, :] = beta[..., t, None] * dwritten",
+        "dv[..., t, :] = dwritten",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "beta missing in the backward of the chunked delta rule",
+        DELTA_RULE,
+        "dv = beta * dright",
+        "dv = dright",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "in a chunk a position corrects itself",
+        DELTA_RULE,
+        "overlaps = k @ k.mT * np.tril(passes.inside, -1)",
+        "overlaps = k @ k.mT * np.tril(passes.inside)",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "in a chunk a position corrects what comes after the next",
+        DELTA_RULE,
+        "overlaps = k @ k.mT * np.tril(passes.inside, -1)",
+        "overlaps = k @ k.mT * np.tril(passes.inside, -2)",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "every chunk reads the first state",
+        DELTA_RULE,
+        "states.append(running)",
+        "states.append(first)",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "the state decays from chunk to chunk",
+        DELTA_RULE,
+        "running = passes.through[..., n, :, :] * running + added",
+        "running = passes.through[..., n, :, :] * (0.999 * running) + added",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "the last position of a chunk is not written into the state",
+        DELTA_RULE,
+        "added = (k[..., n, :, :] * passes.out[..., n, :, :]).mT @ written[..., n, :, :]",
+        "added = (k[..., n, :-1, :] * passes.out[..., n, :-1, :]).mT @ written[..., n, :-1, :]",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "a document in the middle of a chunk reads the state before it",
+        DELTA_RULE,
+        "into=(number == 0).astype(carried.dtype)",
+        "into=np.ones_like(number)",
+        "tests/functional/test_delta_rule.py",
+    ),
+    Mutant(
+        "the signs in λ exchanged",
+        DIFFERENTIAL,
+        "factor=first - second + self.lambda_init",
+        "factor=second - first + self.lambda_init",
+        "tests/attention/test_differential.py",
+    ),
+    Mutant(
+        "the second map added instead of subtracted",
+        DIFFERENTIAL,
+        "difference = contexts[..., 0, :, :] - factor.factor",
+        "difference = contexts[..., 0, :, :] + factor.factor",
+        "tests/attention/test_differential.py",
+    ),
+    Mutant(
+        "the gradient of λ with the wrong sign",
+        DIFFERENTIAL,
+        "self._factor_backward(-(ddifference * cache.second).sum(), cache.factor)",
+        "self._factor_backward((ddifference * cache.second).sum(), cache.factor)",
+        "tests/attention/test_differential.py",
+    ),
+    Mutant(
+        "1 − λ_init left out where the past is used",
+        DIFFERENTIAL,
+        "self.norm(difference) * (1.0 - self.lambda_init)",
+        "self.norm(difference)",
+        "tests/attention/test_differential.py",
+    ),
+    Mutant(
+        "the latent remembered before its norm",
+        LATENT,
+        "        (latent, k_rotary), _ = self._compress(x, places)\n",
+        "        (_, k_rotary), _ = self._compress(x, places)\n"
+        "        latent = self.kv_a_proj_with_mqa(x)[..., : self.latent_width]\n",
+        "tests/attention/test_latent.py",
+    ),
+    Mutant(
+        "the wrong part of the query turned",
+        LATENT,
+        "q, q_rotary = np.split(split_heads(q, self.num_heads), [self.head_width], axis=-1)",
+        "q_rotary, q = np.split(split_heads(q, self.num_heads), [2 * len(self.frequencies)], axis=-1)",
+        "tests/attention/test_latent.py",
+    ),
+    Mutant(
+        "the scale of the absorbed form taken from the width of the latent",
+        LATENT,
+        "scale = 1.0 / math.sqrt(self.head_width + q_rotary.shape[-1])",
+        "scale = 1.0 / math.sqrt(q.shape[-1])",
+        "tests/attention/test_latent.py",
+    ),
+    Mutant(
+        "the shared rotary key learns from one head alone",
+        LATENT,
+        "dk_rotary.sum(axis=-3, keepdims=True)",
+        "dk_rotary[..., :1, :, :]",
+        "tests/attention/test_latent.py",
+    ),
+    Mutant(
+        "rotary places begin at 0 in every piece of a text",
+        LATENT,
+        "remembered, key_places = past.extend(np.concatenate([latent[..., None, :, :], k_rotary], axis=-1))",
+        "k_rotary = self._compress(x, np.arange(x.shape[-2]))[0][1]\n"
+        "        remembered, key_places = past.extend(np.concatenate([latent[..., None, :, :], k_rotary], axis=-1))",
+        "tests/attention/test_latent.py",
     ),
 ]
 

@@ -64,6 +64,18 @@ def _attention(draw, **options):
     return draw.function("scaled_dot_product_attention", q, k, v, **options)
 
 
+def _linear_attention(draw, name, *state):
+    q, k = np.abs(draw.normal(2, 2, 3, 9, 8)) + 0.1
+    return draw.function(name, q, k, draw.normal(2, 3, 9, 6), *state, TWO_DOCUMENTS)
+
+
+def _delta_rule(draw, name, **options):
+    q, k, v = draw.normal(2, 3, 9, 8), draw.normal(2, 3, 9, 8), draw.normal(2, 3, 9, 6)
+    k = k / np.linalg.norm(k, axis=-1, keepdims=True)
+    beta = draw.rng.random((2, 3, 9)).astype(draw.dtype)
+    return draw.function(name, q, k, v, beta, draw.normal(2, 3, 8, 6), TWO_DOCUMENTS, **options)
+
+
 def _grouped_attention(draw):
     q, k, v = draw.normal(2, 6, 7, 8), draw.normal(2, 2, 9, 8), draw.normal(2, 2, 9, 6)
     return draw.function("scaled_dot_product_attention", q, k, v, draw.normal(6, 7, 9), enable_gqa=True, softcap=5.0)
@@ -118,6 +130,10 @@ HEADS = {"d_in": 12, "d_out": 8, "context_length": 16, "dropout": 0.2, "num_head
 ONE_HEAD = {key: value for key, value in HEADS.items() if key != "num_heads"}
 GPT2_HEADS = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
 SMALL_GPT = GPTConfig(50, 16, 12, 2, 3, embedding_dropout=0.1, attention_dropout=0.2, residual_dropout=0.3)
+TWO_DOCUMENTS = np.repeat([0, 1], [5, 4])
+STATE_HEADS = {"d_model": 12, "context_length": 16, "num_heads": 3}
+TWO_MAPS = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3, "lambda_init": 0.4}
+LATENT = GPT2_HEADS | {"latent_width": 7, "head_width": 5, "rotary_width": 4, "query_latent_width": 6}
 BLOCK = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
 SUM_OF_BOTH = {"vocab_size": 50, "context_length": 16, "d_model": 12}
 RECURRENT = {"input_size": 12, "hidden_size": 8}
@@ -164,6 +180,18 @@ PIECES = {
     "… in attention, stretched by YaRN": _family(rotary={"stretch": YARN}),
     "relative_attention": _relative_attention,
     "RelativePositionAttention": lambda d: d.layer("RelativePositionAttention", SHAW, d.normal(2, 9, 12), dropout=True),
+    "elu_plus_one": lambda d: d.function("elu_plus_one", 3 * d.normal(4, 50)),
+    "linear_attention": lambda d: _linear_attention(d, "linear_attention"),
+    "linear_attention_recurrent": lambda d: _linear_attention(
+        d, "linear_attention_recurrent", np.abs(d.normal(2, 3, 8, 7))
+    ),
+    "LinearAttention": lambda d: d.layer("LinearAttention", STATE_HEADS, d.normal(2, 9, 12)),
+    "l2_normalize": lambda d: d.function("l2_normalize", 3 * d.normal(4, 9, 12)),
+    "delta_rule": lambda d: _delta_rule(d, "delta_rule"),
+    "delta_rule_chunked": lambda d: _delta_rule(d, "delta_rule_chunked", chunk=4),
+    "DeltaNet": lambda d: d.layer("DeltaNet", STATE_HEADS | {"chunk": 4}, d.normal(2, 9, 12)),
+    "DifferentialAttention": lambda d: d.layer("DifferentialAttention", TWO_MAPS, d.normal(2, 9, 12), dropout=True),
+    "MultiHeadLatentAttention": lambda d: d.layer("MultiHeadLatentAttention", LATENT, d.normal(2, 9, 12), dropout=True),
     "linear": lambda d: d.function("linear", d.normal(4, 9, 12), d.normal(8, 12), d.normal(8)),
     "Linear": lambda d: d.layer("Linear", {"in_features": 12, "out_features": 8}, d.normal(4, 9, 12)),
     "dropout": lambda d: d.layer("Dropout", {"p": 0.3}, d.normal(4, 9, 12), dropout=True),

@@ -15,7 +15,11 @@ from npllm.attention.causal import (
 )
 from npllm.attention.causal_self_attention import CausalSelfAttention
 from npllm.attention.cross import CrossAttention
+from npllm.attention.delta import DeltaNet
+from npllm.attention.differential import DifferentialAttention
 from npllm.attention.grouped_query import PARTS, GroupedQueryAttention
+from npllm.attention.latent import MultiHeadLatentAttention
+from npllm.attention.linear_attention import LinearAttention
 from npllm.attention.luong import LuongAttention
 from npllm.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
 from npllm.attention.past import KeyValuePast, WindowPast

@@ -13,14 +13,14 @@ A.1.2.
 import math
 
 from npllm import functional as F
-from npllm.attention.base import CrossAttention
+from npllm.attention.base import AlignmentAttention
 from npllm.functional.cache import Cache
 from npllm.functional.checks import at_least_one
 from npllm.layers.linear import Linear
 from npllm.layers.module import Parameter, generator
 
 
-class AdditiveAttention(CrossAttention):
+class AdditiveAttention(AlignmentAttention):
     """y = softmax(vᵀ tanh(W_q q + W_k k)) · values      (..., T, Q), (..., S, K), (..., S, E) → (..., T, E)
 
     `W_query` and `W_key` lead queries and keys, which may differ in width, to `hidden_size` numbers; `v` (A) reads the

@@ -1,4 +1,4 @@
-"""What attention layers share: the check of their input, the weights on request, and two sequences that meet."""
+"""What every attention layer shares: the checks of its input, and the weights on request."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def sequence(x):
     return x
 
 
-class CrossAttention(Attention):
+class AlignmentAttention(Attention):
     """Attention of one sequence to another; the kinds differ in how they score a query and a key.
 
     Each kind says what becomes of the keys alone (`prepare`) and how a query is compared with them (`score`). A decoder
@@ -61,3 +61,22 @@ class CrossAttention(Attention):
         """dq, the gradient of the prepared keys, dv."""
         dscores, dv = F.weighted_average_backward(dy, cache.attention)
         return *self.score_backward(dscores, cache.score), dv
+
+
+def documents_for_heads(documents, x):
+    """Documents (..., T) of x (..., T, C), with an axis for the heads: (..., 1, T). None stays None.
+
+    Raises ValueError unless they have one number for every position of x.
+    """
+    if documents is None:
+        return None
+    documents, shape = np.asarray(documents), np.shape(x)[:-1]
+    if documents.shape not in (shape, shape[-1:]):
+        raise ValueError(f"documents has shape {documents.shape}; it must have one number for every position, {shape}")
+    return documents[..., None, :]
+
+
+def whole_text(documents):
+    """Raise ValueError for documents beside a past: a text that is read in pieces is a single document."""
+    if documents is not None:
+        raise ValueError("documents and past are both set; a past is of one text, so documents must be None with it")

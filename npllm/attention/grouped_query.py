@@ -16,7 +16,7 @@ import numpy as np
 
 from npllm import functional as F
 from npllm.attention.alibi import ALiBi
-from npllm.attention.base import Attention, sequence
+from npllm.attention.base import Attention, documents_for_heads, sequence, whole_text
 from npllm.attention.gate import Gate
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.part import Widths
@@ -87,8 +87,7 @@ class GroupedQueryAttention(Attention):
         """The value alone. With a `past` x follows what that has seen, and is added."""
         if past is None:
             return self.forward(x, None, documents)[0]
-        if documents is not None:
-            raise ValueError("past and documents are both set; a past is of one document, so read each with its own")
+        whole_text(documents)
         places = past.places(sequence(x).shape[-2])
         q, k, v = self._split(self.q_proj(x), self.k_proj(x), self.v_proj(x))
         for part in self.parts:
@@ -108,7 +107,8 @@ class GroupedQueryAttention(Attention):
         """
         length = sequence(x).shape[-2]
         fits_context(length, self.context_length)
-        places = np.arange(length) if documents is None else F.document_places(documents)[..., None, :]
+        documents = documents_for_heads(documents, x)
+        places = np.arange(length) if documents is None else F.document_places(documents)
         q, q_proj = self.q_proj.forward(x)
         k, k_proj = self.k_proj.forward(x)
         v, v_proj = self.v_proj.forward(x)
@@ -161,7 +161,7 @@ class GroupedQueryAttention(Attention):
         for part in self.parts:
             options |= part.limits()
         if documents is not None:
-            masks.append(F.document_mask(documents)[..., None, :, :])
+            masks.append(F.document_mask(documents))
         masks = [mask for mask in masks if mask is not None]
         if not has_past and not masks:
             return {"is_causal": True, **options}

@@ -16,14 +16,14 @@ import math
 import numpy as np
 
 from npllm import functional as F
-from npllm.attention.base import CrossAttention
+from npllm.attention.base import AlignmentAttention
 from npllm.functional.cache import Cache
 from npllm.functional.checks import at_least_one, floats, same_size
 from npllm.layers.linear import Linear
 from npllm.layers.module import Module, Parameter, generator
 
 
-class LuongAttention(CrossAttention):
+class LuongAttention(AlignmentAttention):
     """y = softmax(score(q, k)) v      (..., T, Q), (..., S, K), (..., S, E) → (..., T, E)
 
     `kind` is "dot", "general" or "concat". `hidden_size`, the width of the network in concat, is that of the queries

@@ -110,6 +110,27 @@ class WindowPast(Past):
         return sum(array.nbytes for array in self._kept or [])
 
 
+class StatePast(Past):
+    """A state of fixed size, into which all that was read has gone: what a recurrent layer remembers."""
+
+    def __init__(self, batch_size=1, padding=None):
+        super().__init__(batch_size, padding)
+        self.state = None
+
+    def advance(self, num_new, state):
+        """The next columns have been read, and this is the state behind them."""
+        self.length, self.state = self.length + num_new, state
+
+    def without_filling(self, keys):
+        """The next columns' keys (B, ..., T, D), with zeros for filling: what a key of zeros brings adds nothing."""
+        return keys if self.padding is None else keys * (self.places(keys.shape[-2]) >= 0)[..., None]
+
+    @property
+    def nbytes(self):
+        """Bytes of the state; nothing before anything was read."""
+        return 0 if self.state is None else self.state.nbytes
+
+
 def _widen(array, used, length):
     wider = np.empty((*array.shape[:-2], length, array.shape[-1]), array.dtype)
     wider[..., :used, :] = array[..., :used, :]

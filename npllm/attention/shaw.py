@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from npllm import functional as F
-from npllm.attention.base import Attention, sequence
+from npllm.attention.base import Attention, documents_for_heads, sequence, whole_text
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.past import KeyValuePast
 from npllm.functional.cache import Cache
@@ -53,8 +53,7 @@ class RelativePositionAttention(Attention):
         """The value alone. With a `past` x follows what that has seen, and is added."""
         if past is None:
             return self.forward(x, None, documents)[0]
-        if documents is not None:
-            raise ValueError("past and documents are both set; a past is of one document, so read each with its own")
+        whole_text(documents)
         places = past.places(sequence(x).shape[-2])
         q, k, v = (split_heads(proj(x), self.num_heads) for proj in (self.q_proj, self.k_proj, self.v_proj))
         k, v, key_places = past.extend(k, v)
@@ -68,8 +67,8 @@ class RelativePositionAttention(Attention):
         """The value, and the caches of the projections and of the core; `documents`: see GroupedQueryAttention."""
         length = sequence(x).shape[-2]
         fits_context(length, self.context_length)
-        places = np.arange(length)
-        seen = F.causal_mask(length, length) if documents is None else F.document_mask(documents)[..., None, :, :]
+        places, documents = np.arange(length), documents_for_heads(documents, x)
+        seen = F.causal_mask(length, length) if documents is None else F.document_mask(documents)
         q, q_proj = self.q_proj.forward(x)
         k, k_proj = self.k_proj.forward(x)
         v, v_proj = self.v_proj.forward(x)

@@ -4,6 +4,9 @@ Read in this order: cache, softmax, embedding, positions, linear, masks, attenti
 linear_attention, delta_rule, dropout, normalization, erf, activations, cross_entropy; then what came before the
 transformer: recurrence, alignment, negative_sampling. Every function NAME comes with NAME_forward, which also returns a
 cache, and NAME_backward, which turns the gradient of the result into the gradients of the inputs.
+linear_attention, delta_rule, dropout, normalization, erf, activations, cross_entropy. Every function NAME comes with
+NAME_forward, which also returns a cache, and NAME_backward, which turns the gradient of the result into the gradients
+of the inputs.
 """
 
 from npllm.functional.activations import (
@@ -35,10 +38,29 @@ from npllm.functional.attention import (
 )
 from npllm.functional.cache import Cache
 from npllm.functional.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from npllm.functional.delta_rule import (
+    delta_rule,
+    delta_rule_backward,
+    delta_rule_chunked,
+    delta_rule_chunked_backward,
+    delta_rule_chunked_forward,
+    delta_rule_forward,
+)
 from npllm.functional.dropout import draw_dropout_mask, dropout, dropout_backward, dropout_forward
 from npllm.functional.embedding import embedding, embedding_backward, embedding_forward, one_hot
 from npllm.functional.erf import erf
 from npllm.functional.linear import linear, linear_backward, linear_forward
+from npllm.functional.linear_attention import (
+    elu_plus_one,
+    elu_plus_one_backward,
+    elu_plus_one_forward,
+    linear_attention,
+    linear_attention_backward,
+    linear_attention_forward,
+    linear_attention_recurrent,
+    linear_attention_recurrent_backward,
+    linear_attention_recurrent_forward,
+)
 from npllm.functional.masks import (
     block_mask,
     causal_mask,
@@ -55,6 +77,9 @@ from npllm.functional.negative_sampling import (
     negative_sampling_forward,
 )
 from npllm.functional.normalization import (
+    l2_normalize,
+    l2_normalize_backward,
+    l2_normalize_forward,
     layer_norm,
     layer_norm_backward,
     layer_norm_forward,

@@ -3,7 +3,7 @@
     ids → embedding → [norm] → attention → + → [norm] → feed-forward → + → logits
 
 Layer norm subtracts each position's mean and divides by its standard deviation; RMS norm leaves the mean and
-divides by the root mean square.
+divides by the root mean square. L2 normalisation, for keys that are to be directions, makes the length 1.
 
 Ba, Kiros, Hinton 2016, Layer Normalization, equation 3; Zhang, Sennrich 2019, Root Mean Square Layer
 Normalization, equation 4.
@@ -84,6 +84,33 @@ def rms_norm_backward(dy, cache):
     dx = (dnormalized - normalized * along) * cache.inverse_rms
     dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
     return given(dx, dweight)
+
+
+def l2_normalize(x, eps=1e-6):
+    """y = x / √(Σ x² + eps)      (..., C) → (..., C)
+
+    The direction of x, as a vector of length 1; without weights.
+    """
+    return l2_normalize_forward(x, eps)[0]
+
+
+def l2_normalize_forward(x, eps=1e-6):
+    """The value, and in the cache the value `y` and `inverse_length`."""
+    x = floats(x=x)
+    _check_channels(x)
+    inverse_length = 1.0 / np.sqrt((x * x).sum(axis=-1, keepdims=True) + float(eps))
+    y = x * inverse_length
+    return y, Cache(y=y, inverse_length=inverse_length)
+
+
+def l2_normalize_backward(dy, cache):
+    """dx = (dy − y Σ dy y) / length      (..., C) → (..., C)
+
+    ∂yⱼ/∂xᵢ = ([i = j] − yᵢ yⱼ) / length: dy loses its part along y, for a longer x points the same way.
+    """
+    dy = output_gradient(dy, cache.y.shape, cache.y.dtype)
+    along = (dy * cache.y).sum(axis=-1, keepdims=True)
+    return (dy - cache.y * along) * cache.inverse_length
 
 
 def _check_channels(x, **parameters):

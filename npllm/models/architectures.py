@@ -50,6 +50,14 @@ def _alibi(num_heads, context_length):
     return _grouped(num_heads, context_length, alibi={})
 
 
+def _differential(num_heads, context_length):
+    return {"kind": "differential", "num_heads": max(num_heads // 2, 1)}  # each of two maps, so as wide as two
+
+
+def _latent(num_heads, context_length):
+    return {"kind": "latent", "num_heads": num_heads, "latent_width": 32, "head_width": 32, "rotary_width": 16}
+
+
 def _other(kind):
     return lambda num_heads, context_length: {"kind": kind, "num_heads": num_heads}
 
@@ -63,6 +71,10 @@ ARCHITECTURES = {  # name: the configuration for (vocab_size, context_length, d_
     "mixtral": partial(_decoder, _llama, feed_forward=EXPERTS),
     "alibi": partial(_decoder, _alibi),
     "relative": partial(_decoder, _other("relative_position")),
+    "differential": partial(_decoder, _differential),
+    "latent": partial(_decoder, _latent),
+    "linear": partial(_decoder, _other("linear")),
+    "delta": partial(_decoder, _other("delta")),
 }
 
 

@@ -12,13 +12,16 @@ Touvron et al. 2023, LLaMA, section 2.2; Jiang et al. 2023, Mistral 7B; Yang et 
 import inspect
 from dataclasses import dataclass, field
 
-from npllm import layers
-from npllm.attention import GroupedQueryAttention, RelativePositionAttention
+from npllm import attention, layers
 from npllm.functional.checks import at_least_one, probability
 
 ATTENTIONS = {
-    "grouped_query": GroupedQueryAttention,
-    "relative_position": RelativePositionAttention,
+    "grouped_query": attention.GroupedQueryAttention,
+    "relative_position": attention.RelativePositionAttention,
+    "differential": attention.DifferentialAttention,
+    "latent": attention.MultiHeadLatentAttention,
+    "linear": attention.LinearAttention,
+    "delta": attention.DeltaNet,
 }
 FEED_FORWARDS = {
     "gelu": layers.FeedForward,

@@ -131,7 +131,7 @@ class Seq2Seq(Module):
         return self.decoder.alignment(self.forward(source, inputs, mask)[1].decoder)
 
 
-class Decoder(Module):
+class RecurrentDecoder(Module):
     """From embedded inputs, the encoder's states and a first state to features for the head and a last state.
 
     Its backward takes the gradient of the features alone (nothing is learned from the last state) and gives those of
@@ -143,7 +143,7 @@ class Decoder(Module):
         return self.forward(x, states, *state, mask=mask)[0]
 
 
-class PlainDecoder(Decoder):
+class PlainDecoder(RecurrentDecoder):
     """features_t = h_t = recurrent(x_t, h_(t−1))
 
     It never looks at the encoder's states.
@@ -169,7 +169,7 @@ class PlainDecoder(Decoder):
         raise ValueError("a model without attention has no alignment; build it with another `attention` than none")
 
 
-class BahdanauDecoder(Decoder):
+class BahdanauDecoder(RecurrentDecoder):
     """features_t = [h_t | c_t],  h_t = cell([x_t | c_t], h_(t−1)),  c_t = attention(h_(t−1), states)
 
     The question is the state before the step, and the answer goes into the step: one must wait for the other.
@@ -219,7 +219,7 @@ class BahdanauDecoder(Decoder):
         return np.concatenate([step.look.attention.weights for step in cache.steps], axis=-2)
 
 
-class LuongDecoder(Decoder):
+class LuongDecoder(RecurrentDecoder):
     """features_t = tanh(W [c_t | h_t]),  c_t = attention(h_t, states),  h_t = recurrent(x_t, h_(t−1))
 
     The question is the state after the step, and the answer goes into the features alone. So the recurrence runs by

@@ -304,7 +304,7 @@ def test_bad_input():
         layer(np.zeros((10, 6)))
     with pytest.raises(ValueError, match="layout has 2 blocks of 2; the sequence needs 3"):
         layer(np.zeros((5, 6)))
-    with pytest.raises(ValueError, match="past and documents are both set"):
+    with pytest.raises(ValueError, match="documents and past are both set"):
         layer(np.zeros((2, 6)), layer.start_past(), np.zeros(2, int))
     with pytest.raises(ValueError, match="the past is of a batch of 1 and is given"):
         layer(np.zeros((3, 2, 6)), layer.start_past())

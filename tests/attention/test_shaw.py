@@ -90,5 +90,5 @@ def test_bad_arguments():
         RelativePositionAttention(6, 9, 0.0, 2, 0)
     with pytest.raises(ValueError, match="the sequence has 10 positions"):
         build()(np.zeros((10, 6)))
-    with pytest.raises(ValueError, match="past and documents are both set"):
+    with pytest.raises(ValueError, match="documents and past are both set"):
         build()(np.zeros((1, 2, 6)), build().start_past(), np.zeros(2, int))

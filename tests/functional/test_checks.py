@@ -36,12 +36,30 @@ CALLS = {  # of every function that has a backward, a call with its forward
     "relative_attention": lambda: F.relative_attention_forward(
         normal(2, 3), normal(5, 3), normal(5, 4), normal(2, 3), normal(2, 4), np.eye(2, 5, dtype=int)
     ),
+    "additive_scores": lambda: F.additive_scores_forward(normal(2, 3), normal(4, 3), normal(3)),
+    "weighted_average": lambda: F.weighted_average_forward(normal(2, 4), normal(4, 3)),
+    "rnn_step": lambda: F.rnn_step_forward(normal(2, 3), normal(2, 3)),
+    "gru_step": lambda: F.gru_step_forward(normal(2, 9), normal(2, 9), normal(2, 3)),
+    "lstm_step": lambda: F.lstm_step_forward(normal(2, 12), normal(2, 12), normal(2, 3)),
+    "elu_plus_one": lambda: F.elu_plus_one_forward(normal(2, 3)),
+    "l2_normalize": lambda: F.l2_normalize_forward(normal(2, 3)),
+    "linear_attention": lambda: F.linear_attention_forward(abs(normal(5, 3)), abs(normal(5, 3)), normal(5, 4)),
+    "linear_attention_recurrent": lambda: F.linear_attention_recurrent_forward(
+        abs(normal(5, 3)), abs(normal(5, 3)), normal(5, 4)
+    ),
+    "delta_rule": lambda: F.delta_rule_forward(normal(5, 3), normal(5, 3), normal(5, 4), abs(normal(5))),
+    "delta_rule_chunked": lambda: F.delta_rule_chunked_forward(
+        normal(5, 3), normal(5, 3), normal(5, 4), abs(normal(5)), chunk=2
+    ),
     "rotary": lambda: F.rotary_forward(normal(3, 4), np.arange(3), F.rotary_frequencies(4)),
 }
 
 
+ONE_NUMBER = ["negative_sampling"]  # its gradient may be a plain number
+
+
 def test_no_function_with_a_backward_is_left_out():
-    assert sorted(CALLS) == sorted(
+    assert sorted([*CALLS, *ONE_NUMBER]) == sorted(
         name.removesuffix("_backward") for name in vars(F) if name.endswith("_backward") and callable(vars(F)[name])
     )
 
@@ -50,7 +68,8 @@ def test_no_function_with_a_backward_is_left_out():
 def test_a_gradient_of_another_shape_is_refused(name):
     y, cache = CALLS[name]()
     backward = getattr(F, f"{name}_backward")
-    for wrong in (np.ones_like(y[:1]), np.ones_like(y)[None], np.ones_like(y[..., :1]), np.float32(1.0)):
+    for change in (lambda y: y[:1], lambda y: y[None], lambda y: y[..., :1], lambda y: np.float32(1.0)):
+        wrong = tuple(map(change, y)) if isinstance(y, tuple) else change(y)
         with pytest.raises(ValueError, match="dy has shape .* it must be that of the output"):
             backward(wrong, cache)
 
@@ -60,7 +79,8 @@ def test_a_gradient_of_another_dtype_is_refused(name):
     y, cache = CALLS[name]()
     for dtype in (np.float64, np.float16, int):
         with pytest.raises(TypeError, match="dy has dtype .* it must be that of the output, float32"):
-            getattr(F, f"{name}_backward")(np.ones(y.shape, dtype), cache)
+            wrong = tuple(part.astype(dtype) for part in y) if isinstance(y, tuple) else y.astype(dtype)
+            getattr(F, f"{name}_backward")(wrong, cache)
 
 
 def test_the_gradient_of_one_number_may_be_a_plain_number():

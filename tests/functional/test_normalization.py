@@ -66,3 +66,20 @@ def test_bad_arguments():
         F.rms_norm(np.zeros((2, 3)), np.ones(1))
     with pytest.raises(ValueError, match="single number"):
         F.layer_norm(np.float64(1.0))
+
+
+@pytest.mark.piece("l2_normalize")
+class TestL2Normalize:
+    @given(st.data(), dtypes, leading, channels, st.sampled_from([1e-6, 1e-3]))
+    def test_equals_pytorch(self, data, dtype, batch, size, eps):
+        check_function("l2_normalize", data.draw(arrays((*batch, size), dtype, scale=5.0)), eps, loosen=10.0)
+
+    def test_length_one_and_the_same_direction(self):
+        x = np.random.default_rng(0).standard_normal((4, 5))
+        y = implementation("l2_normalize")(x, eps=0.0)
+        np.testing.assert_allclose(np.linalg.norm(y, axis=-1), 1, rtol=1e-12)
+        np.testing.assert_allclose(y * np.linalg.norm(x, axis=-1, keepdims=True), x, rtol=1e-12)
+
+    def test_finite_differences(self):
+        rng = np.random.default_rng(0)
+        check_function_gradients(F.l2_normalize_forward, F.l2_normalize_backward, [rng.standard_normal((3, 5))], rng)

@@ -29,6 +29,10 @@ PARTS = [
 ]
 OTHER_ATTENTIONS = {
     "relative_position": {"num_heads": 2, "max_distance": 3},
+    "differential": {"num_heads": 2, "lambda_init": 0.3},
+    "latent": {"num_heads": 2, "latent_width": 5, "head_width": 4, "rotary_width": 2, "query_latent_width": 3},
+    "linear": {"num_heads": 2},
+    "delta": {"num_heads": 2, "chunk": 3},
 }
 NETWORKS = [
     {"kind": "gelu"},

@@ -11,3 +11,8 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
 def rms_norm(x, weight=None, eps=1e-6):
     """F.rms_norm over the last axis."""
     return F.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+def l2_normalize(x, eps=1e-6):
+    """x divided by its length."""
+    return x * (x.square().sum(dim=-1, keepdim=True) + eps).rsqrt()

@@ -14,6 +14,10 @@ from torch_ref.layers.dropout import Dropout
 ATTENTIONS = {
     "grouped_query": attention.GroupedQueryAttention,
     "relative_position": attention.RelativePositionAttention,
+    "differential": attention.DifferentialAttention,
+    "latent": attention.MultiHeadLatentAttention,
+    "linear": attention.LinearAttention,
+    "delta": attention.DeltaNet,
 }
 FEED_FORWARDS = {
     "gelu": layers.FeedForward,

@@ -1,0 +1,91 @@
+"""Laws that every attention layer obeys which packs documents and has a past; each is checked on any such layer."""
+
+import numpy as np
+
+from tests.finite_differences import check_gradients
+
+CLOSE = {np.dtype(np.float64): {"rtol": 1e-9, "atol": 1e-10}, np.dtype(np.float32): {"rtol": 2e-3, "atol": 2e-4}}
+
+
+def away_from_the_start(layer, rng):
+    """Move every parameter at random: a norm's ones hide errors."""
+    for _, parameter in layer.named_parameters():
+        parameter.data += (0.3 * rng.standard_normal(parameter.shape)).astype(parameter.data.dtype)
+    return layer
+
+
+def documents_of(rng, *shape):
+    """Numbers of documents, each of some positions in a row; numbers may come back."""
+    changes = rng.random(shape) < 0.4
+    return np.cumsum(changes, axis=-1) % 3
+
+
+def check_finite_differences(layer, x, rng, documents=None):
+    """The gradients of the input and of every parameter are what differences say."""
+    away_from_the_start(layer, rng)
+    y, cache = layer.forward(x, np.random.default_rng(1), documents)
+    dy = rng.standard_normal(y.shape)
+    dx = layer.backward(dy, cache)
+    parameters = [parameter for _, parameter in layer.named_parameters()]
+    check_gradients(
+        lambda *_: (layer.forward(x, np.random.default_rng(1), documents)[0] * dy).sum(),
+        [x, *(parameter.data for parameter in parameters)],
+        [dx, *(parameter.grad for parameter in parameters)],
+        rng,
+    )
+
+
+def check_later_tokens_change_nothing(layer, x, j):
+    """Another token at j leaves what stands before j as it was, up to rounding, and changes j itself."""
+    before = layer(x)
+    other = x.copy()
+    other[..., j, :] = other[..., j, ::-1] * 3 + 1
+    after = layer(other)
+    np.testing.assert_allclose(after[..., :j, :], before[..., :j, :], **CLOSE[x.dtype])
+    assert (after[..., j, :] != before[..., j, :]).any()
+
+
+def check_pieces(layer, x, rng, past=None):
+    """Reading a text in random pieces with a past is reading it at once."""
+    past = layer.start_past(len(x)) if past is None else past
+    np.testing.assert_allclose(in_pieces(layer, x, past, rng), layer(x), **CLOSE[x.dtype])
+    assert past.length == x.shape[-2]
+
+
+def check_padding(layer, x, rng):
+    """What stands in the columns of filling changes nothing behind them: each row is as if it were read alone."""
+    length = x.shape[-2]
+    padding = rng.integers(0, length, len(x))
+    y = in_pieces(layer, x, layer.start_past(len(x), padding), rng)
+    for row, filled, values in zip(x, padding, y):
+        np.testing.assert_allclose(values[filled:], layer(row[filled:]), **CLOSE[x.dtype])
+
+
+def check_packed(layer, x, documents, rng):
+    """Documents packed in a row have the values and the gradients that they have when each stands alone."""
+    y, cache = layer.forward(x, documents=documents)
+    np.testing.assert_array_equal(layer(x, documents=documents), y)
+    dy = rng.standard_normal(y.shape).astype(y.dtype)
+    layer.zero_grad()
+    dx = layer.backward(dy, cache)
+    packed = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    layer.zero_grad()
+    for row in range(len(x)):
+        begins = [0, *(np.flatnonzero(np.diff(documents[row])) + 1), x.shape[-2]]
+        for start, stop in zip(begins, begins[1:]):
+            here = (row, slice(start, stop))
+            alone, cache = layer.forward(x[here])
+            np.testing.assert_allclose(y[here], alone, **CLOSE[x.dtype])
+            np.testing.assert_allclose(dx[here], layer.backward(dy[here], cache), **CLOSE[x.dtype])
+    for name, parameter in layer.named_parameters():
+        np.testing.assert_allclose(packed[name], parameter.grad, **CLOSE[x.dtype], err_msg=name)
+
+
+def in_pieces(layer, x, past, rng):
+    """The values of a text that is read in random pieces."""
+    values, start = [], 0
+    while start < x.shape[-2]:
+        stop = start + int(rng.integers(1, 4))
+        values.append(layer(x[..., start:stop, :], past))
+        start = stop
+    return np.concatenate(values, axis=-2)
