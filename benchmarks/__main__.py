@@ -2,12 +2,24 @@
 
 import argparse
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
-JOBS = ["tokenizing", "bpe_training", "embedding", "softmax", "attention", "transformer_block", "gpt2"]
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which measures memory, tells its life otherwise
+
+JOBS = [
+    "tokenizing",
+    "bpe_training",
+    "embedding",
+    "softmax",
+    "attention",
+    "attention_family",
+    "transformer_block",
+    "gpt2",
+]
 NEEDED = {"torch": "PyTorch"} | {name: name for name in ("tiktoken", "threadpoolctl", "transformers")}
 INSTALL = (
     "The benchmarks need {}, which is not installed. In a checkout of npllm:\n"

@@ -7,11 +7,13 @@ from benchmarks.measure import Job
 from torch_ref.equivalence import build, twin
 
 
-def layer_jobs(layer_class, config, x, loops=None, fused=None):
+def layer_jobs(layer_class, config, x, loops=None, fused=None, title=None, memory=None):
     """Yield the jobs.
 
     loops(x, state)  the same forward on lists, with the layer's state_dict as lists
     fused            a torch module class that uses PyTorch's fused attention, besides the twin
+    title            what to call the layer, if not by its class
+    memory           {contender: how to measure the peak memory of its call}, for forward + backward
     """
     name = layer_class.__name__
     rng = np.random.default_rng(0)
@@ -24,19 +26,21 @@ def layer_jobs(layer_class, config, x, loops=None, fused=None):
         module.load_state_dict(state)
     dy = rng.standard_normal(layer(x).shape, dtype=np.float32)
     x_list, state_lists = x.tolist(), {key: array.tolist() for key, array in layer.state_dict().items()}
+    title = title or name
     size = f"{' × '.join(map(str, x.shape))}" + (f", {config['num_heads']} heads" if "num_heads" in config else "")
     yield Job(
-        f"{name} forward",
+        f"{title} forward",
         size,
         lambda: layer(x),
         {who: _forward(module, x) for who, module in modules.items()},
         None if loops is None else lambda: loops(x_list, state_lists),
     )
     yield Job(
-        f"{name} forward + backward",
+        f"{title} forward + backward",
         size,
         lambda: forward_and_backward(layer, x, dy),
         {who: _forward_and_backward(module, x, dy) for who, module in modules.items()},
+        memory=memory or {},
     )
 
 

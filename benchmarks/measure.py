@@ -25,6 +25,7 @@ class Job:
     instead  the same for what a user would run instead, by name
     loops    the same as a plain loop, where that is bearable
     agree    called with another's result and npllm's; raises AssertionError if they are not the same
+    memory   for whom peak memory is measured: by name a function of the contender that gives bytes
     """
 
     name: str
@@ -33,6 +34,7 @@ class Job:
     instead: dict[str, Callable[[], object]] = field(default_factory=dict)
     loops: Callable[[], object] | None = None
     agree: Callable[[object, object], None] | None = None
+    memory: dict[str, Callable[[Callable], int]] = field(default_factory=dict)
 
     @property
     def contenders(self):
@@ -48,6 +50,7 @@ class Measurement:
     size: str
     seconds: dict[str, list[float]]
     calls: dict[str, int]  # how many calls were timed together in a round
+    peaks: dict[str, int] = field(default_factory=dict)  # bytes that one call took at its highest point
 
     @property
     def others(self):
@@ -90,7 +93,8 @@ def measure(job, rounds, shortest, clock=time.perf_counter):
     for _ in range(rounds):
         for name, run in job.contenders.items():
             seconds[name].append(_timed(run, calls[name], clock)[1] / calls[name])
-    return Measurement(job.name, job.size, seconds, calls)
+    peaks = {name: job.memory[name](run) for name, run in job.contenders.items() if name in job.memory}
+    return Measurement(job.name, job.size, seconds, calls, peaks)
 
 
 def close(result, expected):

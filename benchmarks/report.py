@@ -26,6 +26,8 @@ def show(console, measurement):
         line = f"  {name:<21} {_spread(measurement.time(name), _duration)}"
         if name != OURS:
             line = f"{line:<56} × {_spread(measurement.ratio(name), _ratio)}"
+        if name in measurement.peaks:
+            line = f"{line}   at most {_mebibytes(measurement.peaks[name])}"
         console.print(Text(line), soft_wrap=True)
 
 
@@ -40,6 +42,7 @@ def write_json(path, machine, settings, measurements):
                 "size": m.size,
                 "seconds": m.seconds,
                 "calls": m.calls,
+                "peak_bytes": m.peaks,
                 "times_npllm": {name: dict(zip(("low", "median", "high"), m.ratio(name))) for name in m.others},
             }
             for m in measurements
@@ -81,13 +84,22 @@ def write_readme(path, machine, settings, measurements):
     """Replace the README's section “benchmarks”: a line for each job, and below it on what it was measured."""
     lines = []
     for m in measurements:
-        instead = ", ".join(f"{name} {_ratio(m.ratio(name)[1])}" for name in m.others if name != LOOPS)
+        instead = ", ".join(f"{name} {_ratio(m.ratio(name)[1])}{_peak(m, name)}" for name in m.others if name != LOOPS)
         loops = _ratio(m.ratio(LOOPS)[1]) if LOOPS in m.others else ""
-        lines.append([m.name, m.size, _duration(m.time(OURS)[1]), instead, loops])
+        lines.append([m.name, m.size, f"{_duration(m.time(OURS)[1])}{_peak(m, OURS)}", instead, loops])
     table = markdown_table(["job", "size", "npllm", "what a user would run instead", LOOPS], lines)
     about = ". ".join(f"{name}: {what}" for name, what in machine.items())
     content = f"{table}\n\nMedians of {settings['rounds']} rounds. {about}."
     replace_section(path, "benchmarks", content)
+
+
+def _peak(measurement, name):
+    """The peak memory in brackets, where it was measured."""
+    return f" ({_mebibytes(measurement.peaks[name])})" if name in measurement.peaks else ""
+
+
+def _mebibytes(number):
+    return f"{_three_digits(number / 2**20)} MiB"
 
 
 def _spread(three, spell):

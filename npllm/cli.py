@@ -4,6 +4,7 @@
     npllm tokenize   one text as words, byte pairs and GPT-2's tokens
     npllm data       the texts that npllm knows, and fetching them
     npllm verify     every piece against PyTorch
+    npllm family     the forms of attention, and what each remembers
     npllm train      a GPT learns a text
     npllm generate   a trained model continues a prompt
     npllm align      attention as it came about: a small translator, and where each word comes from
@@ -99,6 +100,9 @@ def _parser():
     command = commands.add_parser("verify", help="every piece against PyTorch, as a table")
     command.add_argument("--readme", metavar="FILE", help="also write the table into this file's section “verify”")
     command.set_defaults(run=_verify)
+    command = commands.add_parser("family", help="the forms of attention, and what each must remember of a text")
+    command.add_argument("--readme", metavar="FILE", help="also write the table into this file's section “family”")
+    command.set_defaults(run=_family)
     _add_train(commands)
     _add_generate(commands)
     _add_align(commands)
@@ -204,6 +208,12 @@ def _verify(console, options):
     from torch_ref.verify import rows
 
     return show_equivalence(console, rows(), options.readme)
+
+
+def _family(console, options):
+    from npllm.lab.family_command import show_family
+
+    return show_family(console, options.readme)
 
 
 def _train(console, options):

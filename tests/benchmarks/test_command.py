@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpt2
+from benchmarks import attention_family, gpt2
 from benchmarks.__main__ import JOBS, main
 from benchmarks.measure import measure
 from npllm.models import GPTConfig
@@ -30,7 +30,7 @@ def benchmarks(*arguments):
 
 
 def test_every_job_once(tmp_path):
-    small = [name for name in JOBS if name != "gpt2"]  # which has a test of its own
+    small = [name for name in JOBS if name not in ("gpt2", "attention_family")]  # which have tests of their own
     status, out, error = benchmarks(*small, "--rounds", 1, "--shortest", 0, "--results", tmp_path / "new")
     assert (status, error) == (0, "")
     jobs = json.loads((tmp_path / "new" / "results.json").read_text())["jobs"]
@@ -43,6 +43,13 @@ def test_every_job_once(tmp_path):
                  "MultiHeadAttention", "TransformerBlock forward + backward"):  # fmt: skip
         assert word in names
     assert sum("plain loops" in job["seconds"] for job in jobs) >= 11
+
+
+def test_every_form_of_attention_agrees_with_its_twin_and_takes_memory():
+    for job in attention_family.jobs(lengths=(16,), d_model=48):
+        measured = measure(job, rounds=1, shortest=0)
+        assert measured.peaks.keys() == measured.seconds.keys()
+        assert min(measured.peaks.values()) > 16 * 48 * 4, "the result alone is that large"
 
 
 def test_every_file_with_jobs_is_run():
