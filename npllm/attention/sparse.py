@@ -14,7 +14,7 @@ import numpy as np
 
 from npllm.attention.part import Part
 from npllm.functional.checks import at_least_one
-from npllm.functional.relative_positions import distances
+from npllm.functional.masks import block_mask, strided_mask
 
 
 class Strided(Part):
@@ -26,8 +26,7 @@ class Strided(Part):
 
     def mask(self, places, key_places):
         """The rule on distances."""
-        distance = distances(places, key_places)
-        return (distance < self.stride) | (distance % self.stride == 0)
+        return strided_mask(places, key_places, self.stride)
 
 
 class Blocks(Part):
@@ -45,9 +44,5 @@ class Blocks(Part):
             raise ValueError(f"layout has shape {self.layout.shape}; it must be a square with a true diagonal")
 
     def mask(self, places, key_places):
-        """The table's entry for each pair; filling, whose place is negative, counts as block 0 and is hidden later."""
-        rows, columns = (np.maximum(p, 0) // self.size for p in (places, key_places))
-        last = max(int(rows.max(initial=0)), int(columns.max(initial=0)))
-        if last >= len(self.layout):
-            raise ValueError(f"layout has {len(self.layout)} blocks of {self.size}; the sequence needs {last + 1}")
-        return self.layout[rows[..., :, None], columns[..., None, :]]
+        """The table's entry for each pair."""
+        return block_mask(places, key_places, self.size, self.layout)

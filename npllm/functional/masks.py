@@ -77,30 +77,30 @@ def document_begins(documents):
     return begins
 
 
-def strided_mask(num_queries, num_keys, stride, offset=0):
-    """mask[t, s] = s ≤ t and (t − s < stride or (t − s) mod stride = 0)      an array (T, S)
+def strided_mask(query_places, key_places, stride):
+    """mask[t, s] = (t − s < stride or (t − s) mod stride = 0)      (..., T), (..., S) → (..., T, S)
 
-    The last `stride` places, and before them every stride-th: two layers of it connect any two places, at a cost of
-    T √T instead of T² for a stride of √T.
+    The last `stride` places, and before them every stride-th: two layers of it, with `visible`, connect any two places,
+    at a cost of T √T instead of T² for a stride of √T.
     """
     at_least_one(stride=stride)
-    distance = np.arange(offset, offset + num_queries)[:, None] - np.arange(num_keys)
-    return causal_mask(num_queries, num_keys, offset) & ((distance < stride) | (distance % stride == 0))
+    distance = np.asarray(query_places)[..., :, None] - np.asarray(key_places)[..., None, :]
+    return (distance < stride) | (distance % stride == 0)
 
 
-def block_mask(num_queries, num_keys, block, layout, offset=0):
-    """mask[t, s] = s ≤ t and layout[t // block, s // block]      an array (T, S)
+def block_mask(query_places, key_places, block, layout):
+    """mask[t, s] = layout[t // block, s // block]      (..., T), (..., S) → (..., T, S)
 
     `layout` (blocks of queries, blocks of keys) is a small boolean table: what is forbidden is forbidden a block at a
-    time, so that a kernel may skip it whole. Raises ValueError if the table is too small.
+    time, so that a kernel may skip it whole. Filling counts as block 0. Raises ValueError if the table is too small.
     """
     at_least_one(block=block)
     layout = np.asarray(layout, bool)
-    rows, columns = np.arange(offset, offset + num_queries) // block, np.arange(num_keys) // block
+    rows, columns = (np.maximum(places, 0) // block for places in (query_places, key_places))
     needed = (int(rows.max(initial=-1)) + 1, int(columns.max(initial=-1)) + 1)
     if layout.ndim != 2 or layout.shape[0] < needed[0] or layout.shape[1] < needed[1]:
-        raise ValueError(f"layout has shape {layout.shape}; with blocks of {block} it must be at least {needed}")
-    return layout[np.ix_(rows, columns)] & causal_mask(num_queries, num_keys, offset)
+        raise ValueError(f"layout has shape {layout.shape}; for these places in blocks of {block} it must be {needed}")
+    return layout[rows[..., :, None], columns[..., None, :]]
 
 
 def _check_window(window, sinks):
