@@ -867,6 +867,34 @@ MUTANTS = [
         "        remembered, key_places = past.extend(np.concatenate([latent[..., None, :, :], k_rotary], axis=-1))",
         "tests/attention/test_latent.py",
     ),
+    Mutant(
+        "weights of the experts not normalized",
+        "npllm/layers/mixture_of_experts.py",
+        "weights = weights / total if self.normalize else weights",
+        "weights = weights * 1.0",
+        "tests/layers/test_mixture_of_experts.py",
+    ),
+    Mutant(
+        "experts chosen by the smallest probability",
+        "npllm/layers/mixture_of_experts.py",
+        "np.argsort(-probabilities, axis=-1",
+        "np.argsort(probabilities, axis=-1",
+        "tests/layers/test_mixture_of_experts.py",
+    ),
+    Mutant(
+        "positions of a decoder begin at 0 again behind its past",
+        "npllm/models/decoder.py",
+        "            places = past.places(length)\n",
+        "            places = np.arange(length)\n",
+        "tests/models/test_decoder.py",
+    ),
+    Mutant(
+        "the base of a Llama's rotary positions is not read",
+        "npllm/interop/hugging_face_decoder.py",
+        'options = {"base": float(given.pop("rope_theta", 10000.0))}',
+        'options = {"base": 10000.0 + 0.0 * float(given.pop("rope_theta", 10000.0))}',
+        "tests/interop/test_hugging_face_decoder.py",
+    ),
 ]
 
 
