@@ -891,8 +891,8 @@ MUTANTS = [
     Mutant(
         "the base of a Llama's rotary positions is not read",
         "npllm/interop/hugging_face_decoder.py",
-        'options = {"base": float(given.pop("rope_theta", 10000.0))}',
-        'options = {"base": 10000.0 + 0.0 * float(given.pop("rope_theta", 10000.0))}',
+        'float(given.pop("rope_theta", config.get("rope_theta", 10000.0)))',
+        '10000.0 + 0.0 * float(given.pop("rope_theta", 1.0))',
         "tests/interop/test_hugging_face_decoder.py",
     ),
 ]

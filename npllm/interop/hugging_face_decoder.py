@@ -40,6 +40,16 @@ STRETCHES = {  # theirs: ours, and our names of their numbers
     "llama3": ("llama3", {"original_max_position_embeddings": "original_length", "low_freq_factor": "low_factor",
                           "high_freq_factor": "high_factor"}),
 }  # fmt: skip
+DEFAULTS = {  # what transformers takes for a field that the file leaves out, where it is not what Llama has
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "mixtral": {"num_key_value_heads": 8, "rope_theta": 1e6},
+    "qwen2": {"num_key_value_heads": 32, "max_window_layers": 28},
+    "qwen3": {"num_key_value_heads": 32, "max_window_layers": 28, "head_dim": 128},
+}
+OURS = {
+    "dropout": ("npllm_dropout", 0.0),
+    "balance": ("npllm_balance", 0.01),
+}  # ours: the name in the file, if not there
 EXPERT_NAMES = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}  # Mixtral's: Qwen's, which are ours
 
 
@@ -77,7 +87,8 @@ def save(folder, fields, state):
 
 def _fields(config):
     """The fields of DecoderConfig that a config.json of transformers means; raises KeyError for what it lacks."""
-    kind, heads = config["model_type"], config["num_attention_heads"]
+    kind = config["model_type"]
+    config, heads = DEFAULTS.get(kind, {}) | config, config["num_attention_heads"]
     parts = {"query_key_norm": {"eps": config["rms_norm_eps"]}} if kind.startswith("qwen3") else {}
     attention = {
         "kind": "grouped_query",
@@ -97,6 +108,7 @@ def _fields(config):
         "feed_forward": _feed_forward(config),
         "norm": {"kind": "rms_norm", "eps": config["rms_norm_eps"]},
         "tied": config.get("tie_word_embeddings", False),
+        **{ours: config.get(*name_and_default) for ours, name_and_default in OURS.items()},
     }
 
 
@@ -107,7 +119,7 @@ def _windows(config):
         return [size] * number
     if not config.get("use_sliding_window", False) or size is None:
         return [None] * number
-    if "layer_types" in config:
+    if config.get("layer_types"):
         return [size if which == "sliding_attention" else None for which in config["layer_types"]]
     if kind == "qwen3_moe":
         return [size] * number
@@ -117,14 +129,11 @@ def _windows(config):
 
 def _rotary(config):
     """The options of the rotary part. Newer files have rope_parameters, older ones rope_theta and rope_scaling."""
-    given = config.get("rope_parameters") or (config.get("rope_scaling") or {}) | {
-        "rope_theta": config.get("rope_theta", 10000.0)
-    }
-    given = dict(given)
-    options = {"base": float(given.pop("rope_theta", 10000.0))}
+    given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    options = {"base": float(given.pop("rope_theta", config.get("rope_theta", 10000.0)))}
     share = given.pop("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     if share != 1.0:
-        options["share"] = share
+        raise ValueError(f"partial_rotary_factor {share}; it must be 1.0, as in all models of this kind")
     kind = given.pop("rope_type", given.pop("type", "default"))
     given.pop("type", None)
     if kind == "default":
@@ -158,7 +167,7 @@ def _config(fields):
     """The config.json for these fields: of transformers where a model of its means exactly them, else npllm's own."""
     full = _explicit(fields)
     config = _their_config(full)
-    if config is not None and _fields(config) == {name: full[name] for name in _fields(config)}:
+    if config is not None and _in_order(_fields(config)) == _in_order({name: full[name] for name in _fields(config)}):
         return config
     return {"model_type": OWN, **fields}
 
@@ -168,13 +177,19 @@ def _explicit(fields):
     d_model = fields["d_model"]
     attentions = [_explicit_attention(choice, d_model) for choice in _choices(fields["attention"])]
     attentions = [attentions[layer % len(attentions)] for layer in range(fields["num_layers"])]
-    alike = all(choice == attentions[0] for choice in attentions)
+    alike = all(_in_order(choice) == _in_order(attentions[0]) for choice in attentions)
     networks = [_explicit_network(choice, d_model) for choice in _choices(fields["feed_forward"])]
     return fields | {
         "attention": attentions[0] if alike else attentions,
         "feed_forward": networks[0] if len(networks) == 1 else networks,
         "norm": {"eps": 1e-6} | fields["norm"],
     }
+
+
+def _in_order(fields):
+    """The fields, and the names of all parts in the order in which they act: two dicts are equal in any order."""
+    parts = [list(choice.get("parts") or {}) for choice in _choices(fields.get("attention", fields))]
+    return fields, parts
 
 
 def _explicit_attention(choice, d_model):
@@ -228,6 +243,7 @@ def _their_config(full):
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
+        **{theirs: full[ours] for ours, (theirs, _) in OURS.items()},
     }
     if kind.startswith("qwen"):
         config["use_sliding_window"] = size is not None
@@ -248,8 +264,6 @@ def _their_config(full):
 def _rope_parameters(rotary):
     """Their names of the options of the rotary part."""
     found = {"rope_theta": rotary["base"], "rope_type": "default"}
-    if "share" in rotary:
-        found["partial_rotary_factor"] = rotary["share"]
     stretch = dict(rotary.get("stretch") or {})
     for theirs, (ours, names) in STRETCHES.items():
         if stretch.get("kind") == ours:

@@ -50,11 +50,11 @@ def read_tensors(path):
 
 def write(folder, config, tensors):
     """Write both files into a folder, which is made if need be."""
-    folder = Path(folder)
+    folder, text = Path(folder), json.dumps(config, indent=2)  # what JSON cannot hold fails before a file is touched
     folder.mkdir(parents=True, exist_ok=True)
     safetensors.save(folder / WEIGHTS, tensors, {"format": "pt"})
     with atomic_write(folder / CONFIG) as file:
-        file.write(json.dumps(config, indent=2).encode())
+        file.write(text.encode())
 
 
 def require(path, config, allowed, model):

@@ -122,6 +122,39 @@ def test_the_twin_gives_the_same(tmp_path):
     np.testing.assert_allclose(model(ids), reference(torch.tensor(ids)).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mistral", "qwen2", "qwen3", "mixtral"])
+def test_what_a_file_leaves_out_is_what_transformers_takes(tmp_path, name):
+    config_class, model_class, changes = KIN[name]
+    heads = {"num_attention_heads": 32, "num_key_value_heads": config_class().num_key_value_heads, "head_dim": None}
+    shape = SHAPE | changes | heads | {"hidden_size": 128, "initializer_range": 0.05}
+    for left_out in ("head_dim", "sliding_window", "max_window_layers", "num_key_value_heads"):
+        shape.pop(left_out, None)
+    reference = model_class(config_class(**shape)).eval()
+    reference.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    for left_out in ("head_dim", "sliding_window", "max_window_layers", "num_key_value_heads", "rope_parameters",
+                     "layer_types"):  # fmt: skip
+        config.pop(left_out, None)
+    path.write_text(json.dumps(config))
+    ids = np.arange(13)[None]
+    with torch.inference_mode():
+        expected = reference(torch.tensor(ids)).logits
+    np.testing.assert_allclose(Decoder.from_pretrained(tmp_path)(ids), expected, rtol=1e-4, atol=2e-5)
+
+
+def test_a_configuration_that_json_cannot_hold_touches_no_file(tmp_path):
+    def model(slopes):
+        attention = {"kind": "grouped_query", "num_heads": 2, "parts": {"alibi": {"slopes": slopes}}}
+        return Decoder(DecoderConfig(11, 16, 8, 1, attention), rng=np.random.default_rng(int(slopes[0])))
+
+    model([1.0, 2.0]).save_pretrained(tmp_path)
+    before = [(tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")]
+    with pytest.raises(TypeError, match="JSON"):
+        model(np.array([3.0, 4.0])).save_pretrained(tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")] == before
+
+
 def test_older_files_say_it_otherwise(tmp_path):
     reference = theirs("llama 3.1", tmp_path)
     path = tmp_path / "config.json"
@@ -146,6 +179,11 @@ def test_older_files_say_it_otherwise(tmp_path):
          "mistral"),
         ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {},
                         "window": {"size": 3, "sinks": 1}}}}, None),
+        ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {"share": 0.5}}}}, None),
+        ({"attention": [{"kind": "grouped_query", "num_heads": 2, "parts": {"query_key_norm": {}, "rotary": {}}},
+                        {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}, "query_key_norm": {}}}]},
+         None),
+        ({"dropout": 0.1, "balance": 0.5}, "llama"),
         ({"attention": {"kind": "relative_position", "num_heads": 2}}, None),
         ({"feed_forward": {"kind": "gelu"}}, None),
         ({"feed_forward": {"kind": "mixture_of_experts", "num_experts": 3}}, "mixtral"),
@@ -163,6 +201,7 @@ def test_what_it_writes_it_reads_again(tmp_path, changes, kind):
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == (kind or "npllm_decoder")
     again, ids = Decoder.from_pretrained(tmp_path), np.arange(9)[None]
     np.testing.assert_array_equal(again(ids), model(ids))
+    assert (again.config.dropout, again.config.balance) == (config.dropout, config.balance)
     if kind is None:
         assert again.config == config
 
