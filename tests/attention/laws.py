@@ -87,5 +87,6 @@ def in_pieces(layer, x, past, rng):
     while start < x.shape[-2]:
         stop = start + int(rng.integers(1, 4))
         values.append(layer(x[..., start:stop, :], past))
+        assert values[-1].dtype == x.dtype
         start = stop
     return np.concatenate(values, axis=-2)

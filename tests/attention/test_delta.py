@@ -85,6 +85,11 @@ def test_a_long_text_does_not_make_the_state_grow():
     assert np.abs(past.state).max() < 3 * np.abs(values).max()
 
 
+def test_reading_in_pieces_stays_in_float32():
+    rng = np.random.default_rng(0)
+    laws.check_pieces(build(2, 3, chunk=2, dtype="float32"), rng.standard_normal((2, 7, 6)).astype(np.float32), rng)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="d_model is 6 and num_heads 4; num_heads must divide d_model"):
         DeltaNet(6, 5, 4)

@@ -128,6 +128,11 @@ def test_bytes_of_the_past():
     assert past.nbytes == 3 * 5 * 2 * 12 * 4  # keys and values of d_model numbers each, as in plain attention
 
 
+def test_reading_in_pieces_stays_in_float32():
+    rng = np.random.default_rng(0)
+    laws.check_pieces(build(2, 3, "float32"), rng.standard_normal((2, 7, 12)).astype(np.float32), rng)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="d_model is 6 and num_heads 2; 2 num_heads must divide d_model"):
         DifferentialAttention(6, 5, 0.0, 2)

@@ -137,6 +137,11 @@ def test_the_past_holds_the_latent_and_the_rotary_key_alone():
     assert past.nbytes == 3 * 5 * (5 + 4) * 4
 
 
+def test_reading_in_pieces_stays_in_float32():
+    rng = np.random.default_rng(0)
+    laws.check_pieces(build(dtype="float32"), rng.standard_normal((2, 7, 6)).astype(np.float32), rng)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="rotary_width is 3; it must be even"):
         MultiHeadLatentAttention(6, 5, 0.0, 2, 4, 3, 3)

@@ -14,7 +14,7 @@ def rotary(x, places, frequencies, layout="halves", amplitude=1.0):
         turned = turned.unflatten(-1, (2, number)).transpose(-1, -2)
     else:
         turned = turned.unflatten(-1, (number, 2))
-    turned = torch.view_as_real(torch.view_as_complex(turned.contiguous()) * turn)
+    turned = torch.view_as_real(torch.complex(turned[..., 0], turned[..., 1]) * turn)
     if layout == "halves":
         turned = turned.transpose(-1, -2)
     return torch.cat([turned.flatten(-2), rest], dim=-1)
