@@ -28,7 +28,7 @@ def distances(query_places, key_places):
 def alibi_slopes(num_heads):
     """slope_h = 2^(−8 (h + 1)/H)      an array (H)
 
-    From 1/2 (for 16 heads) down to 1/256: some heads look near, others far. Where H is no power of 2, those of the
+    From 1/2 (for 8 heads) down to 1/256: some heads look near, others far. Where H is no power of 2, those of the
     power below, and between them every second one of the power above.
     """
     at_least_one(num_heads=num_heads)
@@ -85,7 +85,9 @@ def relative_attention(q, k, v, key_table, value_table, buckets, attn_mask=None,
 
 def relative_attention_forward(q, k, v, key_table, value_table, buckets, attn_mask=None, dropout_mask=None):
     """The value, and in the cache the `weights` (..., T, S) and their sums by bucket (..., T, R)."""
-    q, k, v, key_table, value_table = floats(q=q, k=k, v=v, key_table=key_table, value_table=value_table)
+    q, k, v, key_table, value_table, dropout_mask = floats(
+        q=q, k=k, v=v, key_table=key_table, value_table=value_table, dropout_mask=dropout_mask
+    )
     not_half(q)
     same_size("the width of q", q.shape[-1], **{"the width of k": k.shape[-1], "of key_table": key_table.shape[-1]})
     same_size("the rows of key_table", len(key_table), **{"the rows of value_table": len(value_table)})
@@ -94,7 +96,7 @@ def relative_attention_forward(q, k, v, key_table, value_table, buckets, attn_ma
     buckets = _check_buckets(buckets, len(key_table), scores.shape)
     scores = (scores + np.take_along_axis(q @ key_table.T, buckets, axis=-1)) * scale
     if attn_mask is not None:
-        scores = np.where(attn_mask, scores, -np.inf)
+        scores = np.where(_check_boolean(attn_mask), scores, -np.inf)
     weights, softmax = softmax_forward(scores)
     averaged = weights if dropout_mask is None else weights * dropout_mask
     by_bucket = _sum_by_bucket(averaged, buckets, len(value_table))
@@ -124,6 +126,13 @@ def relative_attention_backward(dy, cache):
     dk = dscores.mT @ q
     dkey_table = sum_to_shape(by_bucket.mT @ q, key_table.shape)
     return given(dq, dk, dv, dkey_table, dvalue_table)
+
+
+def _check_boolean(attn_mask):
+    attn_mask = np.asarray(attn_mask)
+    if attn_mask.dtype != bool:
+        raise TypeError(f"attn_mask has dtype {attn_mask.dtype}; it must be bool, True where a query may look")
+    return attn_mask
 
 
 def _check_buckets(buckets, num_buckets, scores_shape):

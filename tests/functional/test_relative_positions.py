@@ -105,6 +105,8 @@ def test_zero_tables_are_plain_attention(drawn):
         ({4: np.ones((3, 2))}, ValueError, "the rows of value_table is 3; it must be 4"),
         ({5: np.full((3, 6), 4)}, IndexError, r"buckets\[0, 0\] is 4; it must be in \[0, 4\)"),
         ({5: np.zeros((3, 6))}, TypeError, "buckets has dtype float64"),
+        ({6: np.zeros((3, 6))}, TypeError, "attn_mask has dtype float64; it must be bool"),
+        ({6: None, 7: np.ones((3, 6), np.float32)}, TypeError, "dropout_mask is float32 but q is float64"),
         ({5: np.zeros((2, 6), int)}, ValueError, r"buckets has shape \(2, 6\); it must broadcast"),
     ],
 )
@@ -112,6 +114,6 @@ def test_bad_arguments(change, error, message):
     arguments = [np.ones((3, 5)), np.ones((6, 5)), np.ones((6, 2)), np.ones((4, 5)), np.ones((4, 2)),
                  np.zeros((3, 6), int)]  # fmt: skip
     for index, value in change.items():
-        arguments[index] = value
+        arguments[index : index + 1] = [value]
     with pytest.raises(error, match=message):
         F.relative_attention(*arguments)
