@@ -24,6 +24,8 @@ class ALiBi(Part):
         self.slopes = F.alibi_slopes(widths.num_heads) if slopes is None else np.asarray(slopes, np.float64)
         if self.slopes.shape != (widths.num_heads,):
             raise ValueError(f"slopes has shape {self.slopes.shape}; it must be ({widths.num_heads},), one for a head")
+        if not (np.isfinite(self.slopes) & (self.slopes >= 0)).all():
+            raise ValueError(f"slopes is {self.slopes}; they must be finite and at least 0: what is far counts less")
 
     def bias_forward(self, places, key_places, dtype):
         """The bias; nothing to learn, so nothing to keep."""

@@ -39,7 +39,10 @@ class Rotary(Part):
             kind = options.pop("kind", None)
             if kind not in STRETCHES:
                 raise ValueError(f"stretch has kind {kind!r}; it must be one of {', '.join(STRETCHES)}")
-            self.frequencies = STRETCHES[kind](2 * len(self.frequencies), base, **options)
+            try:
+                self.frequencies = STRETCHES[kind](2 * len(self.frequencies), base, **options)
+            except TypeError as error:  # an option that this kind lacks, or does not have
+                raise ValueError(f"stretch is {stretch}; {error}") from None
             self.amplitude = F.yarn_amplitude(options["factor"]) if kind == "yarn" else 1.0
 
     def turn_forward(self, q, k, places):

@@ -92,6 +92,8 @@ def rotary_frequencies(width, base=10000.0):
     """
     if width < 2 or width % 2:
         raise ValueError(f"width is {width}; it must be even and at least 2, since channels are turned in pairs")
+    if not base > 1.0:
+        raise ValueError(f"base is {base}; it must be greater than 1, or the later pairs would not turn slower")
     return float(base) ** (-np.arange(0, width, 2) / width)
 
 
@@ -128,6 +130,8 @@ def yarn_amplitude(factor):
 def llama3_frequencies(width, base, factor, original_length, low_factor=1.0, high_factor=4.0):
     """As YaRN's, but γ rises linearly with the number of turns, from low_factor to high_factor      an array (R/2)"""
     plain = rotary_frequencies(width, base)
+    if not high_factor > low_factor:
+        raise ValueError(f"high_factor is {high_factor}; it must be greater than low_factor, {low_factor}")
     turns = original_length * plain / (2.0 * math.pi)
     keep = np.clip((turns - low_factor) / (high_factor - low_factor), 0.0, 1.0)
     return plain * (1.0 - keep) / _check_factor(factor) + plain * keep

@@ -43,8 +43,9 @@ STRETCHES = {  # theirs: ours, and our names of their numbers
 DEFAULTS = {  # what transformers takes for a field that the file leaves out, where it is not what Llama has
     "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
     "mixtral": {"num_key_value_heads": 8, "rope_theta": 1e6},
-    "qwen2": {"num_key_value_heads": 32, "max_window_layers": 28},
-    "qwen3": {"num_key_value_heads": 32, "max_window_layers": 28, "head_dim": 128},
+    "qwen2": {"num_key_value_heads": 32, "max_window_layers": 28, "sliding_window": 4096},
+    "qwen3": {"num_key_value_heads": 32, "max_window_layers": 28, "sliding_window": 4096, "head_dim": 128},
+    "qwen3_moe": {"num_key_value_heads": 4, "sliding_window": 4096},
 }
 OURS = {
     "dropout": ("npllm_dropout", 0.0),
@@ -120,6 +121,8 @@ def _windows(config):
     if not config.get("use_sliding_window", False) or size is None:
         return [None] * number
     if config.get("layer_types"):
+        if len(config["layer_types"]) != number:
+            raise ValueError(f"{len(config['layer_types'])} layer_types; it must be {number}, one for each layer")
         return [size if which == "sliding_attention" else None for which in config["layer_types"]]
     if kind == "qwen3_moe":
         return [size] * number

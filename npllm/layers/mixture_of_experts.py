@@ -26,7 +26,7 @@ class MixtureOfExperts(Module):
     The weights w are the chosen p, divided by their sum if `normalize`. `gate` is the router, `experts` are gated
     feed-forward networks; the names are those of Qwen's published weights. The cache has `balance`, the router's loss
     E Σ_e f_e P_e, with f_e the share of positions that chose expert e and P_e its mean probability: it is k where all
-    experts are used alike, and at most E k.
+    experts are used alike, and at most E.
     """
 
     def __init__(

@@ -124,6 +124,8 @@ def test_dtype():
         (lambda: F.rotary(np.ones((3, 4)), np.arange(2), np.ones(2)), "places has shape"),
         (lambda: F.rotary_frequencies(3), "width is 3; it must be even"),
         (lambda: F.rotary_frequencies(0), "width is 0"),
+        (lambda: F.rotary_frequencies(4, -1.0), "base is -1.0; it must be greater than 1"),
+        (lambda: F.llama3_frequencies(4, 10.0, 2.0, 9, 4.0, 4.0), "high_factor is 4.0; it must be greater than low"),
         (lambda: F.interpolated_frequencies(4, 10.0, 0.5), "factor is 0.5; it must be at least 1"),
         (lambda: F.yarn_frequencies(4, 10.0, 2.0, 0), "original_length is 0"),
     ],

@@ -211,6 +211,10 @@ def test_what_it_writes_it_reads_again(tmp_path, changes, kind):
     [
         ({"model_type": "gemma"}, "has model_type 'gemma'; npllm's Decoder needs 'llama' or"),
         ({"hidden_act": "gelu"}, "has hidden_act 'gelu'"),
+        (
+            {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 3, "layer_types": ["full_attention"]},
+            "has 1 layer_types; it must be 3",
+        ),
         ({"attention_bias": True}, "has attention_bias True"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "has rope_type 'dynamic'; it must be default"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": 1.0}}, "has 'mscale' beside rope_type"),
