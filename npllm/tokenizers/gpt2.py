@@ -38,8 +38,11 @@ class GPT2Tokenizer(BPETokenizer):
             raise ValueError(
                 f"{file} is not GPT-2's vocab.bpe (its SHA-256 differs); for other vocabularies use BPETokenizer.load"
             )
-        ranks = ranks_from_merges(read_merges(content.decode("utf-8")))
-        return cls(ranks, GPT2_PATTERN, {"<|endoftext|>": len(ranks)})
+        merges = read_merges(content.decode("utf-8"))
+        ranks = ranks_from_merges(merges)
+        tokenizer = cls(ranks, GPT2_PATTERN, {"<|endoftext|>": len(ranks)})
+        tokenizer._merges = merges
+        return tokenizer
 
 
 def find_merges(path=None):

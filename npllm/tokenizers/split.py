@@ -12,32 +12,70 @@ Radford et al. 2019 (GPT-2), section 2.2.
 import re
 from functools import lru_cache
 
-from npllm.tokenizers.unicode_classes import BLANKS, LETTERS, NUMBERS
+from npllm.tokenizers import unicode_classes as classes
 
 # Contractions; letters, numbers or other marks, each with one space before it; blanks. A run of blanks leaves its
 # last one to what follows: "a  b" is "a", " ", " b".
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
+# GPT-4's. Contractions in capitals, too; any one mark or blank before a word; numbers in threes; line breaks stay with
+# the marks before them, and end a run of blanks.
+CL100K_PATTERN = (
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"""
+    r"""|\s+$|\s*[\r\n]|\s+(?!\S)|\s"""
+)
+
+# GPT-4o's. A word begins anew where capitals follow small letters; marks that combine with letters belong to words;
+# contractions stay with the word before them.
+O200K_PATTERN = (
+    r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"""
+    r"""|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"""
+    r"""|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+
+PATTERNS = {"gpt2": GPT2_PATTERN, "cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN}
+
+CLASSES = {
+    r"\p{L}": classes.LETTERS,
+    r"\p{Lu}": classes.UPPERCASE,
+    r"\p{Ll}": classes.LOWERCASE,
+    r"\p{Lt}": classes.TITLECASE,
+    r"\p{Lm}": classes.MODIFIERS,
+    r"\p{Lo}": classes.OTHER_LETTERS,
+    r"\p{M}": classes.COMBINING,
+    r"\p{N}": classes.NUMBERS,
+    r"\s": classes.BLANKS,
+}
+
 
 def split_pieces(text, pattern=GPT2_PATTERN):
     """The pieces of a text in order; what the pattern does not match is left out, as tiktoken does."""
-    return [match.group() for match in compile_pattern(pattern).finditer(text)]
+    compiled = compile_pattern(pattern, text.isascii())
+    if compiled.groups:
+        return [match.group() for match in compiled.finditer(text)]
+    return compiled.findall(text)
 
 
 @lru_cache
-def compile_pattern(pattern):
-    r"""Compile a pattern in which \p{L}, \p{N}, \s and \S mean Unicode's classes, inside brackets or outside."""
-    ranges = {r"\p{L}": _ranges(LETTERS), r"\p{N}": _ranges(NUMBERS), r"\s": _ranges(BLANKS)}
+def compile_pattern(pattern, ascii_only=False):
+    r"""Compile a pattern in which the CLASSES and \S are Unicode's, in brackets or outside, and $ is the text's end.
+
+    With `ascii_only` it knows no characters above U+007F, and is faster on a text that has none.
+    Raises ValueError for another class and for what is no regular expression.
+    """
     translated, inside = [], False
     for token in re.findall(r"\\[pP]\{\w+\}|\\.|.", pattern, re.DOTALL):
-        if token in ranges:
-            token = ranges[token] if inside else f"[{ranges[token]}]"
+        if token in CLASSES:
+            token = _ranges(token, ascii_only) if inside else f"[{_ranges(token, ascii_only)}]"
         elif token == r"\S" and not inside:
-            token = f"[^{ranges[chr(92) + 's']}]"
+            token = f"[^{_ranges(chr(92) + 's', ascii_only)}]"
         elif token.startswith((r"\p", r"\P")) or token == r"\S":
             raise ValueError(
-                f"pattern has {token} {'in brackets' if inside else ''}; only \\p{{L}}, \\p{{N}}, \\s and \\S"
+                f"pattern has {token}{' in brackets' if inside else ''}; it may have {', '.join(CLASSES)} and, outside "
+                r"of brackets, \S"
             )
+        elif token == "$" and not inside:
+            token = r"\Z"
         elif token in "[]":
             inside = token == "["
         translated.append(token)
@@ -47,7 +85,14 @@ def compile_pattern(pattern):
         raise ValueError(f"pattern is {pattern!r:.80}; it must be a regular expression ({error})") from None
 
 
-def _ranges(table):
-    """A table of code points, "41-5A AA …" in hexadecimal, as the inside of a character class."""
-    ends = (entry.split("-") for entry in table.split())
-    return "".join("-".join(re.escape(chr(int(end, 16))) for end in entry) for entry in ends)
+@lru_cache
+def code_points(name):
+    r"""The code points of a class, \p{L} for instance, as pairs of the first and the last one of each range."""
+    ends = (entry.split("-") for entry in CLASSES[name].split())
+    return [(int(pair[0], 16), int(pair[-1], 16)) for pair in ends]
+
+
+def _ranges(name, ascii_only):
+    """A class as the inside of a character class; one that is empty in ASCII has U+0080, which then never occurs."""
+    ranges = [pair for pair in code_points(name) if pair[0] < 0x80 or not ascii_only] or [(0x80, 0x80)]
+    return "".join(f"{re.escape(chr(low))}-{re.escape(chr(high))}" for low, high in ranges)

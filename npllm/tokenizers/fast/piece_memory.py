@@ -1,0 +1,126 @@
+"""What a piece becomes, remembered: words come again and again, and most of them are one token.
+
+    text → pieces → [keys → ids]
+
+A piece of up to 8 bytes is a number: its bytes, and 0xFF, which UTF-8 never uses, behind them. So all pieces of a text
+are gathered in one step, as numbers, and looked up in one step. Pieces of up to 16 and 32 bytes are two and four such
+numbers, in tables of their own. The keys are the pieces themselves, not hashes of them: nothing can be confused.
+
+All ids that are remembered stand in one row; what a table holds of a piece is where its ids begin in the row, and how
+many they are. The tokens of the vocabulary are there from the beginning, each with its own id, for a piece that is a
+token is that token. What else comes is merged once and added. If a text has more different pieces than may be
+remembered, all but the vocabulary is forgotten, and it begins anew.
+"""
+
+import numpy as np
+
+from npllm.tokenizers.fast.table import Table
+
+LONGEST = 32  # bytes of a piece that is remembered
+WORDS = (1, 2, 4)  # 64-bit words of a key, in the three tables
+REMEMBERED = 1 << 18  # ids of pieces that are no tokens
+PADDING = bytes(LONGEST)  # behind the bytes, so that whole words can be read at each place
+# What a word is combined with (bitwise or) if so many of its 8 bytes belong to the piece
+FILLING = np.array([(0xFFFFFFFFFFFFFFFF << 8 * number) & 0xFFFFFFFFFFFFFFFF for number in range(9)], np.uint64)
+COUNT_BITS = 8
+
+
+class PieceMemory:
+    """The ids of short pieces: tokens of a vocabulary, and what `merge` made of others.
+
+    tokens  list of byte strings, the vocabulary
+    ids     (V,) int32, their ids
+    """
+
+    def __init__(self, tokens, ids):
+        lengths = np.array([len(token) for token in tokens])
+        self._row, self._vocabulary_size = np.array(ids, np.int32), len(ids)
+        self._used = len(ids)
+        text = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
+        starts = np.cumsum(lengths) - lengths
+        self._vocabulary = text, starts, lengths
+        self.forget()
+
+    def forget(self):
+        """Keep the vocabulary alone."""
+        text, starts, lengths = self._vocabulary
+        words = every_word(text)
+        self._used = self._vocabulary_size
+        self._tables = []
+        for number, chosen in by_length(lengths):
+            table = Table(number, len(chosen), np.int64)
+            places = table.add(keys_of(words, starts[chosen], lengths[chosen], number))
+            table.values[places] = chosen << COUNT_BITS | 1
+            self._tables.append(table)
+
+    def look_up(self, text, starts, lengths, merge):
+        """Where in the row the ids of each piece begin, and how many they are: two times (n,) int64, 0 for long pieces.
+
+        `text` is uint8 with PADDING behind, in which piece i has `lengths[i]` bytes from `starts[i]`. For pieces that
+        are new, each once, `merge(text, starts, lengths)` is asked for their ids (m,) and how many each has.
+        """
+        if self._used > self._vocabulary_size + REMEMBERED:
+            self.forget()
+        found = np.zeros(len(starts), np.int64)
+        words, unknown = every_word(text), []
+        for table, (number, chosen) in zip(self._tables, by_length(lengths)):
+            keys = keys_of(words, starts[chosen], lengths[chosen], number)
+            places, there = table.find(keys)
+            found[chosen] = table.values.take(places)
+            new = np.flatnonzero(~there)
+            if len(new):
+                unknown.append((table, chosen[new], [key[new] for key in keys]))
+        if unknown:
+            self._learn(unknown, found, text, starts, lengths, merge)
+        return found >> COUNT_BITS, found & ((1 << COUNT_BITS) - 1)
+
+    def _learn(self, unknown, found, text, starts, lengths, merge):
+        """Merge the unknown pieces of all tables in one go, each once, and note what comes out."""
+        places, once = [], []
+        for table, pieces, keys in unknown:
+            places.append(table.add(keys))
+            table.values[places[-1]] = pieces  # of equal pieces, one is left here
+            once.append(table.values[places[-1]] == pieces)
+        representatives = np.concatenate([pieces[chosen] for (_, pieces, _), chosen in zip(unknown, once)])
+        ids, counts = merge(text, starts[representatives], lengths[representatives])
+        entries = (self._used + np.cumsum(counts) - counts) << COUNT_BITS | counts
+        self._append(ids)
+        begin = 0
+        for (table, pieces, _), at, chosen in zip(unknown, places, once):
+            number = np.count_nonzero(chosen)
+            table.values[at[chosen]] = entries[begin : begin + number]
+            found[pieces] = table.values.take(at)
+            begin += number
+
+    def _append(self, ids):
+        end = self._used + len(ids)
+        if end > len(self._row):
+            self._row = np.concatenate([self._row[: self._used], np.empty(end, np.int32)])
+        self._row[self._used : end] = ids
+        self._used = end
+
+    def ids(self, begins, counts):
+        """The ids of pieces, one piece's after the other's: what look_up gave → (counts.sum(),) int32."""
+        if (counts == 1).all():
+            return self._row.take(begins)
+        ends = np.cumsum(counts)
+        return self._row.take(np.repeat(begins - ends + counts, counts) + np.arange(ends[-1]))
+
+
+def every_word(text):
+    """The 8 bytes from every place of a text as a number: (n,) uint8 → (n − 7,) uint64."""
+    overlapping = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
+    return overlapping.astype(np.uint64)  # copied once, at even addresses, because reading is faster there
+
+
+def keys_of(words, starts, lengths, number):
+    """The keys of pieces of up to 8 · number bytes: `number` arrays (n,) uint64."""
+    return [words.take(starts + 8 * word) | FILLING.take(np.clip(lengths - 8 * word, 0, 8)) for word in range(number)]
+
+
+def by_length(lengths):
+    """For each table, the number of words of its keys, and which pieces are its own."""
+    shortest = 0
+    for number in WORDS:
+        yield number, np.flatnonzero((lengths > shortest) & (lengths <= 8 * number))
+        shortest = 8 * number
