@@ -14,6 +14,7 @@ Sennrich, Haddow, Birch 2016, section 3.2; special tokens as in tiktoken.
 """
 
 import heapq
+import math
 import operator
 import re
 from functools import cached_property
@@ -68,9 +69,9 @@ def merge_by_rank(piece, ranks):
     """
     tokens = [piece[i : i + 1] for i in range(len(piece))]
     while len(tokens) > 1:
-        found = [ranks.get(left + right, len(ranks)) for left, right in pairwise(tokens)]
+        found = [ranks.get(left + right, math.inf) for left, right in pairwise(tokens)]
         lowest = min(found)
-        if lowest == len(ranks):
+        if lowest == math.inf:
             break
         i = found.index(lowest)
         tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
@@ -312,9 +313,6 @@ class _LowerRanks:
 
     def __init__(self, ranks, below):
         self.ranks, self.below = ranks, below
-
-    def __len__(self):
-        return self.below
 
     def get(self, token, default):
         """The rank of a token, or the default."""

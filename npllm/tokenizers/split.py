@@ -65,15 +65,10 @@ def compile_pattern(pattern, ascii_only=False):
     """
     translated, inside = [], False
     for token in re.findall(r"\\[pP]\{\w+\}|\\.|.", pattern, re.DOTALL):
-        if token in CLASSES:
+        if token in CLASSES or token == r"\S":
             token = _ranges(token, ascii_only) if inside else f"[{_ranges(token, ascii_only)}]"
-        elif token == r"\S" and not inside:
-            token = f"[^{_ranges(chr(92) + 's', ascii_only)}]"
-        elif token.startswith((r"\p", r"\P")) or token == r"\S":
-            raise ValueError(
-                f"pattern has {token}{' in brackets' if inside else ''}; it may have {', '.join(CLASSES)} and, outside "
-                r"of brackets, \S"
-            )
+        elif token.startswith((r"\p", r"\P")):
+            raise ValueError(f"pattern has {token}; it may have {', '.join(CLASSES)} and \\S")
         elif token == "$" and not inside:
             token = r"\Z"
         elif token in "[]":
@@ -88,6 +83,10 @@ def compile_pattern(pattern, ascii_only=False):
 @lru_cache
 def code_points(name):
     r"""The code points of a class, \p{L} for instance, as pairs of the first and the last one of each range."""
+    if name == r"\S":
+        blanks = code_points(r"\s")
+        behind, before = [0, *(high + 1 for _, high in blanks)], [*(low - 1 for low, _ in blanks), 0x10FFFF]
+        return [(low, high) for low, high in zip(behind, before) if low <= high]
     ends = (entry.split("-") for entry in CLASSES[name].split())
     return [(int(pair[0], 16), int(pair[-1], 16)) for pair in ends]
 

@@ -4,10 +4,21 @@ from functools import lru_cache
 
 import tiktoken
 
-from npllm.tokenizers import GPT2Tokenizer
+from npllm import corpora
+from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
+from npllm.tokenizers.split import O200K_PATTERN, PATTERNS
 
 # tiktoken's own spelling of GPT-2's pattern, with possessive quantifiers
 TIKTOKEN_GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+# as tiktoken's openai_public.py has them
+TIKTOKEN_PATTERNS = {
+    "gpt2": TIKTOKEN_GPT2_PATTERN,
+    "cl100k": (
+        r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
+        r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
+    ),
+    "o200k": O200K_PATTERN,
+}
 
 
 def tiktoken_twin(tokenizer, pattern=TIKTOKEN_GPT2_PATTERN):
@@ -27,3 +38,18 @@ def gpt2():
 def gpt2_twin():
     """tiktoken's."""
     return tiktoken_twin(gpt2())
+
+
+@lru_cache
+def trained(name):
+    """A vocabulary of 600 tokens, trained on the story and a few other scripts with the named pattern.
+
+    Its ids begin at 70,000, above 65,535, but for the bytes.
+    """
+    text = (
+        corpora.read("story")
+        + "naïve café 日本語 中文字 हिन्दी \U0001f600\ufe0f Привет, МИР! 12345 HTTPServer's\n\n" * 9
+    )
+    tokenizer = train_bpe(text, 600, pattern=PATTERNS[name], special_tokens=["<|endoftext|>"])
+    ranks = {token: rank if rank < 256 else rank + 69_744 for token, rank in tokenizer.ranks.items()}
+    return BPETokenizer(ranks, PATTERNS[name], {"<|endoftext|>": 80_000})

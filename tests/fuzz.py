@@ -1,0 +1,34 @@
+"""Look for a difference for as long as you like: python -m tests.fuzz tokenizers --minutes N
+
+Goes through the rounds of tests/tokenizers/fuzzing.py, again and again with new random numbers. A difference ends it
+with the text and the seed that found it: `--seed` repeats the run.
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+from tests.tokenizers import fuzzing
+
+
+def main(arguments=None):
+    """Run until the time is over; raise AssertionError at the first difference."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["tokenizers"])
+    parser.add_argument("--minutes", metavar="N", type=float, default=10.0, help="how long (default: 10)")
+    parser.add_argument("--seed", metavar="N", type=int, default=int(time.time()), help="default: the time")
+    options = parser.parse_args(arguments)
+    print(f"seed {options.seed}", flush=True)
+    rng, end = np.random.default_rng(options.seed), time.monotonic() + 60 * options.minutes
+    done = dict.fromkeys(fuzzing.ROUNDS, 0)
+    while time.monotonic() < end:
+        for name, (check, _) in fuzzing.ROUNDS.items():
+            if time.monotonic() < end:
+                done[name] += check(rng)
+                print(", ".join(f"{name} {number:,}" for name, number in done.items()), flush=True)
+    print(f"no difference to tiktoken in {options.minutes:g} minutes")
+
+
+if __name__ == "__main__":
+    main()

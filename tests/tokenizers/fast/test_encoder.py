@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.tokenizers import BPETokenizer, train_bpe
+from npllm.tokenizers.bpe import repair
+from npllm.tokenizers.fast import encoder, piece_memory
+from npllm.tokenizers.fast.encoder import make_encoder
+from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
+from tests.strategies import few_letters, texts
+from tests.tokenizers import fuzzing
+from tests.tokenizers.peers import gpt2, gpt2_twin, trained
+
+BLOCK = encoder.BLOCK
+
+
+def fast(tokenizer, text, block=BLOCK):
+    encoder.BLOCK = block
+    try:
+        return [token_id for ids in tokenizer._fast.blocks(repair(text)) for token_id in ids.tolist()]
+    finally:
+        encoder.BLOCK = BLOCK
+
+
+@given(texts, st.integers(1, 40), st.sampled_from(list(PATTERNS)))
+def test_blocks_of_any_size_give_the_ids_of_short_texts(text, block, name):
+    assert fast(trained(name), text, block) == trained(name).encode_ordinary(text)
+
+
+@given(texts)
+def test_the_ids_of_tiktoken(text):
+    assert fast(gpt2(), text) == gpt2_twin().encode_ordinary(text)
+
+
+@given(st.lists(texts, max_size=12), st.integers(1, 60), st.sampled_from(list(PATTERNS)))
+def test_a_batch_is_its_texts(batch, block, name):
+    tokenizer, batch = trained(name), [repair(text) for text in batch]
+    encoder.BLOCK = block
+    try:
+        assert tokenizer._fast.batch(batch) == [tokenizer.encode_ordinary(text) for text in batch]
+    finally:
+        encoder.BLOCK = BLOCK
+
+
+@given(few_letters, texts | few_letters, st.integers(0, 80))
+def test_any_trained_vocabulary(learned, text, merges):
+    tokenizer = train_bpe(learned, 256 + merges)
+    assert fast(tokenizer, text) == tokenizer.encode_ordinary(text)
+
+
+@pytest.mark.parametrize("name", fuzzing.ROUNDS)
+def test_a_short_round_of_the_fuzzer(name):
+    check, enough = fuzzing.ROUNDS[name]
+    for seed in range(20 if name == "random merges" else 1):
+        check(np.random.default_rng(seed), enough)
+
+
+def test_a_text_longer_than_a_block(story):
+    text = story * 30
+    assert len(text) > 3 * BLOCK
+    assert gpt2().encode_ordinary(text) == gpt2_twin().encode_ordinary(text)
+    ids = gpt2().encode_to_numpy(text)
+    assert ids.dtype == np.int32
+    assert ids.tolist() == gpt2_twin().encode_ordinary(text)
+
+
+def test_where_tiktoken_panics(story):
+    text = " " * 1_000_000 + "x"
+    with pytest.raises(BaseException, match="StackOverflow|stack|limit"):
+        gpt2_twin().encode_ordinary(text)
+    ids = gpt2().encode_ordinary(text)
+    assert gpt2().decode(ids) == text
+    assert ids[-1] == gpt2().encode_ordinary(" x")[0]
+    assert ids[:-1] == gpt2_twin().encode_ordinary(" " * 999_999)
+
+
+def test_special_tokens_end_a_text_and_begin_another(story):
+    text = f"{story}  <|endoftext|>  {story} <|endoftext|>"
+    assert gpt2().encode(text, allowed_special="all") == gpt2_twin().encode(text, allowed_special="all")
+    ids = gpt2().encode_to_numpy(text, allowed_special="all")
+    assert ids.tolist() == gpt2_twin().encode(text, allowed_special="all")
+    for texts_ in ([text, story], [story] * 3 + [text]):
+        expected = [gpt2_twin().encode(one, allowed_special="all") for one in texts_]
+        assert gpt2().encode_batch(texts_, allowed_special="all") == expected
+        with pytest.raises(ValueError, match="reads like a special token"):
+            gpt2().encode_batch(texts_)
+
+
+class TestTokens:
+    def test_a_long_piece_that_is_a_token_is_that_token(self):
+        ranks = {bytes([byte]): byte for byte in range(256)} | {b"x" * 50: 256, b"-" * 40: 257, b"xx": 258}
+        tokenizer, twin = BPETokenizer(ranks), fuzzing.tiktoken_twin(BPETokenizer(ranks))
+        text = " ".join(["a", "x" * 49, "b"]) + "\n" + "x" * 50 + "\n" + "-" * 40 + "\n" + "x" * 51 + " " + "-" * 40
+        assert fast(tokenizer, text) == twin.encode_ordinary(text)
+        assert fast(tokenizer, text).count(256) == fast(tokenizer, text).count(257) == 1
+
+    def test_a_short_piece_that_is_a_token_no_merges_make(self):
+        ranks = {bytes([byte]): byte for byte in range(256)} | {b"xyz": 256}
+        text = "xyz xyz axyz xyz\nxyz"
+        expected = fuzzing.tiktoken_twin(BPETokenizer(ranks)).encode_ordinary(text)
+        assert fast(BPETokenizer(ranks), text) == expected
+
+    def test_what_has_no_fast_path(self):
+        ranks = {bytes([byte]): byte for byte in range(256)}
+        assert make_encoder(ranks, r"\S+|\s+") is None
+        assert make_encoder(ranks | {b"ab": 1 << 31}, GPT2_PATTERN) is None
+        tokenizer = BPETokenizer(ranks | {b"ab": 1 << 31})
+        assert tokenizer.encode("ab" * 2000) == [1 << 31] * 2000 or len(tokenizer.encode("ab ab " * 900)) == 3600
+
+
+def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch, story):
+    monkeypatch.setattr(piece_memory, "REMEMBERED", 50)
+    tokenizer = trained("gpt2")
+    tokenizer.forget()
+    for _ in range(3):
+        assert fast(tokenizer, story, block=2000) == fuzzing.tiktoken_twin(tokenizer).encode_ordinary(story)
+    memory = tokenizer._fast.memory
+    assert memory._used < memory._vocabulary_size + 5000
+    before = fast(tokenizer, story)
+    tokenizer.forget()
+    assert fast(tokenizer, story) == before

@@ -1,0 +1,161 @@
+"""Rounds of random texts, each held against tiktoken; `python -m tests.fuzz` goes on with them for hours.
+
+Each function takes a numpy Generator, and how much to do; it raises AssertionError at the first difference and returns
+how many texts or pieces were compared.
+"""
+
+import random
+import sys
+
+import numpy as np
+
+from npllm.tokenizers import BPETokenizer, train_bpe
+from npllm.tokenizers.bpe import merge_by_rank
+from npllm.tokenizers.fast.merge_tree import find_merges
+from npllm.tokenizers.fast.merging import Merger
+from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
+from tests.tokenizers.peers import TIKTOKEN_PATTERNS, gpt2, gpt2_twin, tiktoken_twin, trained
+
+CONTEXTS = ("{}", "a{}", "{}a", " {} ", "1{}1", "'{}s", "!{}!", "\n{}\n", "A{}b", "a{}'s", "  {}", "{0}{0}")
+ALPHABETS = (
+    "abcdefghijklmnopqrstuvwxyz ",
+    " \n\t\r\x0b\x0c\x1c\x1f\x85\xa0\u1680\u2003\u2028\u202f\u3000a!",
+    "'sdmtlvreSDMTLVRE\u017f\u212a ",
+    "aAbB\u01c5\u02b0\u4e2d\u0301\u093e'sLl!/\r\n ",
+    "0123456789\u0663\u00b2\u2167 .,-+",
+    "\u2764\ufe0f\U0001f600\u200d\U0001f3fd ",
+    "<|endoftext|> ",
+    "\ud83d\ude00\ud800\udc00ab ",
+    "\u0915\u094d\u0937\u093f\u0e01\u0e34\uac00\u304b\u3099\u05d0\u05b0 ",
+)
+
+
+def tokenizers():
+    """(name, npllm's, tiktoken's) for GPT-2's vocabulary and, with the other patterns, for trained ones."""
+    yield "gpt2", gpt2(), gpt2_twin()
+    for name in PATTERNS:
+        tokenizer = trained(name)
+        yield name, tokenizer, tiktoken_twin(tokenizer, TIKTOKEN_PATTERNS[name])
+
+
+def every_code_point(rng, every=1):
+    """Each code point (or each `every`-th, from a random one on), in every context, all as one text a context."""
+    first = int(rng.integers(every))
+    points = [chr(point) for point in range(first, sys.maxunicode + 1, every) if not 0xD800 <= point <= 0xDFFF]
+    for name, ours, theirs in tokenizers():
+        for context in CONTEXTS:
+            text = "\n\n".join(context.format(character) for character in points)
+            _same(name, ours, theirs, text)
+    return len(points) * len(CONTEXTS)
+
+
+def random_strings(rng, number=1000):
+    """Strings over one alphabet or a mixture; each short, by itself, and all of them together as long texts."""
+    draw = random.Random(int(rng.integers(1 << 62)))
+    texts = []
+    for _ in range(number):
+        alphabet = "".join(draw.sample(ALPHABETS, draw.choice((1, 1, 2, len(ALPHABETS)))))
+        texts.append("".join(draw.choices(alphabet, k=draw.choice((1, 3, 10, 30, 100)))))
+    for name, ours, theirs in tokenizers():
+        expected = [theirs.encode_ordinary(text) for text in texts]
+        for text, ids in zip(texts, expected):
+            assert ours.encode_ordinary(text) == ids, f"{name}: {text!r}"
+        assert ours.encode_batch(texts, disallowed_special=()) == expected, f"{name}: as a batch"
+        _same(name, ours, theirs, "".join(texts))
+    return number
+
+
+def random_merges(rng, pieces=10_000):
+    """Pieces over a few letters, with vocabularies trained on such pieces or made of random merges."""
+    draw = random.Random(int(rng.integers(1 << 62)))
+    ranks = random_ranks(draw)
+    found = find_merges(ranks)
+    twin = tiktoken_twin(BPETokenizer(ranks), r"[\s\S]+")
+    if found is None:  # a token before its parts: `fast` has nothing for it, and says so
+        return 0
+    words = [bytes(draw.choices(b"abcd", k=draw.choice((1, 2, 5, 8, 20, 60)))) for _ in range(pieces)]
+    tokens, ends = merged(Merger(*found), words, ranks)
+    expected = [twin._core_bpe.encode_single_piece(word) for word in words]
+    whole = [[ranks[word]] if word in ranks else None for word in words]
+    for word, ids, want, token in zip(words, np.split(tokens, np.flatnonzero(ends)[:-1] + 1), expected, whole):
+        assert (token or ids.tolist()) == want, f"{word!r} with {ranks}"
+        assert token or [ranks[part] for part in merge_by_rank(word, ranks)] == want, f"{word!r} with {ranks}"
+    return pieces
+
+
+def random_ranks(draw):
+    """A vocabulary over a, b, c, d: trained on random text, or of random merges, one of its tokens never made."""
+    if draw.random() < 0.5:
+        text = " ".join("".join(draw.choices("abcd", k=draw.choice((3, 9, 40)))) for _ in range(draw.choice((5, 50))))
+        return train_bpe(text, 256 + draw.choice((5, 40, 200)), pattern=GPT2_PATTERN).ranks
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    tokens = [b"a", b"b", b"c", b"d"]
+    for _ in range(draw.choice((3, 10, 60))):
+        token = draw.choice(tokens) + draw.choice(tokens)
+        if token not in ranks and len(token) < 30:
+            ranks[token] = len(ranks)
+            tokens.append(token)
+    ranks.setdefault(bytes(draw.choices(b"abcd", k=9)), len(ranks))
+    return ranks
+
+
+def merged(merger, words, ranks):
+    """What the merger makes of byte strings: tokens and ends."""
+    of_byte = np.array([ranks[bytes([byte])] for byte in range(256)])
+    ends = np.zeros(sum(map(len, words)), bool)
+    ends[np.cumsum([len(word) for word in words]) - 1] = True
+    return merger.merge(of_byte[np.frombuffer(b"".join(words), np.uint8)], ends)
+
+
+def long_pieces(rng, size=1_000_000):
+    """A single piece of a megabyte: random letters, digits, marks; one letter, two in turn; words without blanks."""
+    draw = random.Random(int(rng.integers(1 << 62)))
+    words = [token.decode() for token in gpt2().ranks if token.isascii() and token.isalpha()]
+    for text in (
+        "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=size)),
+        "".join(draw.choices("0123456789", k=size)),
+        "".join(draw.choices("+-*/=<>!#", k=size)),
+        "".join(draw.choices("\u4e00\u4e8c\u4e09\u5341", k=size // 3)),
+        "".join(draw.choices(words, k=size // 6)),
+        draw.choice("aez") * size,
+        "ab" * (size // 2),
+        "-" * size + "=" * draw.randrange(9),
+        " " * size,  # before anything else, tiktoken panics
+        "\n" * size,
+    ):
+        for name, ours, theirs in tokenizers():
+            _same(name, ours, theirs, text)
+    return size * 10
+
+
+def documents(rng, number=5000):
+    """A batch of documents of all lengths, empty ones among them, with blanks and apostrophes at their ends."""
+    draw = random.Random(int(rng.integers(1 << 62)))
+    ends = ("", " ", "  ", "\n", "'", "'l", "!", "\r\n ", "\u3000", "\ud800")
+    texts = []
+    for _ in range(number):
+        alphabet = draw.choice(ALPHABETS)
+        middle = "".join(draw.choices(alphabet, k=draw.choice((0, 1, 5, 50, 500))))
+        texts.append(draw.choice(ends) + middle + draw.choice(ends))
+    for name, ours, theirs in tokenizers():
+        expected = [theirs.encode_ordinary(text) for text in texts]
+        assert ours.encode_batch(texts, disallowed_special=()) == expected, name
+    return number
+
+
+def _same(name, ours, theirs, text):
+    result, expected = ours.encode_to_numpy(text, disallowed_special=()), theirs.encode_ordinary(text)
+    if result.tolist() != expected:
+        place = next(i for i, (one, other) in enumerate(zip([*result, -1], [*expected, -1])) if one != other)
+        before = theirs.decode(expected[max(0, place - 5) : place + 5])
+        raise AssertionError(f"{name}: the ids differ from number {place} on, near {before!r}")
+
+
+ROUNDS = {
+    "random strings": (random_strings, 300),
+    "random merges": (random_merges, 2000),
+    "long pieces": (long_pieces, 20_000),
+    "documents": (documents, 500),
+    "every code point": (every_code_point, 500),
+}
+"""Each with how much of it is enough for every run of the tests."""
