@@ -1,45 +1,226 @@
-"""GPT-2's ids: npllm, tiktoken from the same ranks, and every piece merged anew.
+"""GPT-2's ids: npllm, tiktoken and Hugging Face's tokenizers from the same ranks, and OpenAI's algorithm in plain form.
 
 npllm remembers the pieces that it has seen: "first time" it starts without that memory, "again" it has it.
 """
 
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
 import tiktoken
+import tiktoken.load
+import tokenizers
+from tiktoken_ext.openai_public import r50k_pat_str as TIKTOKEN_PATTERN
 
+from benchmarks import texts
 from benchmarks.measure import Job
+from benchmarks.memory import peak_of_numpy
 from npllm import corpora
-from npllm.tokenizers import GPT2Tokenizer
+from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
 from npllm.tokenizers.bpe import merge_by_rank
-from npllm.tokenizers.split import split_pieces
+from npllm.tokenizers.bpe_files import to_printable
+from npllm.tokenizers.gpt2 import find_merges
+from npllm.tokenizers.split import CL100K_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
 
-# tiktoken's own spelling of GPT-2's pattern
-TIKTOKEN_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+TIKTOKEN_PATTERNS = {"cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN}
+LINES = 40_000
 
 
-def jobs():
-    """Encode and decode the story, and Tiny Shakespeare where it has been fetched."""
+def jobs(sizes=(10_000, 100_000, 1_000_000, 10_000_000), hard=1_000_000, sources=5_000_000, strings=300):
+    """Encode, decode, and load; the sizes are in characters."""
     tokenizer = GPT2Tokenizer.load()
-    other = tiktoken.Encoding(
-        "gpt2", pat_str=TIKTOKEN_PATTERN, mergeable_ranks=tokenizer.ranks, special_tokens=tokenizer.special_tokens
-    )
     for name in ("story", "tinyshakespeare"):
-        if corpora.find(name) is None:
-            continue
-        text = corpora.read(name)
-        ids = tokenizer.encode_ordinary(text)
-        size = f"{corpora.corpus_named(name).title}, {len(ids):,} ids"
-        yield from _jobs(tokenizer, other, text, ids, size, with_loops=name == "story")
+        if corpora.find(name) is not None:
+            text = corpora.read(name)
+            size = f"{corpora.corpus_named(name).title}, {len(text):,} characters"
+            yield from _corpus(tokenizer, text, size, with_loops=name == "story")
+    programs = texts.markdown_and_python(sources)
+    yield from _twice(tokenizer, programs, f"Markdown and Python, {len(programs):,} characters")
+    languages = texts.many_languages(sources // 10)
+    yield from _twice(tokenizer, languages, f"eleven languages, {len(languages):,} characters")
+    yield from _short(tokenizer, programs, strings)
+    for size in sizes:
+        yield from _twice(tokenizer, (programs * (1 + size // len(programs)))[:size], f"growth: {size:,} characters")
+    for name, text in texts.hard_texts(hard).items():
+        yield _once(tokenizer, text, f"{name}, {len(text):,} characters")
+    yield _large_piece(tokenizer, 5 * hard)
+    yield from _patterns()
+    yield from _loading()
 
 
-def _jobs(tokenizer, other, text, ids, size, with_loops):
-    def first_time():
+@lru_cache
+def twin(tokenizer, pattern=TIKTOKEN_PATTERN):
+    """tiktoken's Encoding with the tokenizer's ranks."""
+    return tiktoken.Encoding(
+        "twin", pat_str=pattern, mergeable_ranks=tokenizer.ranks, special_tokens=tokenizer.special_tokens
+    )
+
+
+@lru_cache
+def hugging_face(tokenizer):
+    """Hugging Face's tokenizer with GPT-2's files."""
+    vocabulary = {to_printable(token): rank for token, rank in tokenizer.ranks.items()}
+    merges = [(to_printable(left), to_printable(right)) for left, right in tokenizer.merges()]
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return theirs
+
+
+def _corpus(tokenizer, text, size, with_loops):
+    theirs, ids = twin(tokenizer), tokenizer.encode_to_numpy(text)
+    remembered = {}
+
+    def plain(text=text):
+        """OpenAI's encoder.py: a regular expression, and merges by rank, with a dict of what was merged."""
+        result = []
+        for piece in split_pieces(text):
+            if piece not in remembered:
+                remembered[piece] = [tokenizer.ranks[token] for token in merge_by_rank(piece.encode(), tokenizer.ranks)]
+            result += remembered[piece]
+        return result
+
+    yield Job(
+        "encode to array, first time",
+        size,
+        _forgetful(tokenizer, lambda: tokenizer.encode_to_numpy(text)),
+        {"tiktoken": lambda: theirs.encode_to_numpy(text)},
+    )
+    yield Job(
+        "encode to array, again",
+        size,
+        lambda: tokenizer.encode_to_numpy(text),
+        {"tiktoken": lambda: theirs.encode_to_numpy(text)},
+    )
+
+    def plain_first_time():
+        remembered.clear()
+        return plain()
+
+    others = {
+        "tiktoken": lambda: theirs.encode_ordinary(text),
+        "Hugging Face": lambda: hugging_face(tokenizer).encode(text).ids,
+        "OpenAI's algorithm, plain": plain_first_time,
+    }
+    loops = None
+    if with_loops:
+
+        def loops():
+            pieces = (piece.encode() for piece in split_pieces(text))
+            return [tokenizer.ranks[token] for piece in pieces for token in merge_by_rank(piece, tokenizer.ranks)]
+
+    yield Job(
+        "encode to list, first time",
+        size,
+        _forgetful(tokenizer, lambda: tokenizer.encode_ordinary(text)),
+        others,
+        loops,
+    )
+    yield Job(
+        "encode to list, again",
+        size,
+        lambda: tokenizer.encode_ordinary(text),
+        {"tiktoken": others["tiktoken"], "OpenAI's algorithm, plain": plain},
+    )
+    lines = (text.split("\n") * (1 + LINES // (text.count("\n") + 1)))[:LINES]
+    yield Job(
+        "encode_batch",
+        f"{LINES:,} lines of {size}",
+        lambda: tokenizer.encode_batch(lines),
+        {
+            "tiktoken in a loop": lambda: [theirs.encode(line) for line in lines],
+            "tiktoken's batch": lambda: theirs.encode_batch(lines),
+        },
+    )
+    yield Job("decode an array", size, lambda: tokenizer.decode(ids), {"tiktoken": lambda: theirs.decode(ids)})
+    as_list = ids.tolist()
+    yield Job("decode a list", size, lambda: tokenizer.decode(as_list), {"tiktoken": lambda: theirs.decode(as_list)})
+
+
+def _once(tokenizer, text, size, theirs=None):
+    theirs = theirs or twin(tokenizer)
+    return Job(
+        "encode to list, first time",
+        size,
+        _forgetful(tokenizer, lambda: tokenizer.encode_ordinary(text)),
+        {"tiktoken": lambda: theirs.encode_ordinary(text)},
+    )
+
+
+def _twice(tokenizer, text, size, theirs=None):
+    theirs = theirs or twin(tokenizer)
+    yield _once(tokenizer, text, size, theirs)
+    yield Job(
+        "encode to list, again",
+        size,
+        lambda: tokenizer.encode_ordinary(text),
+        {"tiktoken": lambda: theirs.encode_ordinary(text)},
+    )
+
+
+def _short(tokenizer, text, number):
+    theirs = twin(tokenizer)
+    for length in (20, 100, 500, 2000, 5000, 20_000):
+        parts = [text[begin : begin + length] for begin in range(0, min(len(text), number * length), length)]
+        yield Job(
+            "encode strings, again",
+            f"{len(parts)} of {length:,} characters",
+            lambda parts=parts: [tokenizer.encode_ordinary(part) for part in parts],
+            {"tiktoken": lambda parts=parts: [theirs.encode_ordinary(part) for part in parts]},
+        )
+
+
+def _large_piece(tokenizer, size):
+    text = texts.hard_texts(size)["random letters"]
+    return Job(
+        "encode one piece, to array",
+        f"{size:,} letters",
+        lambda: tokenizer.encode_to_numpy(text),
+        {"tiktoken": lambda: twin(tokenizer).encode_to_numpy(text)},
+        memory={"npllm": peak_of_numpy},
+    )
+
+
+def _patterns():
+    text = texts.own_sources()
+    for name, pattern in TIKTOKEN_PATTERNS.items():
+        tokenizer = train_bpe(corpora.read("story"), 1024, pattern=PATTERNS[name])
+        size = f"{name}'s pattern, 1,024 tokens, {len(text):,} characters"
+        yield from _twice(tokenizer, text, size, twin(tokenizer, pattern))
+
+
+def _loading():
+    """From the files to the first ids, everything that is built included."""
+    folder = tempfile.TemporaryDirectory()  # kept for as long as the jobs are
+    ranks = Path(folder.name) / "gpt2.tiktoken"
+    tokenizer = GPT2Tokenizer.load()
+    tokenizer.save(ranks)
+    merges = find_merges()
+    text = texts.own_sources()[:3000]
+
+    def theirs(load, keep=folder):
+        encoding = tiktoken.Encoding("loaded", pat_str=TIKTOKEN_PATTERN, mergeable_ranks=load(), special_tokens={})
+        return encoding.encode_ordinary(text)
+
+    def from_openai():
+        return tiktoken.load.data_gym_to_mergeable_bpe_ranks(str(merges), str(merges.with_name("encoder.json")))
+
+    yield Job(
+        "load vocab.bpe, and 3,000 characters",
+        "GPT-2, 50,257 tokens",
+        lambda: GPT2Tokenizer.load().encode_ordinary(text),
+        {"tiktoken": lambda: theirs(from_openai)},
+    )
+    yield Job(
+        "load a .tiktoken, and 3,000 characters",
+        "GPT-2, 50,257 tokens",
+        lambda: BPETokenizer.load(ranks).encode_ordinary(text),
+        {"tiktoken": lambda: theirs(lambda: tiktoken.load.load_tiktoken_bpe(str(ranks)))},
+    )
+
+
+def _forgetful(tokenizer, encode):
+    def run():
         tokenizer.forget()
-        return tokenizer.encode_ordinary(text)
+        return encode()
 
-    def merge_every_piece():
-        pieces = (piece.encode() for piece in split_pieces(text))
-        return [tokenizer.ranks[token] for piece in pieces for token in merge_by_rank(piece, tokenizer.ranks)]
-
-    tiktoken_encodes = {"tiktoken": lambda: other.encode_ordinary(text)}
-    yield Job("encode, first time", size, first_time, tiktoken_encodes, merge_every_piece if with_loops else None)
-    yield Job("encode, again", size, lambda: tokenizer.encode_ordinary(text), tiktoken_encodes)
-    yield Job("decode", size, lambda: tokenizer.decode(ids), {"tiktoken": lambda: other.decode(ids)})
+    return run

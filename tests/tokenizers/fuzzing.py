@@ -120,7 +120,7 @@ def long_pieces(rng, size=1_000_000):
         draw.choice("aez") * size,
         "ab" * (size // 2),
         "-" * size + "=" * draw.randrange(9),
-        " " * size,  # before anything else, tiktoken panics
+        " " * size,
         "\n" * size,
     ):
         for name, ours, theirs in tokenizers():
@@ -144,11 +144,19 @@ def documents(rng, number=5000):
 
 
 def _same(name, ours, theirs, text):
-    result, expected = ours.encode_to_numpy(text, disallowed_special=()), theirs.encode_ordinary(text)
-    if result.tolist() != expected:
-        place = next(i for i, (one, other) in enumerate(zip([*result, -1], [*expected, -1])) if one != other)
-        before = theirs.decode(expected[max(0, place - 5) : place + 5])
-        raise AssertionError(f"{name}: the ids differ from number {place} on, near {before!r}")
+    ids = ours.encode_to_numpy(text, disallowed_special=())
+    try:
+        expected = theirs.encode_ordinary(text)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        # tiktoken's regular expressions give up on very long runs; what ours says can still be held against the text
+        assert ours.decode(ids) == text, f"{name}: decoded, it is another text"
+        return
+    if ids.tolist() != expected:
+        place = next(i for i, (one, other) in enumerate(zip([*ids, -1], [*expected, -1])) if one != other)
+        near = theirs.decode(expected[max(0, place - 5) : place + 5])
+        raise AssertionError(f"{name}: the ids differ from number {place} on, near {near!r}")
 
 
 ROUNDS = {
