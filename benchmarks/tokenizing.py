@@ -26,10 +26,14 @@ TIKTOKEN_PATTERNS = {"cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN}
 LINES = 40_000
 
 
-def jobs(sizes=(10_000, 100_000, 1_000_000, 10_000_000), hard=1_000_000, sources=5_000_000, strings=300):
+CORPORA = ("story", "tinyshakespeare")
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+
+
+def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=5_000_000, strings=300):
     """Encode, decode, and load; the sizes are in characters."""
     tokenizer = GPT2Tokenizer.load()
-    for name in ("story", "tinyshakespeare"):
+    for name in names:
         if corpora.find(name) is not None:
             text = corpora.read(name)
             size = f"{corpora.corpus_named(name).title}, {len(text):,} characters"

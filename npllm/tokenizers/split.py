@@ -50,23 +50,24 @@ CLASSES = {
 
 def split_pieces(text, pattern=GPT2_PATTERN):
     """The pieces of a text in order; what the pattern does not match is left out, as tiktoken does."""
-    compiled = compile_pattern(pattern, text.isascii())
+    compiled = compile_pattern(pattern, _highest(text))
     if compiled.groups:
         return [match.group() for match in compiled.finditer(text)]
     return compiled.findall(text)
 
 
 @lru_cache
-def compile_pattern(pattern, ascii_only=False):
+def compile_pattern(pattern, highest=0x10FFFF):
     r"""Compile a pattern in which the CLASSES and \S are Unicode's, in brackets or outside, and $ is the text's end.
 
-    With `ascii_only` it knows no characters above U+007F, and is faster on a text that has none.
+    It knows no characters above `highest`, and is faster on a text that has none: of the ranges above U+FFFF, `re`
+    asks one after the other.
     Raises ValueError for another class and for what is no regular expression.
     """
     translated, inside = [], False
     for token in re.findall(r"\\[pP]\{\w+\}|\\.|.", pattern, re.DOTALL):
         if token in CLASSES or token == r"\S":
-            token = _ranges(token, ascii_only) if inside else f"[{_ranges(token, ascii_only)}]"
+            token = _ranges(token, highest) if inside else f"[{_ranges(token, highest)}]"
         elif token.startswith((r"\p", r"\P")):
             raise ValueError(f"pattern has {token}; it may have {', '.join(CLASSES)} and \\S")
         elif token == "$" and not inside:
@@ -91,7 +92,14 @@ def code_points(name):
     return [(int(pair[0], 16), int(pair[-1], 16)) for pair in ends]
 
 
-def _ranges(name, ascii_only):
-    """A class as the inside of a character class; one that is empty in ASCII has U+0080, which then never occurs."""
-    ranges = [pair for pair in code_points(name) if pair[0] < 0x80 or not ascii_only] or [(0x80, 0x80)]
+def _ranges(name, highest):
+    """A class as the inside of a character class; one that is empty has the character above the highest."""
+    ranges = [(low, min(high, highest)) for low, high in code_points(name) if low <= highest] or [(highest + 1,) * 2]
     return "".join(f"{re.escape(chr(low))}-{re.escape(chr(high))}" for low, high in ranges)
+
+
+def _highest(text):
+    """The end of ASCII, of the 16-bit characters or of all, whichever the text stays below."""
+    if text.isascii():
+        return 0x7F
+    return 0xFFFF if max(text) <= "\uffff" else 0x10FFFF

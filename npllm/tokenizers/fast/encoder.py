@@ -43,7 +43,8 @@ def make_encoder(ranks, pattern, merges=None):
         found = tuple(np.array(row) for row in zip(*((ranks[a], ranks[b], ranks[a + b]) for a, b in merges)))
     if not found:
         return None
-    return Encoder(ranks, STARTS[pattern], Merger(*found))
+    id_of_byte = [ranks[bytes([byte])] for byte in range(256)]
+    return Encoder(ranks, STARTS[pattern], Merger(*found, id_of_byte))
 
 
 class Encoder:
@@ -51,7 +52,6 @@ class Encoder:
 
     def __init__(self, ranks, starts, merger):
         self.ranks, self.starts, self.merger = ranks, starts, merger
-        self.id_of_byte = np.array([ranks[bytes([byte])] for byte in range(256)], np.int32)
         self.longest_token = max(map(len, ranks))
         self.memory = PieceMemory(list(ranks), list(ranks.values()))
 
@@ -133,7 +133,7 @@ class Encoder:
         places = np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1])
         at_end = np.zeros(ends[-1], bool)
         at_end[ends - 1] = True
-        ids, at_end = self.merger.merge(self.id_of_byte.take(text.take(places)), at_end)
+        ids, at_end = self.merger.merge(text.take(places), at_end)
         counts = np.diff(np.flatnonzero(at_end), prepend=-1)
         if self.longest_token > LONGEST:
             return self._whole_tokens(text, starts, lengths, ids, counts)

@@ -46,24 +46,30 @@ def pair_keys(left, right):
 class Merger:
     """The merges of one vocabulary, ready to be applied to any number of pieces.
 
-    left, right, ids  (M,) integers: the merge of left and right gives the token of that id, which is its rank, too.
+    left, right, ids  (M,) integers: the merge of left and right gives the token of that id, which is its rank, too
+    id_of_byte        (256,) integers
     """
 
-    def __init__(self, left, right, ids):
-        self.ranks = _lowest(left, right, ids)
+    def __init__(self, left, right, ids, id_of_byte):
+        self.ranks, self.id_of_byte = _lowest(left, right, ids), np.asarray(id_of_byte, np.int32)
+        # the first round asks for every pair of bytes: a table of all of them is quicker than a search
+        first, second = np.divmod(np.arange(1 << 16), 256)
+        self.byte_ranks = self.ranks.get(pair_keys(self.id_of_byte[first], self.id_of_byte[second]), NEVER)
         part = np.full(int(ids.max(initial=255)) + 1, -1)
         left_part, right_part = part.copy(), part.copy()
         left_part[ids], right_part[ids] = left, right
         self.threats_from_left = _threats(left, right, ids, right_part)
         self.threats_from_right = _threats(right, left, ids, left_part)
 
-    def merge(self, tokens, ends):
-        """Merge all that the rule merges: tokens (n,) → tokens (m,), m ≤ n.
+    def merge(self, data, ends):
+        """Merge all that the rule merges: bytes (n,) uint8 → tokens (m,) int32, m ≤ n.
 
-        `ends` (n,) is true at the last token of each piece. Returns the tokens left and their `ends`.
+        `ends` (n,) is true at the last byte of each piece. Returns the tokens, and `ends` (m,) for them.
         """
-        tokens, ends = tokens.astype(np.int32), ends.copy()
-        ranks = self._ranks(tokens, ends, np.arange(len(tokens)))
+        tokens, ends = self.id_of_byte.take(data), ends.copy()
+        ranks = np.full(len(data), NEVER)
+        ranks[:-1] = self.byte_ranks.take(data[:-1] * np.int32(256) + data[1:])
+        ranks[ends] = NEVER
         patience = PATIENCE
         while True:
             first, last = _lowest_runs(ranks)

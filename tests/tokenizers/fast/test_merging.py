@@ -9,7 +9,6 @@ from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.bpe import merge_by_rank, merge_long_piece
 from npllm.tokenizers.fast import merging
 from npllm.tokenizers.fast.merge_tree import find_merges
-from npllm.tokenizers.fast.merging import Merger
 from tests.strategies import few_letters, texts
 from tests.tokenizers.fuzzing import merged, random_ranks
 from tests.tokenizers.peers import gpt2, gpt2_twin
@@ -18,7 +17,7 @@ words = st.lists(st.text("abcd", min_size=1, max_size=40).map(str.encode), min_s
 
 
 def check(ranks, pieces):
-    ids, ends = merged(Merger(*find_merges(ranks)), pieces, ranks)
+    ids, ends = merged(find_merges(ranks), pieces, ranks)
     expected = [[ranks[token] for token in merge_by_rank(piece, ranks)] for piece in pieces]
     assert [part.tolist() for part in np.split(ids, np.flatnonzero(ends)[:-1] + 1)] == expected
 
@@ -46,7 +45,7 @@ def test_chains_longer_than_expected_only_take_longer(monkeypatch, patience):
     draw = random.Random(0)
     for letters in ("abcdefghijklmnopqrstuvwxyz", "0123456789", "+-=", "aeiou"):
         piece = "".join(draw.choices(letters, k=3000)).encode()
-        ids, ends = merged(Merger(*find_merges(gpt2().ranks)), [piece], gpt2().ranks)
+        ids, ends = merged(find_merges(gpt2().ranks), [piece], gpt2().ranks)
         assert ids.tolist() == [gpt2().ranks[token] for token in merge_long_piece(piece, gpt2().ranks)]
         assert np.flatnonzero(ends).tolist() == [len(ids) - 1]
 
