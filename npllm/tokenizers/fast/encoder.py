@@ -112,20 +112,10 @@ class Encoder:
         text = np.frombuffer(data + PADDING, np.uint8)
         begins, counts = self.memory.look_up(text, starts, lengths, self._merge)
         long = np.flatnonzero(lengths > LONGEST)
-        if not len(long):
-            return self.memory.ids(begins, counts), counts
-        return self._with_long_pieces(text, starts, lengths, begins, counts, long)
-
-    def _with_long_pieces(self, text, starts, lengths, begins, counts, long):
-        """Pieces that are too long to be remembered are merged each time, and put between the others."""
-        merged, counts[long] = self._merge(text, starts[long], lengths[long])
-        ids = np.empty(counts.sum(), np.int32)
-        is_long = np.zeros(len(counts), bool)
-        is_long[long] = True
-        from_long = np.repeat(is_long, counts)
-        ids[from_long] = merged
-        ids[~from_long] = self.memory.ids(begins[~is_long], counts[~is_long])
-        return ids, counts
+        if len(long):  # merged each time
+            ids, counts[long] = self._merge(text, starts[long], lengths[long])
+            begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
+        return self.memory.ids(begins, counts), counts
 
     def _merge(self, text, starts, lengths):
         """The ids of pieces that are not remembered, one piece's after the other's, and how many each has."""

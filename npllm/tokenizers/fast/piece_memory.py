@@ -93,11 +93,16 @@ class PieceMemory:
             begin += number
 
     def _append(self, ids):
+        self.lend(ids)
+        self._used += len(ids)
+
+    def lend(self, ids):
+        """Put ids at the end of the row and return where they begin; what comes next is written over them."""
         end = self._used + len(ids)
         if end > len(self._row):
             self._row = np.concatenate([self._row[: self._used], np.empty(end, np.int32)])
         self._row[self._used : end] = ids
-        self._used = end
+        return self._used
 
     def ids(self, begins, counts):
         """The ids of pieces, one piece's after the other's: what look_up gave → (counts.sum(),) int32."""
