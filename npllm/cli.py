@@ -161,6 +161,10 @@ def _add_align(commands):
     command.add_argument("--steps", metavar="N", type=int, default=600, help="training steps (default: 600)")
     command.add_argument("--seed", metavar="N", type=int, default=0, help="seed of all random numbers (default: 0)")
     command.add_argument("--figures", metavar="FOLDER", help="also draw the alignment into this folder")
+    command.add_argument(
+        "--readme", metavar="FILE",
+        help="also train one without attention, and write both into this file's section “align”",
+    )  # fmt: skip
     command.set_defaults(run=_align)
 
 
@@ -274,8 +278,11 @@ def _align(console, options):
         raise ValueError(f"--steps is {options.steps}; it must be at least 1")
     if options.figures is not None and os.path.isfile(options.figures):
         raise ValueError(f"{options.figures} is a file; --figures must be a folder")
+    if options.readme is not None and options.attention == "none":
+        raise ValueError("--attention is none; with --readme it must be a form of attention, to be held against none")
     align_and_show(
-        console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures
+        console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures,
+        options.readme,
     )  # fmt: skip
 
 
