@@ -14,6 +14,7 @@ import numpy as np
 from npllm import functional as F
 from npllm.attention.base import Attention, sequence
 from npllm.attention.multi_head import join_heads, split_heads
+from npllm.attention.past import KeyValuePast
 from npllm.functional.cache import Cache
 from npllm.functional.checks import at_least_one, fits_context
 from npllm.layers.dropout import Dropout
@@ -38,12 +39,21 @@ class CausalSelfAttention(Attention):
         self.c_proj = Linear(d_model, d_model, rng=rng, dtype=dtype)
         self.dropout = Dropout(dropout)
 
+    def start_past(self, batch_size=1, padding=None):
+        """An empty past for reading a text piece by piece."""
+        return KeyValuePast(batch_size, padding)
+
     def __call__(self, x, past=None):
-        """The value alone. With a `past` (see generation.KeyValueCache) x follows what that has seen, and is added."""
+        """The value alone. With a `past` (see past.py) x follows what that has seen, and is added."""
         if past is None:
             return self.forward(x)[0]
-        q, k, v = self._heads(self.c_attn(sequence(x)))
-        k, v, seen = past.extend(k, v)
+        places = past.places(sequence(x).shape[-2])
+        q, k, v = self._heads(self.c_attn(x))
+        k, v, key_places = past.extend(k, v)
+        if places.shape == (1,):
+            seen = None  # one new token, and no filling: it sees all there is
+        else:
+            seen = F.visible(places, key_places)
         return self.c_proj(join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=seen)))
 
     def forward(self, x, rng=None):

@@ -22,6 +22,7 @@ from npllm.layers.embedding import Embedding, LearnedPositions
 from npllm.layers.linear import Linear
 from npllm.layers.module import Blank, Module, generator
 from npllm.layers.normalization import LayerNorm
+from npllm.models.model_past import ModelPast
 from npllm.models.transformer_block import TransformerBlock
 
 GPT2_SIZES = {  # (num_layers, num_heads, d_model)
@@ -103,17 +104,19 @@ class GPT(Module):
                 parameter.data[...] = rng.standard_normal(parameter.shape, dtype=np.float32)
                 parameter.data *= 0.02 / math.sqrt(depth)
 
+    def start_past(self, batch_size=1, padding=None):
+        """An empty past for reading a text piece by piece: the keys and values of every layer."""
+        return ModelPast(self.context_length, [block.attn.start_past(batch_size, padding) for block in self.h])
+
     def __call__(self, ids, past=None):
-        """The logits alone. With a `past` (see generation.KeyValueCache) ids follow what it has seen, and are added."""
+        """The logits alone. With a `past` (see start_past) ids follow what it has seen, and are added."""
         return self.lm_head(self.features(ids, past))
 
     def features(self, ids, past=None):
         """What the head reads, (..., T, C): to know the last position's logits, nobody need compute the others."""
         x = self.wte(_sequence(ids)) + self.wpe.weight.data[self._places(ids, past)]
         for index, block in enumerate(self.h):
-            x = block(x, past and past.layer(index))
-        if past is not None:
-            past.advance(np.shape(ids)[-1])
+            x = block(x, past and past.layers[index])
         return self.ln_f(x)
 
     def forward(self, ids, rng=None):
@@ -159,7 +162,7 @@ class GPT(Module):
         """The position of every id: 0, 1, 2 …, or where the past ends."""
         length = np.shape(ids)[-1]
         if past is not None:
-            return past.positions(length)
+            return past.places(length)
         fits_context(length, self.context_length)
         return np.arange(length)
 

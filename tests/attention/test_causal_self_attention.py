@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.attention import CausalSelfAttention, MultiHeadAttention
+from tests.attention import laws
 from tests.finite_differences import check_gradients
-from tests.strategies import arrays, dtypes, leading, sizes
+from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.equivalence import check_layer, implementation
 
 pytestmark = pytest.mark.piece("CausalSelfAttention")
@@ -50,6 +51,15 @@ def test_it_is_multi_head_attention_with_the_projections_in_one(data, T, num_hea
     )
     x = data.draw(arrays((T, C), np.dtype(np.float64)))
     np.testing.assert_allclose(one(x), other(x), rtol=1e-10, atol=1e-12)
+
+
+@given(seeds, dtypes, st.integers(1, 12))
+def test_read_in_pieces(seed, dtype, length):
+    rng = np.random.default_rng(seed)
+    layer = CausalSelfAttention(6, 20, 0.2, 2, rng=rng, dtype=dtype)
+    x = rng.standard_normal((3, length, 6)).astype(dtype)
+    laws.check_pieces(layer, x, rng)
+    laws.check_padding(layer, x, rng)
 
 
 def test_heads_must_divide_the_width():
