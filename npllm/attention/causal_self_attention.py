@@ -16,7 +16,7 @@ from npllm.attention.base import Attention, sequence
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.past import KeyValuePast
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context
+from npllm.functional.checks import at_least_one, fits_context, heads_divide
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -30,8 +30,7 @@ class CausalSelfAttention(Attention):
     """
 
     def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True, *, rng=None, dtype="float32"):
-        if num_heads < 1 or d_model % num_heads:
-            raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+        heads_divide(num_heads, d_model=d_model)
         at_least_one(context_length=context_length)
         rng = generator(rng)
         self.context_length, self.num_heads = context_length, num_heads

@@ -28,7 +28,7 @@ from npllm.attention.sparse import Blocks, Strided
 from npllm.attention.t5_bias import T5Bias
 from npllm.attention.window import Window
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context
+from npllm.functional.checks import at_least_one, fits_context, heads_divide
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -183,8 +183,8 @@ class GroupedQueryAttention(Attention):
 
 def _check_widths(d_model, num_heads, num_key_heads, head_width):
     at_least_one(d_model=d_model, num_heads=num_heads)
-    if head_width is None and d_model % num_heads:
-        raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+    if head_width is None:
+        heads_divide(num_heads, d_model=d_model)
     num_key_heads = num_heads if num_key_heads is None else num_key_heads
     head_width = d_model // num_heads if head_width is None else head_width
     at_least_one(num_key_heads=num_key_heads, head_width=head_width)

@@ -15,7 +15,7 @@ import numpy as np
 
 from npllm import functional as F
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, probability
+from npllm.functional.checks import at_least_one, fits_context, heads_divide, probability
 from npllm.interop import hugging_face
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding, LearnedPositions
@@ -59,8 +59,7 @@ class GPTConfig:
         )
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             probability(name, getattr(self, name))
-        if self.d_model % self.num_heads:
-            raise ValueError(f"d_model is {self.d_model} and num_heads {self.num_heads}; num_heads must divide d_model")
+        heads_divide(self.num_heads, d_model=self.d_model)
 
     @classmethod
     def gpt2(cls, size, **changes):
