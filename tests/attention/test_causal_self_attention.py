@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from npllm.attention import CausalSelfAttention, MultiHeadAttention
 from tests.attention import laws
-from tests.finite_differences import check_gradients
+from tests.finite_differences import check_layer_gradients
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -24,16 +24,7 @@ def test_finite_differences():
     rng = np.random.default_rng(0)
     layer = implementation("CausalSelfAttention")(6, 5, 0.2, 2, rng=rng, dtype="float64")
     x = rng.standard_normal((2, 5, 6))
-    y, cache = layer.forward(x, np.random.default_rng(1))
-    dy = rng.standard_normal(y.shape)
-    dx = layer.backward(dy, cache)
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    check_gradients(
-        lambda *_: (layer.forward(x, np.random.default_rng(1))[0] * dy).sum(),
-        [x, *(parameter.data for parameter in parameters)],
-        [dx, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(layer, [x], rng, lambda: layer.forward(x, np.random.default_rng(1)))
 
 
 @given(st.data(), sizes, st.integers(1, 3), sizes)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.attention import PARTS, CausalSelfAttention, GroupedQueryAttention, KeyValuePast, WindowPast
-from tests.attention.family import check_layer_gradients, check_packed_is_separate, read_in_pieces
+from tests.attention import laws
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -101,7 +101,8 @@ def test_finite_differences(part):
     options = {"window": {"size": 2, "sinks": 1}, "strided": {"stride": 2}, "soft_cap": {"cap": 1.5}}
     options |= {"blocks": {"size": 2, "layout": LAYOUT}, "t5_bias": {"num_buckets": 6, "max_distance": 4}}
     parts = {} if part is None else {part: options.get(part, {})}
-    check_layer_gradients(build(PLAIN, dropout=0.2, parts=parts), np.random.default_rng(1).standard_normal((2, 6, 6)))
+    rng = np.random.default_rng(1)
+    laws.check_finite_differences(build(PLAIN, dropout=0.2, parts=parts), rng.standard_normal((2, 6, 6)), rng)
 
 
 @given(st.data(), sizes)
@@ -177,24 +178,21 @@ def test_read_in_pieces_equals_read_at_once(data, T, seed, dtype):
     config = data.draw(configs())
     layer = GroupedQueryAttention(**config, rng=np.random.default_rng(seed), dtype=dtype)
     x = np.random.default_rng(seed).standard_normal((2, T, config["d_model"])).astype(dtype)
-    read_in_pieces(layer, x, np.random.default_rng(seed))
+    laws.check_pieces(layer, x, np.random.default_rng(seed))
 
 
 @given(st.data(), seeds)
 def test_filling_before_a_prompt_changes_nothing(data, seed):
     config = data.draw(configs())
-    layer, rng = build(config), np.random.default_rng(seed)
-    x = rng.standard_normal((3, 6, config["d_model"]))
-    padding = rng.integers(0, 4, 3)
-    past = layer.start_past(3, padding)
-    y = np.concatenate([layer(x[:, :4], past), layer(x[:, 4:], past)], axis=1)
-    for row, skip in enumerate(padding):
-        np.testing.assert_allclose(y[row, skip:], layer(x[row, skip:]), rtol=1e-9, atol=1e-11)
+    rng = np.random.default_rng(seed)
+    laws.check_padding(build(config), rng.standard_normal((3, 6, config["d_model"])), rng)
 
 
 @given(st.data(), seeds)
 def test_packed_equals_separate(data, seed):
-    check_packed_is_separate(build(data.draw(configs()), seed), np.random.default_rng(seed))
+    config, rng = data.draw(configs()), np.random.default_rng(seed)
+    x = rng.standard_normal((2, 7, config["d_model"]))
+    laws.check_packed(build(config, seed), x, laws.documents_of(rng, 2, 7), rng)
 
 
 def test_a_window_forgets():
