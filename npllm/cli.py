@@ -7,6 +7,7 @@
     npllm family     the forms of attention, and what each remembers
     npllm train      a GPT learns a text
     npllm generate   a trained model continues a prompt
+    npllm words      a vector for every word, and its neighbours
     npllm align      attention as it came about: a small translator, and where each word comes from
 
 It alone sees all rooms of the house; each command imports what it needs, so that `npllm data` need not wait for
@@ -105,6 +106,7 @@ def _parser():
     command.set_defaults(run=_family)
     _add_train(commands)
     _add_generate(commands)
+    _add_words(commands)
     _add_align(commands)
     return parser
 
@@ -150,6 +152,18 @@ def _add_generate(commands):
     command.set_defaults(run=_generate)
 
 
+def _add_words(commands):
+    command = commands.add_parser("words", help="word vectors learn from a text: which words keep the same company")
+    command.add_argument("words", metavar="WORD", nargs="*", help="words to ask for (default: ten frequent ones)")
+    text = command.add_mutually_exclusive_group()
+    text.add_argument("--text", metavar="FILE", help="a text in UTF-8 to learn from (default: the shipped story)")
+    text.add_argument("--corpus", metavar="NAME", help="a known text to learn from, see npllm data")
+    command.add_argument("--model", choices=("skip-gram", "cbow"), default="skip-gram", help="default: skip-gram")
+    command.add_argument("--steps", metavar="N", type=int, default=1500, help="training steps (default: 1500)")
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="seed of all random numbers (default: 0)")
+    command.set_defaults(run=_words)
+
+
 def _add_align(commands):
     command = commands.add_parser("align", help="attention before the transformer: where each written word comes from")
     command.add_argument("--task", choices=("reverse", "copy", "numbers"), default="reverse", help="default: reverse")
@@ -161,6 +175,10 @@ def _add_align(commands):
     command.add_argument("--steps", metavar="N", type=int, default=600, help="training steps (default: 600)")
     command.add_argument("--seed", metavar="N", type=int, default=0, help="seed of all random numbers (default: 0)")
     command.add_argument("--figures", metavar="FOLDER", help="also draw the alignment into this folder")
+    command.add_argument(
+        "--readme", metavar="FILE",
+        help="also train one without attention, and write both into this file's section “align”",
+    )  # fmt: skip
     command.set_defaults(run=_align)
 
 
@@ -231,13 +249,12 @@ def _train(console, options):
 
 
 def _begin_run(options):
-    from npllm import corpora
     from npllm.models import architecture
     from npllm.tokenizers import CharacterTokenizer, GPT2Tokenizer, train_bpe
     from npllm.training.run import create_run
     from npllm.training.trainer import TrainingSettings
 
-    text = corpora.read(options.corpus or "story") if options.text is None else corpora.read_text_file(options.text)
+    text = _text(options)
     given = {name: getattr(options, name.replace("-", "_")) for name, *_ in TRAIN_OPTIONS}
     number = {name: default if given[name] is None else given[name] for name, default, *_ in TRAIN_OPTIONS}
     if options.tokenizer == "gpt2":
@@ -267,6 +284,14 @@ def _generate(console, options):
     )  # fmt: skip
 
 
+def _words(console, options):
+    from npllm.lab.words_command import learn_and_show_words
+
+    if options.steps < 1:
+        raise ValueError(f"--steps is {options.steps}; it must be at least 1")
+    learn_and_show_words(console, _text(options), options.words, options.model, options.steps, options.seed)
+
+
 def _align(console, options):
     from npllm.lab.align_command import align_and_show
 
@@ -274,9 +299,19 @@ def _align(console, options):
         raise ValueError(f"--steps is {options.steps}; it must be at least 1")
     if options.figures is not None and os.path.isfile(options.figures):
         raise ValueError(f"{options.figures} is a file; --figures must be a folder")
+    if options.readme is not None and options.attention == "none":
+        raise ValueError("--attention is none; with --readme it must be a form of attention, to be held against none")
     align_and_show(
-        console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures
+        console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures,
+        options.readme,
     )  # fmt: skip
+
+
+def _text(options):
+    """The text of --text or of --corpus; the shipped story if neither is given."""
+    from npllm import corpora
+
+    return corpora.read(options.corpus or "story") if options.text is None else corpora.read_text_file(options.text)
 
 
 def _version():

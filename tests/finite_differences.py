@@ -37,3 +37,22 @@ def check_function_gradients(forward, backward, inputs, rng, **options):
     gradients = backward(dy, cache)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     check_gradients(lambda *x: (forward(*x, **options)[0] * dy).sum(), inputs, gradients, rng)
+
+
+def check_layer_gradients(layer, inputs, rng, forward=None):
+    """The same for a layer: the gradients of its inputs and of every parameter, with a random cotangent.
+
+    `forward()` is what runs it on the inputs, alike each time; layer.forward(*inputs) unless given.
+    """
+    forward = forward or (lambda: layer.forward(*inputs))
+    y, cache = forward()
+    dy = rng.standard_normal(y.shape)
+    gradients = layer.backward(dy, cache)
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    parameters = [parameter for _, parameter in layer.named_parameters()]
+    check_gradients(
+        lambda *_: (forward()[0] * dy).sum(),
+        [*inputs, *(parameter.data for parameter in parameters)],
+        [*gradients, *(parameter.grad for parameter in parameters)],
+        rng,
+    )

@@ -34,7 +34,7 @@ def test_without_a_command_it_says_which_there_are():
     assert "usage: npllm" in error
     status, out, _ = npllm("--help")
     assert status == 0
-    for command in ("tour", "tokenize", "data", "verify"):
+    for command in ("tour", "tokenize", "data", "verify", "family", "train", "generate", "words", "align"):
         assert command in out
     assert npllm("--version")[1].startswith("npllm ")
 

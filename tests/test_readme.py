@@ -57,6 +57,8 @@ def test_the_tables_are_those_of_the_commands():
     assert "differs" not in section(README, "verify")
     assert section(README, "benchmarks").count("\n|") > 10
     assert float(re.search(r"\*\*([\d.]+)\*\*", section(README, "training"))[1]) < 1.88
+    with_attention, without = re.findall(r"([\d.]+)% (?:are )?without", section(README, "align"))
+    assert float(with_attention) > float(without) + 10
 
 
 def test_imports_point_to_a_room_above():

@@ -14,8 +14,9 @@ import numpy as np
 from npllm import functional as F
 from npllm.attention.base import Attention, sequence
 from npllm.attention.multi_head import join_heads, split_heads
+from npllm.attention.past import KeyValuePast
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context
+from npllm.functional.checks import at_least_one, fits_context, heads_divide
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -29,8 +30,7 @@ class CausalSelfAttention(Attention):
     """
 
     def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True, *, rng=None, dtype="float32"):
-        if num_heads < 1 or d_model % num_heads:
-            raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+        heads_divide(num_heads, d_model=d_model)
         at_least_one(context_length=context_length)
         rng = generator(rng)
         self.context_length, self.num_heads = context_length, num_heads
@@ -38,12 +38,21 @@ class CausalSelfAttention(Attention):
         self.c_proj = Linear(d_model, d_model, rng=rng, dtype=dtype)
         self.dropout = Dropout(dropout)
 
+    def start_past(self, batch_size=1, padding=None):
+        """An empty past for reading a text piece by piece."""
+        return KeyValuePast(batch_size, padding)
+
     def __call__(self, x, past=None):
-        """The value alone. With a `past` (see generation.KeyValueCache) x follows what that has seen, and is added."""
+        """The value alone. With a `past` (see past.py) x follows what that has seen, and is added."""
         if past is None:
             return self.forward(x)[0]
-        q, k, v = self._heads(self.c_attn(sequence(x)))
-        k, v, seen = past.extend(k, v)
+        places = past.places(sequence(x).shape[-2])
+        q, k, v = self._heads(self.c_attn(x))
+        k, v, key_places = past.extend(k, v)
+        if places.shape == (1,):
+            seen = None  # one new token, and no filling: it sees all there is
+        else:
+            seen = F.visible(places, key_places)
         return self.c_proj(join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=seen)))
 
     def forward(self, x, rng=None):

@@ -15,6 +15,7 @@ from npllm import functional as F
 from npllm.attention.base import Attention, sequence
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.functional.cache import Cache
+from npllm.functional.checks import heads_divide
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -27,8 +28,7 @@ class CrossAttention(Attention):
     """
 
     def __init__(self, d_model, num_heads, d_context=None, dropout=0.0, qkv_bias=False, *, rng=None, dtype="float32"):
-        if num_heads < 1 or d_model % num_heads:
-            raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+        heads_divide(num_heads, d_model=d_model)
         rng = generator(rng)
         d_context = d_model if d_context is None else d_context
         self.num_heads = num_heads

@@ -28,7 +28,7 @@ from npllm.attention.sparse import Blocks, Strided
 from npllm.attention.t5_bias import T5Bias
 from npllm.attention.window import Window
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context
+from npllm.functional.checks import at_least_one, fits_context, heads_divide
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -58,8 +58,7 @@ class GroupedQueryAttention(Attention):
         self, d_model, context_length, dropout, num_heads, num_key_heads=None, head_width=None, qkv_bias=False,
         parts=None, *, rng=None, dtype="float32",
     ):  # fmt: skip
-        widths = _check_widths(d_model, num_heads, num_key_heads, head_width)
-        at_least_one(context_length=context_length)
+        widths = _check_widths(d_model, num_heads, num_key_heads, head_width, context_length)
         rng = generator(rng)
         self.widths, self.context_length, self.num_heads = widths, context_length, num_heads
         query_width, key_width = num_heads * widths.head_width, widths.num_key_heads * widths.head_width
@@ -181,16 +180,16 @@ class GroupedQueryAttention(Attention):
         return total, caches
 
 
-def _check_widths(d_model, num_heads, num_key_heads, head_width):
-    at_least_one(d_model=d_model, num_heads=num_heads)
-    if head_width is None and d_model % num_heads:
-        raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+def _check_widths(d_model, num_heads, num_key_heads, head_width, context_length):
+    at_least_one(d_model=d_model, num_heads=num_heads, context_length=context_length)
+    if head_width is None:
+        heads_divide(num_heads, d_model=d_model)
     num_key_heads = num_heads if num_key_heads is None else num_key_heads
     head_width = d_model // num_heads if head_width is None else head_width
     at_least_one(num_key_heads=num_key_heads, head_width=head_width)
     if num_heads % num_key_heads:
         raise ValueError(f"num_heads is {num_heads} and num_key_heads {num_key_heads}; num_key_heads must divide it")
-    return Widths(d_model, num_heads, num_key_heads, head_width)
+    return Widths(d_model, num_heads, num_key_heads, head_width, context_length)
 
 
 def _make_part(name, widths, options, rng, dtype):

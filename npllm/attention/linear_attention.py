@@ -17,7 +17,7 @@ from npllm.attention.base import documents_for_heads, sequence, whole_text
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.past import StatePast
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context
+from npllm.functional.checks import at_least_one, fits_context, heads_divide
 from npllm.layers.linear import Linear
 from npllm.layers.module import Module, generator
 
@@ -32,8 +32,7 @@ class LinearAttention(Module):
     """
 
     def __init__(self, d_model, context_length, num_heads, form="parallel", *, rng=None, dtype="float32"):
-        if num_heads < 1 or d_model % num_heads:
-            raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+        heads_divide(num_heads, d_model=d_model)
         if form not in FORMS:
             raise ValueError(f'form is {form!r}; it must be "parallel" or "recurrent"')
         at_least_one(context_length=context_length)

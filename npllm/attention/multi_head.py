@@ -14,7 +14,7 @@ from npllm import functional as F
 from npllm.attention.base import Attention, sequence
 from npllm.attention.causal import CausalAttention
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context
+from npllm.functional.checks import at_least_one, fits_context, heads_divide
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import generator
@@ -57,8 +57,7 @@ class MultiHeadAttention(Attention):
     """
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False, *, rng=None, dtype="float32"):
-        if num_heads < 1 or d_out % num_heads:
-            raise ValueError(f"d_out is {d_out} and num_heads {num_heads}; num_heads must divide d_out")
+        heads_divide(num_heads, d_out=d_out)
         at_least_one(context_length=context_length)
         rng = generator(rng)
         self.context_length, self.num_heads = context_length, num_heads

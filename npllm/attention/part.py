@@ -20,6 +20,7 @@ class Widths:
     num_heads: int
     num_key_heads: int
     head_width: int
+    context_length: int
 
 
 class Part(Module):

@@ -17,7 +17,7 @@ from npllm.attention.base import Attention, documents_for_heads, sequence, whole
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.past import KeyValuePast
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context
+from npllm.functional.checks import at_least_one, fits_context, heads_divide
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.module import Parameter, generator
@@ -31,8 +31,7 @@ class RelativePositionAttention(Attention):
     """  # noqa: E501
 
     def __init__(self, d_model, context_length, dropout, num_heads, max_distance=16, *, rng=None, dtype="float32"):
-        if num_heads < 1 or d_model % num_heads:
-            raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; num_heads must divide d_model")
+        heads_divide(num_heads, d_model=d_model)
         at_least_one(context_length=context_length, max_distance=max_distance)
         rng, width = generator(rng), d_model // num_heads
         self.context_length, self.num_heads, self.max_distance = context_length, num_heads, max_distance

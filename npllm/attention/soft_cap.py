@@ -8,6 +8,8 @@ remains. Few very large scores can no longer hold all the weight.
 Bello et al. 2016, Neural Combinatorial Optimization, appendix A.1; Gemma Team 2024, Gemma 2, section 2.
 """
 
+import math
+
 from npllm.attention.part import Part
 
 
@@ -18,8 +20,8 @@ class SoftCap(Part):
     """
 
     def __init__(self, widths, cap):
-        if not cap > 0:
-            raise ValueError(f"cap is {cap}; it must be greater than 0")
+        if not 0 < cap < math.inf:
+            raise ValueError(f"cap is {cap}; it must be greater than 0 and finite")
         self.cap = cap
 
     def limits(self):

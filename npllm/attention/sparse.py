@@ -32,8 +32,8 @@ class Strided(Part):
 class Blocks(Part):
     """S_ts ← −∞ unless layout[t // size, s // size]      (T, S) → (T, S)
 
-    `layout` is a boolean table, or nested lists, with a row for every block of queries. Its diagonal must be true, or a
-    position could not even see itself.
+    `layout` is a boolean table, or nested lists, with a row for every block of queries that fits into the context. Its
+    diagonal must be true, or a position could not even see itself.
     """
 
     def __init__(self, widths, size, layout):
@@ -42,6 +42,12 @@ class Blocks(Part):
         rows, columns = self.layout.shape if self.layout.ndim == 2 else (0, 0)
         if rows == 0 or rows != columns or not self.layout.diagonal().all():
             raise ValueError(f"layout has shape {self.layout.shape}; it must be a square with a true diagonal")
+        needed = -(-widths.context_length // size)
+        if rows < needed:
+            raise ValueError(
+                f"layout has {rows} rows; for a context_length of {widths.context_length} in blocks of {size} it must "
+                f"have at least {needed}"
+            )
 
     def mask(self, places, key_places):
         """The table's entry for each pair."""

@@ -64,6 +64,7 @@ from npllm.functional.linear_attention import (
 from npllm.functional.masks import (
     block_mask,
     causal_mask,
+    distances,
     document_begins,
     document_mask,
     document_places,
@@ -102,7 +103,6 @@ from npllm.functional.recurrence import (
 from npllm.functional.relative_positions import (
     alibi_bias,
     alibi_slopes,
-    distances,
     relative_attention,
     relative_attention_backward,
     relative_attention_forward,

@@ -90,6 +90,13 @@ def at_least_one(**sizes):
             raise ValueError(f"{name} is {size}; it must be at least 1")
 
 
+def heads_divide(num_heads, **widths):
+    """Raise ValueError unless num_heads is at least 1 and divides every named width."""
+    for name, width in widths.items():
+        if num_heads < 1 or width % num_heads:
+            raise ValueError(f"{name} is {width} and num_heads {num_heads}; num_heads must divide {name}")
+
+
 def given(*gradients):
     """Return the gradients of the inputs that were there: None (an input left out) is dropped, a single one is bare."""
     present = tuple(gradient for gradient in gradients if gradient is not None)

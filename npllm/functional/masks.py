@@ -16,6 +16,11 @@ import numpy as np
 from npllm.functional.checks import at_least_one
 
 
+def distances(query_places, key_places):
+    """distance[t, s] = t − s, positive towards the past      (..., T), (..., S) → (..., T, S)"""
+    return np.asarray(query_places)[..., :, None] - np.asarray(key_places)[..., None, :]
+
+
 def visible(query_places, key_places, window=None, sinks=0):
     """mask[t, s] = (0 ≤ s ≤ t) and (t − s < window or s < sinks)      (..., T), (..., S) → (..., T, S)
 
@@ -84,7 +89,7 @@ def strided_mask(query_places, key_places, stride):
     at a cost of T √T instead of T² for a stride of √T.
     """
     at_least_one(stride=stride)
-    distance = np.asarray(query_places)[..., :, None] - np.asarray(key_places)[..., None, :]
+    distance = distances(query_places, key_places)
     return (distance < stride) | (distance % stride == 0)
 
 

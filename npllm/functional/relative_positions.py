@@ -17,12 +17,8 @@ import numpy as np
 from npllm.functional.attention import sum_to_shape
 from npllm.functional.cache import Cache
 from npllm.functional.checks import at_least_one, floats, given, integers, not_half, output_gradient, same_size
+from npllm.functional.masks import distances
 from npllm.functional.softmax import softmax_backward, softmax_forward
-
-
-def distances(query_places, key_places):
-    """distance[t, s] = t − s, positive towards the past      (..., T), (..., S) → (..., T, S)"""
-    return np.asarray(query_places)[..., :, None] - np.asarray(key_places)[..., None, :]
 
 
 def alibi_slopes(num_heads):

@@ -1,8 +1,7 @@
 """Generation: a model asked for the next token, again and again.
 
-Read in this order: sampling, key_value_cache, generate.
+Read in this order: sampling, generate.
 """
 
 from npllm.generation.generate import complete, generate
-from npllm.generation.key_value_cache import KeyValueCache
 from npllm.generation.sampling import keep_top_k, keep_top_p, penalize_repetition, sample

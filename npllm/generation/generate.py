@@ -11,7 +11,6 @@ such moves half a window of tokens is written cheaply, and on average a token co
 import numpy as np
 
 from npllm.functional.checks import integers
-from npllm.generation.key_value_cache import start_past
 from npllm.generation.sampling import penalize_repetition, sample
 
 CHUNK = 256  # tokens of a prompt that are read at once: bounds the memory of attention
@@ -119,7 +118,7 @@ class _Reader:
         width = max(map(len, windows))
         padding = np.array([width - len(window) for window in windows])
         ids = np.array([[0] * (width - len(window)) + window for window in windows])
-        self.past = start_past(self.model, len(windows), padding)
+        self.past = self.model.start_past(len(windows), padding)
         for start in range(0, width, CHUNK):
             features = self.model.features(ids[:, start : start + CHUNK], self.past)
         return features

@@ -1,6 +1,6 @@
 """Models: layers and attention put together.
 
-Read in this order: word2vec and seq2seq, which came before; transformer_block, gpt, accounting, trace; then
+Read in this order: word2vec and seq2seq, which came before; transformer_block, model_past, gpt, accounting, trace; then
 decoder_config, decoder, architectures.
 """
 

@@ -9,6 +9,7 @@ Whoever wants to compare forms of attention changes the word and leaves the rest
 from dataclasses import asdict
 from functools import partial
 
+from npllm.attention.differential import lambda_of_layer
 from npllm.interop import hugging_face, hugging_face_decoder
 from npllm.interop.model_folder import read_config
 from npllm.models.decoder import Decoder
@@ -50,16 +51,21 @@ def _alibi(num_heads, context_length):
     return _grouped(num_heads, context_length, alibi={})
 
 
-def _differential(num_heads, context_length):
-    return {"kind": "differential", "num_heads": max(num_heads // 2, 1)}  # each of two maps, so as wide as two
-
-
 def _latent(num_heads, context_length):
     return {"kind": "latent", "num_heads": num_heads, "latent_width": 32, "head_width": 32, "rotary_width": 16}
 
 
 def _other(kind):
     return lambda num_heads, context_length: {"kind": kind, "num_heads": num_heads}
+
+
+def _differential(vocab_size, context_length, d_model, num_layers, num_heads, dropout):
+    """Each head has two maps, so it is as wide as two; the deeper the layer, the more is subtracted at the start."""
+    if num_heads % 2:
+        raise ValueError(f"num_heads is {num_heads}; for differential attention it must be even, two maps to a head")
+    choice = {"kind": "differential", "num_heads": num_heads // 2}
+    attention = [choice | {"lambda_init": lambda_of_layer(layer)} for layer in range(num_layers)]
+    return DecoderConfig(vocab_size, context_length, d_model, num_layers, attention, dropout=dropout)
 
 
 EXPERTS = {"kind": "mixture_of_experts", "num_experts": 4, "experts_per_token": 2}
@@ -71,7 +77,7 @@ ARCHITECTURES = {  # name: the configuration for (vocab_size, context_length, d_
     "mixtral": partial(_decoder, _llama, feed_forward=EXPERTS),
     "alibi": partial(_decoder, _alibi),
     "relative": partial(_decoder, _other("relative_position")),
-    "differential": partial(_decoder, _differential),
+    "differential": _differential,
     "latent": partial(_decoder, _latent),
     "linear": partial(_decoder, _other("linear")),
     "delta": partial(_decoder, _other("delta")),

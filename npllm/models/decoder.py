@@ -21,6 +21,7 @@ from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
 from npllm.layers.module import Blank, Module, generator
 from npllm.models.decoder_config import ATTENTIONS, FEED_FORWARDS, NORMS, DecoderConfig, choices, make
+from npllm.models.model_past import ModelPast
 
 ADDING = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # what writes into the stream
 
@@ -64,7 +65,9 @@ class Decoder(Module):
 
     def start_past(self, batch_size=1, padding=None):
         """An empty past for reading a text piece by piece: one for each layer, whatever that remembers."""
-        return DecoderPast(self, batch_size, padding)
+        return ModelPast(
+            self.context_length, [block.self_attn.start_past(batch_size, padding) for block in self.layers]
+        )
 
     def __call__(self, ids, past=None, documents=None):
         """The logits alone. With a `past` ids follow what it has seen, and are added. `documents`: see forward."""
@@ -151,10 +154,10 @@ class Decoder(Module):
     def _places(self, shape, past=None, documents=None):
         """The place of every id, in the shape of the ids; raises ValueError beyond the context."""
         length = shape[-1]
-        fits_context(length + (0 if past is None else past.length), self.context_length)
         if past is not None:
             places = past.places(length)
         else:
+            fits_context(length, self.context_length)
             places = np.arange(length) if documents is None else F.document_places(documents)
         return np.broadcast_to(places, shape)
 
@@ -215,29 +218,6 @@ class DecoderBlock(Module):
         dgathered = self.drop_1.backward(dx, cache.drop_1)
         dnormed = self.self_attn.backward(dgathered, cache.self_attn)
         return dx + self.input_layernorm.backward(dnormed, cache.input_layernorm)
-
-
-class DecoderPast:
-    """The past of a decoder: one for each layer, each as that layer's attention wants it."""
-
-    def __init__(self, model, batch_size=1, padding=None):
-        self.capacity = model.context_length
-        self.layers = [block.self_attn.start_past(batch_size, padding) for block in model.layers]
-
-    @property
-    def length(self):
-        """How many columns have been read."""
-        return self.layers[0].length
-
-    @property
-    def nbytes(self):
-        """Bytes of all layers."""
-        return sum(past.nbytes for past in self.layers)
-
-    def places(self, num_new):
-        """The places of the next columns, (T) or (B, T); filling has place 0, for it must have one."""
-        places = self.layers[0].places(num_new)
-        return places if places.ndim == 1 else np.maximum(places[:, 0], 0)
 
 
 def _sequence(ids):

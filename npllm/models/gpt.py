@@ -15,13 +15,14 @@ import numpy as np
 
 from npllm import functional as F
 from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, probability
+from npllm.functional.checks import at_least_one, fits_context, heads_divide, probability
 from npllm.interop import hugging_face
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding, LearnedPositions
 from npllm.layers.linear import Linear
 from npllm.layers.module import Blank, Module, generator
 from npllm.layers.normalization import LayerNorm
+from npllm.models.model_past import ModelPast
 from npllm.models.transformer_block import TransformerBlock
 
 GPT2_SIZES = {  # (num_layers, num_heads, d_model)
@@ -58,8 +59,7 @@ class GPTConfig:
         )
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             probability(name, getattr(self, name))
-        if self.d_model % self.num_heads:
-            raise ValueError(f"d_model is {self.d_model} and num_heads {self.num_heads}; num_heads must divide d_model")
+        heads_divide(self.num_heads, d_model=self.d_model)
 
     @classmethod
     def gpt2(cls, size, **changes):
@@ -103,17 +103,19 @@ class GPT(Module):
                 parameter.data[...] = rng.standard_normal(parameter.shape, dtype=np.float32)
                 parameter.data *= 0.02 / math.sqrt(depth)
 
+    def start_past(self, batch_size=1, padding=None):
+        """An empty past for reading a text piece by piece: the keys and values of every layer."""
+        return ModelPast(self.context_length, [block.attn.start_past(batch_size, padding) for block in self.h])
+
     def __call__(self, ids, past=None):
-        """The logits alone. With a `past` (see generation.KeyValueCache) ids follow what it has seen, and are added."""
+        """The logits alone. With a `past` (see start_past) ids follow what it has seen, and are added."""
         return self.lm_head(self.features(ids, past))
 
     def features(self, ids, past=None):
         """What the head reads, (..., T, C): to know the last position's logits, nobody need compute the others."""
         x = self.wte(_sequence(ids)) + self.wpe.weight.data[self._places(ids, past)]
         for index, block in enumerate(self.h):
-            x = block(x, past and past.layer(index))
-        if past is not None:
-            past.advance(np.shape(ids)[-1])
+            x = block(x, past and past.layers[index])
         return self.ln_f(x)
 
     def forward(self, ids, rng=None):
@@ -159,7 +161,7 @@ class GPT(Module):
         """The position of every id: 0, 1, 2 …, or where the past ends."""
         length = np.shape(ids)[-1]
         if past is not None:
-            return past.positions(length)
+            return past.places(length)
         fits_context(length, self.context_length)
         return np.arange(length)
 

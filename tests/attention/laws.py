@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.finite_differences import check_gradients
+from tests.finite_differences import check_layer_gradients
 
 CLOSE = {np.dtype(np.float64): {"rtol": 1e-9, "atol": 1e-10}, np.dtype(np.float32): {"rtol": 2e-3, "atol": 2e-4}}
 
@@ -23,16 +23,7 @@ def documents_of(rng, *shape):
 def check_finite_differences(layer, x, rng, documents=None):
     """The gradients of the input and of every parameter are what differences say."""
     away_from_the_start(layer, rng)
-    y, cache = layer.forward(x, np.random.default_rng(1), documents)
-    dy = rng.standard_normal(y.shape)
-    dx = layer.backward(dy, cache)
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    check_gradients(
-        lambda *_: (layer.forward(x, np.random.default_rng(1), documents)[0] * dy).sum(),
-        [x, *(parameter.data for parameter in parameters)],
-        [dx, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(layer, [x], rng, lambda: layer.forward(x, np.random.default_rng(1), documents))
 
 
 def check_later_tokens_change_nothing(layer, x, j):

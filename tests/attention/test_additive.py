@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.attention import AdditiveAttention
-from tests.finite_differences import check_gradients
+from tests.finite_differences import check_layer_gradients
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -32,16 +32,7 @@ def test_finite_differences():
     layer, rng = built(), np.random.default_rng(1)
     inputs = [rng.standard_normal(shape) for shape in ((2, 3, 3), (2, 6, 4), (2, 6, 2))]
     mask = np.arange(6) < np.array([[6], [4]])
-    y, cache = layer.forward(*inputs, mask)
-    dy = rng.standard_normal(y.shape)
-    gradients = layer.backward(dy, cache)
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    check_gradients(
-        lambda *_: (layer.forward(*inputs, mask)[0] * dy).sum(),
-        [*inputs, *(parameter.data for parameter in parameters)],
-        [*gradients, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(layer, inputs, rng, lambda: layer.forward(*inputs, mask))
 
 
 def test_by_plain_loops():

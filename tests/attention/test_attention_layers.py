@@ -17,7 +17,7 @@ from npllm.attention import (
     causal_weights_by_prefix,
     causal_weights_by_renormalizing,
 )
-from tests.finite_differences import check_gradients
+from tests.finite_differences import check_layer_gradients
 from tests.strategies import arrays, dtypes, leading, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -180,19 +180,10 @@ def test_finite_differences(name):
         config["num_heads"] = 2
     layer, x = build(name, config), rng.standard_normal((2, 6, 5))
 
-    def run(*_):  # the same generator, so the same dropout every time
+    def run():  # the same generator, so the same dropout every time
         return layer.forward(x, np.random.default_rng(1)) if "dropout" in config else layer.forward(x)
 
-    y, cache = run()
-    dy = rng.standard_normal(y.shape)
-    dx = layer.backward(dy, cache)
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    check_gradients(
-        lambda *_: (run()[0] * dy).sum(),
-        [x, *(parameter.data for parameter in parameters)],
-        [dx, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(layer, [x], rng, run)
 
 
 def test_number_of_parameters_of_gpt2s_attention():

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.attention import CausalSelfAttention, MultiHeadAttention
-from tests.finite_differences import check_gradients
-from tests.strategies import arrays, dtypes, leading, sizes
+from tests.attention import laws
+from tests.finite_differences import check_layer_gradients
+from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.equivalence import check_layer, implementation
 
 pytestmark = pytest.mark.piece("CausalSelfAttention")
@@ -23,16 +24,7 @@ def test_finite_differences():
     rng = np.random.default_rng(0)
     layer = implementation("CausalSelfAttention")(6, 5, 0.2, 2, rng=rng, dtype="float64")
     x = rng.standard_normal((2, 5, 6))
-    y, cache = layer.forward(x, np.random.default_rng(1))
-    dy = rng.standard_normal(y.shape)
-    dx = layer.backward(dy, cache)
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    check_gradients(
-        lambda *_: (layer.forward(x, np.random.default_rng(1))[0] * dy).sum(),
-        [x, *(parameter.data for parameter in parameters)],
-        [dx, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(layer, [x], rng, lambda: layer.forward(x, np.random.default_rng(1)))
 
 
 @given(st.data(), sizes, st.integers(1, 3), sizes)
@@ -50,6 +42,15 @@ def test_it_is_multi_head_attention_with_the_projections_in_one(data, T, num_hea
     )
     x = data.draw(arrays((T, C), np.dtype(np.float64)))
     np.testing.assert_allclose(one(x), other(x), rtol=1e-10, atol=1e-12)
+
+
+@given(seeds, dtypes, st.integers(1, 12))
+def test_read_in_pieces(seed, dtype, length):
+    rng = np.random.default_rng(seed)
+    layer = CausalSelfAttention(6, 20, 0.2, 2, rng=rng, dtype=dtype)
+    x = rng.standard_normal((3, length, 6)).astype(dtype)
+    laws.check_pieces(layer, x, rng)
+    laws.check_padding(layer, x, rng)
 
 
 def test_heads_must_divide_the_width():

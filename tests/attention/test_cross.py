@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.attention import CrossAttention
-from tests.finite_differences import check_gradients
+from tests.finite_differences import check_layer_gradients
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -40,19 +40,10 @@ def test_finite_differences():
     rng, layer = np.random.default_rng(0), build(dropout=0.2)
     x, context = rng.standard_normal((2, 4, 6)), rng.standard_normal((2, 3, 5))
 
-    def run(*_):
+    def run():
         return layer.forward(x, context, np.random.default_rng(1), F.padding_mask([2, 3], 3))
 
-    y, cache = run()
-    dy = rng.standard_normal(y.shape)
-    gradients = layer.backward(dy, cache)
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    check_gradients(
-        lambda *_: (run()[0] * dy).sum(),
-        [x, context, *(parameter.data for parameter in parameters)],
-        [*gradients, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(layer, [x, context], rng, run)
 
 
 def test_equals_pytorchs_own_multihead_attention():

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.attention import GroupedQueryAttention, RelativePositionAttention
-from tests.attention.family import check_layer_gradients, check_packed_is_separate, read_in_pieces
+from tests.attention import laws
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -40,7 +40,8 @@ def test_equals_pytorch_on_packed_documents(data, config, dtype, T, seed):
 
 
 def test_finite_differences():
-    check_layer_gradients(build(dropout=0.2), np.random.default_rng(1).standard_normal((2, 6, 6)))
+    rng = np.random.default_rng(1)
+    laws.check_finite_differences(build(dropout=0.2), rng.standard_normal((2, 6, 6)), rng)
 
 
 def test_zero_tables_are_plain_attention():
@@ -65,22 +66,19 @@ def test_far_positions_look_alike_near_ones_do_not():
 @given(st.integers(1, 9), seeds)
 def test_read_in_pieces_equals_read_at_once(T, seed):
     rng = np.random.default_rng(seed)
-    read_in_pieces(build(seed), rng.standard_normal((2, T, 6)), rng)
+    laws.check_pieces(build(seed), rng.standard_normal((2, T, 6)), rng)
 
 
 @given(seeds)
 def test_filling_before_a_prompt_changes_nothing(seed):
-    layer, rng = build(seed), np.random.default_rng(seed)
-    x, padding = rng.standard_normal((3, 6, 6)), rng.integers(0, 4, 3)
-    past = layer.start_past(3, padding)
-    y = np.concatenate([layer(x[:, :4], past), layer(x[:, 4:], past)], axis=1)
-    for row, skip in enumerate(padding):
-        np.testing.assert_allclose(y[row, skip:], layer(x[row, skip:]), rtol=1e-9, atol=1e-11)
+    rng = np.random.default_rng(seed)
+    laws.check_padding(build(seed), rng.standard_normal((3, 6, 6)), rng)
 
 
 @given(seeds)
 def test_packed_equals_separate(seed):
-    check_packed_is_separate(build(seed), np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    laws.check_packed(build(seed), rng.standard_normal((2, 7, 6)), laws.documents_of(rng, 2, 7), rng)
 
 
 def test_bad_arguments():

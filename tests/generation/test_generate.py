@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npllm.generation import KeyValueCache, complete, generate
+from npllm.generation import complete, generate
 from npllm.generation.generate import window_start
 from tests.models.test_gpt import SMALL, small
 
@@ -26,7 +26,7 @@ def test_cached_logits_are_those_of_the_whole_sequence(chunks, seed, batched):
     model, *_ = small()
     length = min(sum(chunks), 8)
     ids = np.random.default_rng(seed).integers(0, 11, (2, length) if batched else (1, length))
-    past, found, start = KeyValueCache(model, len(ids)), [], 0
+    past, found, start = model.start_past(len(ids)), [], 0
     for size in chunks:
         if start < length:
             found.append(model(ids[:, start : start + size], past))
@@ -41,7 +41,7 @@ def test_prompts_of_different_lengths_do_not_see_each_other_or_the_filling(lengt
     rng, width = np.random.default_rng(seed), max(lengths)
     padding = np.array([width - length for length in lengths])
     ids = rng.integers(0, 11, (len(lengths), width))
-    logits = model(ids, KeyValueCache(model, len(lengths), padding))
+    logits = model(ids, model.start_past(len(lengths), padding))
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(logits[row, -length:], model(ids[row, -length:]), rtol=1e-9, atol=1e-12)
 
@@ -142,8 +142,9 @@ def test_nothing_to_do():
 
 def test_a_past_has_room_for_the_context_only():
     model, *_ = small()
-    past = KeyValueCache(model)
+    past = model.start_past()
     model(np.zeros((1, 6), int), past)
     with pytest.raises(ValueError, match="3 tokens after 6 make 9; the context_length is 8"):
         model(np.zeros((1, 3), int), past)
-    assert past.nbytes == 2 * 2 * 12 * 8 * 8
+    assert past.length == 6
+    assert past.nbytes == 2 * 2 * 12 * 6 * 8  # keys and values, layers, channels, columns, bytes

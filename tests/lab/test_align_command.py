@@ -43,6 +43,37 @@ def test_without_attention_there_is_nothing_to_show(capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_readme_gets_it_beside_a_model_without_attention(capsys, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- align -->\nold\n<!-- /align -->\nafter\n")
+    arguments = ("--task", "copy", "--steps", 120)
+    out = align(capsys, *arguments, "--attention", "additive", "--readme", path)
+    both, content = out.split("copy: gru encoder and decoder, attention none"), path.read_text()
+    assert content.startswith("before\n<!-- align -->\n120 steps, ")
+    assert content.endswith("\n<!-- /align -->\nafter\n")
+    shares = re.search(
+        r"Of 500 unseen examples ([\d.]+%) are without a mistake with attention, ([\d.]+%) without", content
+    )
+    for share, printed in zip(shares.groups(), both, strict=True):
+        assert f"{share} of 500" in printed
+    table, picture = (
+        [line.strip("|").split("|") for line in part.split("\n") if line.startswith("|")]
+        for part in content.split("Each written token")
+    )
+    assert [cell.strip() for cell in table[0]] == [
+        "tokens to write",
+        "examples",
+        "right, additive attention",
+        "right, none",
+    ]
+    for length, examples, *right in [[cell.strip() for cell in line] for line in table[2:]]:
+        for share, printed in zip(right, both, strict=True):
+            assert re.search(rf"^ *{length} +│ +{examples} │ +{share} *$", printed, re.MULTILINE)
+    weights = np.array([[float(cell) for cell in line[1:]] for line in picture[2:]])
+    assert weights.shape == (9, 8), "eight letters and the end"
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=0.05)
+
+
 def test_the_seed_decides(capsys):
     one, again, other = (align(capsys, "--steps", 5, "--seed", seed) for seed in (1, 1, 2))
     assert one == again
@@ -55,6 +86,8 @@ def test_wrong_usage(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert main(["align", "--figures", str(tmp_path / "file")]) == 1
     assert "is a file; --figures must be a folder" in capsys.readouterr().err
+    assert main(["align", "--attention", "none", "--readme", str(tmp_path / "file")]) == 1
+    assert "--attention is none; with --readme it must be a form of attention" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["align", "--attention", "self"])
 

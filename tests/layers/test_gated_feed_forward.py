@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.finite_differences import check_gradients
+from tests.finite_differences import check_layer_gradients
 from tests.strategies import arrays, dtypes, leading, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -31,16 +31,7 @@ def test_equals_llamas():
 def test_finite_differences():
     rng = np.random.default_rng(0)
     layer, x = implementation(NAME)(4, rng=rng, dtype="float64"), rng.standard_normal((3, 4))
-    y, cache = layer.forward(x)
-    dy = rng.standard_normal(y.shape)
-    dx = layer.backward(dy, cache)
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    check_gradients(
-        lambda *_: (layer(x) * dy).sum(),
-        [x, *(parameter.data for parameter in parameters)],
-        [dx, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(layer, [x], rng)
 
 
 @pytest.mark.parametrize(("d_model", "d_hidden"), [(3, 8), (12, 32), (10, 28)])

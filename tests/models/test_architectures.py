@@ -28,6 +28,16 @@ def test_sizes_are_those_asked_for(name):
     assert (config.residual_dropout if isinstance(config, GPTConfig) else config.dropout) == 0.1
 
 
+def test_differential_layers_subtract_more_the_deeper_they_are():
+    """The schedule of Ye et al., section 2.1, for layers counted from 1."""
+    model = build(architecture("differential", **SIZES | {"num_layers": 3, "num_heads": 6}))
+    for number, layer in enumerate(model.layers, start=1):
+        assert layer.self_attn.lambda_init == pytest.approx(0.8 - 0.6 * np.exp(-0.3 * (number - 1)))
+        assert layer.self_attn.num_heads == 3
+    with pytest.raises(ValueError, match="num_heads is 3; for differential attention it must be even"):
+        architecture("differential", **SIZES | {"num_heads": 3})
+
+
 def test_unknown_names(tmp_path):
     with pytest.raises(ValueError, match="the architecture is 'rnn'; it must be one of gpt, llama"):
         architecture("rnn", **SIZES)

@@ -279,7 +279,7 @@ def test_bad_input():
         model(np.zeros((1, 9), int))
     past = model.start_past()
     model(np.zeros((1, 6), int), past)
-    with pytest.raises(ValueError, match="the sequence has 9 positions; it must have at most 8"):
+    with pytest.raises(ValueError, match="3 tokens after 6 make 9; the context_length is 8"):
         model(np.zeros((1, 3), int), past)
     with pytest.raises(ValueError, match="ids is a single number"):
         model(3)

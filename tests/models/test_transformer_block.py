@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.finite_differences import check_gradients
+from tests.finite_differences import check_layer_gradients
 from tests.strategies import arrays, dtypes, leading, sizes
 from torch_ref.equivalence import check_layer, implementation
 
@@ -23,16 +23,7 @@ def test_finite_differences():
     rng = np.random.default_rng(0)
     block = implementation("TransformerBlock")(8, 6, 0.2, 2, rng=rng, dtype="float64")
     x = rng.standard_normal((2, 5, 8))
-    y, cache = block.forward(x, np.random.default_rng(1))
-    dy = rng.standard_normal(y.shape)
-    dx = block.backward(dy, cache)
-    parameters = [parameter for _, parameter in block.named_parameters()]
-    check_gradients(
-        lambda *_: (block.forward(x, np.random.default_rng(1))[0] * dy).sum(),
-        [x, *(parameter.data for parameter in parameters)],
-        [dx, *(parameter.grad for parameter in parameters)],
-        rng,
-    )
+    check_layer_gradients(block, [x], rng, lambda: block.forward(x, np.random.default_rng(1)))
 
 
 def test_the_shortcuts_carry_the_input_through():

@@ -25,7 +25,7 @@ class GroupedQueryAttention(nn.Module):
         self.v_proj = nn.Linear(d_model, num_key_heads * head_width, bias=qkv_bias)
         self.o_proj = nn.Linear(num_heads * head_width, d_model, bias=False)
         self.dropout = Dropout(dropout)
-        widths = Widths(d_model, num_heads, num_key_heads, head_width)
+        widths = Widths(d_model, num_heads, num_key_heads, head_width, context_length)
         self.part_names = list(parts or {})
         for name in self.part_names:
             setattr(self, name, PARTS[name](widths, **parts[name]))

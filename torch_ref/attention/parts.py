@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from npllm import attention
 from npllm import functional as F
 from torch_ref.functional.relative_positions import alibi_bias, t5_buckets
 from torch_ref.functional.rotary import rotary
@@ -150,14 +151,4 @@ class Gate(Part):
         return context * torch.sigmoid(self.gate_proj(x))
 
 
-PARTS = {
-    "query_key_norm": QueryKeyNorm,
-    "rotary": Rotary,
-    "alibi": ALiBi,
-    "t5_bias": T5Bias,
-    "soft_cap": SoftCap,
-    "window": Window,
-    "strided": Strided,
-    "blocks": Blocks,
-    "gate": Gate,
-}
+PARTS = {name: globals()[made.__name__] for name, made in attention.PARTS.items()}  # the twins of npllm's classes

@@ -6,25 +6,16 @@ import math
 from torch import nn
 from torch.nn import functional as F
 
+from npllm.models import decoder_config
 from torch_ref import attention, layers
 from torch_ref.attention.documents import places_and_mask
 from torch_ref.functional.positions import sinusoidal_positions
 from torch_ref.layers.dropout import Dropout
 
-ATTENTIONS = {
-    "grouped_query": attention.GroupedQueryAttention,
-    "relative_position": attention.RelativePositionAttention,
-    "differential": attention.DifferentialAttention,
-    "latent": attention.MultiHeadLatentAttention,
-    "linear": attention.LinearAttention,
-    "delta": attention.DeltaNet,
-}
-FEED_FORWARDS = {
-    "gelu": layers.FeedForward,
-    "gated": layers.GatedFeedForward,
-    "mixture_of_experts": layers.MixtureOfExperts,
-}
-NORMS = {"layer_norm": layers.LayerNorm, "rms_norm": layers.RMSNorm}
+# the twins of npllm's classes, which have their names
+ATTENTIONS = {kind: getattr(attention, made.__name__) for kind, made in decoder_config.ATTENTIONS.items()}
+FEED_FORWARDS = {kind: getattr(layers, made.__name__) for kind, made in decoder_config.FEED_FORWARDS.items()}
+NORMS = {kind: getattr(layers, made.__name__) for kind, made in decoder_config.NORMS.items()}
 
 
 class Decoder(nn.Module):
