@@ -7,6 +7,7 @@ Every format says which byte strings are tokens; they differ in how bytes are wr
 """
 
 import base64
+import binascii
 import json
 from pathlib import Path
 
@@ -150,13 +151,30 @@ def _load_openai(folder):
 
 
 def _save_tiktoken(path, tokenizer):
-    lines = sorted((rank, base64.b64encode(token).decode()) for token, rank in tokenizer.ranks.items())
-    _write(path, "".join(f"{token} {rank}\n" for rank, token in lines))
+    ranks = dict(sorted(tokenizer.ranks.items(), key=lambda item: item[1]))
+    _write(path, _encode_tiktoken(ranks).decode())
+
+
+def _encode_tiktoken(ranks):
+    encode = binascii.b2a_base64
+    return b"".join([b"%b %d\n" % (encode(token, newline=False), rank) for token, rank in ranks.items()])
 
 
 def _load_tiktoken(path):
+    content = path.read_bytes()
+    try:
+        encoded, numbers = content.split()[::2], content.split()[1::2]
+        ranks = dict(zip(map(binascii.a2b_base64, encoded), map(int, numbers)))
+        if _encode_tiktoken(ranks) == content:  # as it should be: all lines at once
+            return ranks
+    except ValueError:
+        pass  # line by line, it will be found which one is wrong
+    return _load_line_by_line(path, content)
+
+
+def _load_line_by_line(path, content):
     ranks = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         if not line:
             continue
         try:

@@ -37,23 +37,23 @@ def make_encoder(ranks, pattern, merges=None):
     """
     if pattern not in STARTS or max(ranks.values()) > HIGHEST_ID:
         return None
+    memory = PieceMemory(list(ranks), list(ranks.values()))
     if merges is None:
-        found = find_merges(ranks)
+        found = find_merges(ranks, memory)
     else:
         found = tuple(np.array(row) for row in zip(*((ranks[a], ranks[b], ranks[a + b]) for a, b in merges)))
     if not found:
         return None
     id_of_byte = [ranks[bytes([byte])] for byte in range(256)]
-    return Encoder(ranks, STARTS[pattern], Merger(*found, id_of_byte))
+    return Encoder(ranks, STARTS[pattern], Merger(*found, id_of_byte), memory)
 
 
 class Encoder:
-    """The fast path of one vocabulary; `starts` says where pieces begin, `merger` applies the merges."""
+    """The fast path of one vocabulary: `starts` says where pieces begin, `merger` merges, `memory` knows what came."""
 
-    def __init__(self, ranks, starts, merger):
-        self.ranks, self.starts, self.merger = ranks, starts, merger
+    def __init__(self, ranks, starts, merger, memory):
+        self.ranks, self.starts, self.merger, self.memory = ranks, starts, merger, memory
         self.longest_token = max(map(len, ranks))
-        self.memory = PieceMemory(list(ranks), list(ranks.values()))
 
     def blocks(self, text):
         """The ids of a text without surrogates, block by block: arrays of int32."""

@@ -15,47 +15,64 @@ row the leftmost pair of lowest rank.
 import numpy as np
 
 from npllm.tokenizers.fast.merging import NEVER, pair_keys
+from npllm.tokenizers.fast.piece_memory import LONGEST, PADDING, PieceMemory
 from npllm.tokenizers.fast.table import Table
 
 
-def find_merges(ranks):
+def find_merges(ranks, memory=None):
     """The merge behind each token that has one: left, right, ids, three arrays (M,) in the order of their ranks.
 
-    `ranks` is a dict from byte strings to ids, in which every single byte has one. Returns None if a token comes before
-    one of its parts, in which case the order of merges is not the order in which they become possible.
+    `ranks` is a dict from byte strings to ids, in which every single byte has one; `memory` a PieceMemory of them,
+    where there is one already. Returns None if a token comes before one of its parts, in which case the order of merges
+    is not the order in which they become possible.
     """
-    splits = np.array(list(_splits(ranks)), np.int64).reshape(-1, 3)
-    left, right, ids = splits.T
-    several = np.zeros(max(ranks.values()) + 1, np.int64)
-    np.add.at(several, ids, 1)
+    if memory is None:
+        memory = PieceMemory(list(ranks), list(ranks.values()))
+    left, right, ids = _splits(ranks, memory)
+    several = np.bincount(ids, minlength=max(ranks.values()) + 1)
     single_byte = np.zeros(len(several), bool)
     single_byte[[ranks[bytes([byte])] for byte in range(256)]] = True
-    early = ((left > ids) & ~single_byte[left]) | ((right > ids) & ~single_byte[right])
-    several[ids[early]] += 1  # to be looked at, even if there is no second way
-    unclear = several[ids] > 1
+    several[ids[_early(left, right, ids, single_byte)]] += 1  # to be looked at, even if there is no second way
+    clear = several[ids] == 1
     pairs = Table(room=len(ids))
     pairs.values[pairs.add(pair_keys(left, right))] = ids
-    tokens = [token for token, rank in ranks.items() if several[rank] > 1]
-    found = _last_merges(tokens, ranks, pairs)
-    left = np.concatenate([left[~unclear], found[:, 0]])
-    right = np.concatenate([right[~unclear], found[:, 1]])
-    ids = np.concatenate([ids[~unclear], found[:, 2]])
-    if (((left > ids) & ~single_byte[left]) | ((right > ids) & ~single_byte[right])).any():
+    found = _last_merges([token for token, rank in ranks.items() if several[rank] > 1], ranks, pairs)
+    left, right, ids = np.concatenate([np.stack([left, right, ids])[:, clear], found.T], axis=1)
+    if _early(left, right, ids, single_byte).any():
         return None
     order = np.argsort(ids)
     return left[order], right[order], ids[order]
 
 
-def _splits(ranks):
-    """All ways to write a token as the union of two tokens: (left id, right id, id)."""
-    find = ranks.get
-    for token, rank in ranks.items():
-        for middle in range(1, len(token)):
-            left = find(token[:middle])
-            if left is not None:
-                right = find(token[middle:])
-                if right is not None:
-                    yield left, right, rank
+def _early(left, right, ids, single_byte):
+    """Which tokens come before one of their parts; the single bytes are there from the beginning."""
+    return ((left > ids) & ~single_byte[left]) | ((right > ids) & ~single_byte[right])
+
+
+def _splits(ranks, memory):
+    """All ways to write a token as the union of two tokens: left, right, ids, three arrays."""
+    tokens = [token for token in ranks if 1 < len(token) <= LONGEST]
+    lengths = np.array([len(token) for token in tokens], np.int64)
+    text = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
+    # every place within a token, but for its beginning
+    ends = np.cumsum(lengths)
+    of = np.repeat(np.arange(len(tokens)), lengths - 1)
+    starts = (ends - lengths)[of]
+    middles = np.arange(len(of)) + of + 1
+    left = memory.find(text, starts, middles - starts)
+    right = np.full(len(left), -1)
+    right[left >= 0] = memory.find(text, middles[left >= 0], (ends[of] - middles)[left >= 0])
+    both = right >= 0
+    ids = np.array([ranks[token] for token in tokens], np.int64)[of]
+    long = [
+        (ranks[token[:middle]], ranks[token[middle:]], rank)
+        for token, rank in ranks.items()
+        if len(token) > LONGEST
+        for middle in range(1, len(token))
+        if token[:middle] in ranks and token[middle:] in ranks
+    ]
+    short = np.stack([left[both], right[both], ids[both]])
+    return np.concatenate([short, np.array(long, np.int64).reshape(-1, 3).T], axis=1)
 
 
 def _last_merges(tokens, ranks, pairs):

@@ -74,6 +74,16 @@ class PieceMemory:
             self._learn(unknown, found, text, starts, lengths, merge)
         return found >> COUNT_BITS, found & ((1 << COUNT_BITS) - 1)
 
+    def find(self, text, starts, lengths):
+        """The ids of pieces that are remembered as one token, −1 for all others: arrays as for look_up → (n,) int64."""
+        ids, words = np.full(len(starts), -1), every_word(text)
+        for table, (number, chosen) in zip(self._tables, by_length(lengths)):
+            places, there = table.find(keys_of(words, starts[chosen], lengths[chosen], number))
+            entries = table.values.take(places[there])
+            single = entries & ((1 << COUNT_BITS) - 1) == 1
+            ids[chosen[there][single]] = self._row.take(entries[single] >> COUNT_BITS)
+        return ids
+
     def _learn(self, unknown, found, text, starts, lengths, merge):
         """Merge the unknown pieces of all tables in one go, each once, and note what comes out."""
         places, once = [], []
