@@ -1,6 +1,5 @@
 """`npllm generate`: a trained model continues a prompt, token by token as it finds them."""
 
-import codecs
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from rich.text import Text
 from npllm.generation import generate
 from npllm.lab.display import printable
 from npllm.models import from_pretrained
-from npllm.tokenizers import CharacterTokenizer, GPT2Tokenizer
+from npllm.tokenizers import CharacterTokenizer, GPT2Tokenizer, StreamDecoder
 from npllm.training.run import CHECKPOINT, RUN, VOCABULARY, load_tokenizer, open_run
 
 WEIGHTS = "model.safetensors"
@@ -63,5 +62,4 @@ def _speller(tokenizer):
     """Ids to text, piece by piece: a character whose bytes come in several tokens appears with the last of them."""
     if isinstance(tokenizer, CharacterTokenizer):
         return tokenizer.decode
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    return lambda ids: decoder.decode(tokenizer.decode_bytes(ids))
+    return StreamDecoder(tokenizer).push

@@ -24,7 +24,9 @@ import numpy as np
 
 from npllm.tokenizers import bpe_files
 from npllm.tokenizers.bpe_training import learn_merges
+from npllm.tokenizers.counting import count_tokens, truncate
 from npllm.tokenizers.fast.encoder import make_encoder
+from npllm.tokenizers.offsets import offsets_of
 from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
 from npllm.tokenizers.words import distinct, must_be_text
 
@@ -153,7 +155,7 @@ class BPETokenizer:
         should not be able to speak in control tokens unnoticed. Of allowed ones that begin at one place the longest
         counts (which one, tiktoken leaves to the order of a hash table).
         """
-        return _joined(self._parts(text, allowed_special, disallowed_special))
+        return _joined(self.blocks(text, allowed_special=allowed_special, disallowed_special=disallowed_special))
 
     def encode_ordinary(self, text):
         """The ids of a text in which special tokens are plain text.
@@ -166,9 +168,23 @@ class BPETokenizer:
 
     def encode_to_numpy(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of `encode` as an array, (number of tokens,) int32, without making a list of them."""
-        parts = self._parts(text, allowed_special, disallowed_special)
-        arrays = [part if isinstance(part, np.ndarray) else np.array(list(part), np.int32) for part in parts]
-        return np.concatenate(arrays)
+        parts = self.blocks(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+        return np.concatenate([np.asarray(part, np.int32) for part in parts])
+
+    def encode_with_offsets(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
+        """The ids of `encode_to_numpy`, (n,), and their places in the text, (n, 2) int64: first character and end."""
+        ids = self.encode_to_numpy(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+        lengths = np.array([len(self._token_bytes[token_id]) for token_id in ids.tolist()], np.int64)
+        return ids, offsets_of(text, repair(text), lengths)
+
+    def count(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
+        """The number of ids that `encode` gives; they are counted as they come, and not kept."""
+        return count_tokens(self.blocks(text, allowed_special=allowed_special, disallowed_special=disallowed_special))
+
+    def truncate(self, text, max_tokens, *, allowed_special=frozenset(), disallowed_special="all"):
+        """As much of the beginning of a text as has at most `max_tokens` tokens, in whole characters (see counting)."""
+        options = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
+        return truncate(self, text, max_tokens, **options)
 
     def encode_batch(self, texts, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of several texts, as a list of lists; many short texts are encoded together."""
@@ -190,8 +206,8 @@ class BPETokenizer:
         """The encoder of `fast` for this vocabulary, or None where it has none."""
         return make_encoder(self.ranks, self.pattern, self._merges)
 
-    def _parts(self, text, allowed_special, disallowed_special):
-        """The ids of a text, part by part, special tokens in their places: sequences of ids."""
+    def blocks(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
+        """The ids of `encode`, one block of them after the other as they are asked for: arrays or lists."""
         must_be_text("text", text)
         allowed, disallowed = self._which_special(allowed_special, disallowed_special)
         if found := self._find(disallowed, [text]):
@@ -206,7 +222,7 @@ class BPETokenizer:
     def _blocks(self, text):
         """The ids of a text without special tokens and without surrogates, block by block: arrays or lists."""
         if len(text) < LONG_TEXT or self._fast is None:
-            yield chain.from_iterable(map(self._remembered.__getitem__, split_pieces(text, self.pattern)))
+            yield list(chain.from_iterable(map(self._remembered.__getitem__, split_pieces(text, self.pattern))))
         else:
             yield from self._fast.blocks(text)
 
@@ -330,7 +346,7 @@ def repair(text):
 
 
 def _joined(parts):
-    """One list of the ids in several arrays or iterables."""
+    """One list of the ids in several arrays or lists."""
     ids = []
     for part in parts:
         ids += part.tolist() if isinstance(part, np.ndarray) else part
