@@ -25,6 +25,7 @@ import numpy as np
 from npllm.tokenizers import bpe_files
 from npllm.tokenizers.bpe_training import learn_merges
 from npllm.tokenizers.counting import count_tokens, truncate
+from npllm.tokenizers.fast.decoding import Decoder
 from npllm.tokenizers.fast.encoder import make_encoder
 from npllm.tokenizers.offsets import offsets_of
 from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
@@ -32,6 +33,7 @@ from npllm.tokenizers.words import distinct, must_be_text
 
 LONG_PIECE = 100  # bytes; from here on the heap is faster than looking at all pairs for every merge
 REMEMBERED_PIECES = 1 << 17  # pieces whose ids are kept; words repeat
+MANY_IDS = 200  # from here on they are decoded by `fast`
 LONG_TEXT = 2500  # characters; from here on `fast` is faster, which takes all pieces of a text at once
 
 
@@ -202,6 +204,10 @@ class BPETokenizer:
         return self._fast.batch(map(repair, texts))
 
     @cached_property
+    def _decoder(self):
+        return Decoder(self._token_bytes)
+
+    @cached_property
     def _fast(self):
         """The encoder of `fast` for this vocabulary, or None where it has none."""
         return make_encoder(self.ranks, self.pattern, self._merges)
@@ -243,6 +249,8 @@ class BPETokenizer:
 
     def decode_bytes(self, ids):
         """The bytes of some ids (any iterable of integers); raises KeyError for an id that no token has."""
+        if hasattr(ids, "__len__") and len(ids) >= MANY_IDS and (found := self._decoder.decode(ids)) is not None:
+            return found
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         try:
             return b"".join([self._token_bytes[token_id] for token_id in ids])

@@ -1,0 +1,54 @@
+"""Ids to bytes without a loop over tokens: where in one long row of all tokens' bytes does each byte come from?
+
+    [ids → bytes] → text
+
+The bytes of all tokens stand in one row, token behind token. The bytes of a text then come from stretches of this row:
+for the i-th id a stretch that begins at first[id] and has length[id] bytes. In the text it ends at the running sum of
+lengths, so the byte at place p of the text comes from place p + (first − where the stretch begins in the text), and
+that difference is the same for all bytes of a token: it is repeated length times, and p added. Then all are gathered.
+"""
+
+from array import array
+
+import numpy as np
+
+BLOCK = 1 << 15  # ids; the arrays of a block fit into the processor's cache
+SPARSE = 8  # a table with so many times more entries than there are tokens is not made
+
+
+class Decoder:
+    """The bytes of the tokens of one vocabulary: a dict from ids to byte strings."""
+
+    def __init__(self, token_bytes):
+        tokens = sorted(token_bytes.items())
+        self.ids = np.array([token_id for token_id, _ in tokens], np.int64)
+        self.row = np.frombuffer(b"".join(token for _, token in tokens), np.uint8)
+        self.length = np.array([len(token) for _, token in tokens], np.int32)
+        self.first = np.cumsum(self.length, dtype=np.int32) - self.length
+        self.place = None  # of each id among the tokens, where ids have no large gaps
+        if self.ids[-1] < SPARSE * len(tokens):
+            self.place = np.full(self.ids[-1] + 1, -1, np.int32)
+            self.place[self.ids] = np.arange(len(tokens))
+
+    def decode(self, ids):
+        """The bytes of many ids, a list or an array of them; None if there is one that no token has."""
+        try:
+            ids = ids if isinstance(ids, np.ndarray) else np.frombuffer(array("I", ids), np.uint32)
+        except (TypeError, OverflowError):
+            return None
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or not len(ids):
+            return None
+        if int(ids.min()) < 0 or int(ids.max()) > int(self.ids[-1]):
+            return None
+        parts = [self._block(ids[begin : begin + BLOCK]) for begin in range(0, len(ids), BLOCK)]
+        return None if any(part is None for part in parts) else np.concatenate(parts).tobytes()
+
+    def _block(self, ids):
+        places = np.searchsorted(self.ids, ids) if self.place is None else self.place.take(ids)
+        if self.place is None and (self.ids.take(places) != ids).any() or (places < 0).any():
+            return None
+        length = self.length.take(places)
+        ends = np.cumsum(length, dtype=np.int64)
+        source = np.repeat(self.first.take(places) - ends + length, length)
+        source += np.arange(len(source))
+        return self.row.take(source)
