@@ -194,14 +194,10 @@ def _patterns():
 
 def _loading():
     """From the files to the first ids, everything that is built included."""
-    folder = tempfile.TemporaryDirectory()  # kept for as long as the jobs are
-    ranks = Path(folder.name) / "gpt2.tiktoken"
-    tokenizer = GPT2Tokenizer.load()
-    tokenizer.save(ranks)
-    merges = find_merges()
     text = texts.own_sources()[:3000]
+    merges = find_merges()
 
-    def theirs(load, keep=folder):
+    def theirs(load):
         encoding = tiktoken.Encoding("loaded", pat_str=TIKTOKEN_PATTERN, mergeable_ranks=load(), special_tokens={})
         return encoding.encode_ordinary(text)
 
@@ -214,12 +210,15 @@ def _loading():
         lambda: GPT2Tokenizer.load().encode_ordinary(text),
         {"tiktoken": lambda: theirs(from_openai)},
     )
-    yield Job(
-        "load a .tiktoken, and 3,000 characters",
-        "GPT-2, 50,257 tokens",
-        lambda: BPETokenizer.load(ranks).encode_ordinary(text),
-        {"tiktoken": lambda: theirs(lambda: tiktoken.load.load_tiktoken_bpe(str(ranks)))},
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = Path(folder) / "gpt2.tiktoken"
+        GPT2Tokenizer.load().save(ranks)
+        yield Job(
+            "load a .tiktoken, and 3,000 characters",
+            "GPT-2, 50,257 tokens",
+            lambda: BPETokenizer.load(ranks).encode_ordinary(text),
+            {"tiktoken": lambda: theirs(lambda: tiktoken.load.load_tiktoken_bpe(str(ranks)))},
+        )
 
 
 def _forgetful(tokenizer, encode):

@@ -28,6 +28,13 @@ def test_blocks_of_any_size_give_the_ids_of_short_texts(text, block, name):
     assert fast(trained(name), text, block) == trained(name).encode_ordinary(text)
 
 
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_block_ends_within_a_piece(name):
+    text = "don't we'll they'd've 12345678 HTTPServer's naïve, été!\n\n/ x" * 9
+    for block in range(1, 40):
+        assert fast(trained(name), text, block) == trained(name).encode_ordinary(text)
+
+
 @given(texts)
 def test_the_ids_of_tiktoken(text):
     assert fast(gpt2(), text) == gpt2_twin().encode_ordinary(text)
