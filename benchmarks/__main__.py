@@ -20,7 +20,7 @@ JOBS = [
     "transformer_block",
     "gpt2",
 ]
-NEEDED = {"torch": "PyTorch"} | {name: name for name in ("tiktoken", "threadpoolctl", "transformers")}
+NEEDED = {"torch": "PyTorch"} | {name: name for name in ("tiktoken", "tokenizers", "threadpoolctl", "transformers")}
 INSTALL = (
     "The benchmarks need {}, which is not installed. In a checkout of npllm:\n"
     '  python -m pip install -e ".[test]" -c .ci/constraints.txt'

@@ -17,7 +17,9 @@ def machine():
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "npllm": f"NumPy {np.__version__}, {_numpy_blas()}",
         "PyTorch": f"{torch.__version__}, {_torch_blas()}, {_threads(torch.get_num_threads())}",
-        "others": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("tiktoken", "transformers")),
+        "others": ", ".join(
+            f"{name} {importlib.metadata.version(name)}" for name in ("tiktoken", "tokenizers", "transformers")
+        ),
     }
     slowed = [f"{name}={os.environ[name]}" for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ]
     if slowed:
