@@ -143,6 +143,10 @@ class BPETokenizer:
         self._merges = None  # where they are known, `fast` need not find them from the ranks
         compile_pattern(pattern)
 
+    def __getstate__(self):
+        """For pickle: without what is built when it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_fast", "_decoder")}
+
     @property
     def vocab_size(self):
         """The highest id plus one: how many rows an embedding needs."""
@@ -249,7 +253,8 @@ class BPETokenizer:
 
     def decode_bytes(self, ids):
         """The bytes of some ids (any iterable of integers); raises KeyError for an id that no token has."""
-        if hasattr(ids, "__len__") and len(ids) >= MANY_IDS and (found := self._decoder.decode(ids)) is not None:
+        has_length = hasattr(ids, "__len__") and getattr(ids, "ndim", 1) > 0
+        if has_length and len(ids) >= MANY_IDS and (found := self._decoder.decode(ids)) is not None:
             return found
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         try:

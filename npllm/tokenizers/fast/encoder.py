@@ -11,6 +11,8 @@ begins. If there is no such place in it, the block is doubled. So a text is read
 piece of many megabytes is a block by itself.
 """
 
+from threading import Lock
+
 import numpy as np
 
 from npllm.tokenizers.fast.boundaries import APOSTROPHE, NO_BREAKS, gpt2_starts
@@ -54,6 +56,7 @@ class Encoder:
     def __init__(self, ranks, starts, merger, memory):
         self.ranks, self.starts, self.merger, self.memory = ranks, starts, merger, memory
         self.longest_token = max(map(len, ranks))
+        self.one_at_a_time = Lock()  # threads that share a tokenizer share its memory
 
     def blocks(self, text):
         """The ids of a text without surrogates, block by block: arrays of int32."""
@@ -110,12 +113,13 @@ class Encoder:
         np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
         lengths[-1] = end - starts[-1]
         text = np.frombuffer(data + PADDING, np.uint8)
-        begins, counts = self.memory.look_up(text, starts, lengths, self._merge)
         long = np.flatnonzero(lengths > LONGEST)
-        if len(long):  # merged each time
-            ids, counts[long] = self._merge(text, starts[long], lengths[long])
-            begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
-        return self.memory.ids(begins, counts), counts
+        with self.one_at_a_time:
+            begins, counts = self.memory.look_up(text, starts, lengths, self._merge)
+            if len(long):  # merged each time
+                ids, counts[long] = self._merge(text, starts[long], lengths[long])
+                begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
+            return self.memory.ids(begins, counts), counts
 
     def _merge(self, text, starts, lengths):
         """The ids of pieces that are not remembered, one piece's after the other's, and how many each has."""

@@ -1,3 +1,6 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -93,6 +96,25 @@ def test_special_tokens_end_a_text_and_begin_another(story):
         assert gpt2().encode_batch(texts_, allowed_special="all") == expected
         with pytest.raises(ValueError, match="reads like a special token"):
             gpt2().encode_batch(texts_)
+
+
+def test_threads_that_share_a_tokenizer(story):
+    tokenizer = trained("cl100k")
+    texts_ = [story[begin:] + "=" * 40 * begin for begin in range(40)]
+    expected = [tokenizer.encode_ordinary(text) for text in texts_]
+    for _ in range(3):
+        tokenizer.forget()
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(tokenizer.encode_ordinary, texts_)) == expected
+
+
+def test_a_tokenizer_can_be_pickled_after_use(story):
+    tokenizer = trained("o200k")
+    ids = tokenizer.encode(story)
+    assert tokenizer.decode(ids) == story
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.encode(story) == ids
+    assert again.decode(ids) == story
 
 
 class TestTokens:
