@@ -235,8 +235,8 @@ MUTANTS = [
     Mutant(
         "among equal counts the last pair wins",
         "npllm/tokenizers/bpe_training.py",
-        "now = (-current, self._first_place(pair), pair)",
-        "now = (-current, -self._first_place(pair), pair)",
+        "return -self.counts[pair], self._first_place(pair), pair",
+        "return -self.counts[pair], -self._first_place(pair), pair",
         "tests/tokenizers/test_bpe_training.py",
     ),
     Mutant(

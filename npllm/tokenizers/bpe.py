@@ -23,7 +23,7 @@ from itertools import chain, pairwise
 import numpy as np
 
 from npllm.tokenizers import bpe_files
-from npllm.tokenizers.bpe_training import learn_merges
+from npllm.tokenizers.bpe_training import BYTE_ORDER, learn_merges
 from npllm.tokenizers.counting import count_tokens, truncate
 from npllm.tokenizers.fast.decoding import Decoder
 from npllm.tokenizers.fast.encoder import make_encoder
@@ -37,12 +37,14 @@ MANY_IDS = 200  # from here on they are decoded by `fast`
 LONG_TEXT = 2500  # characters; from here on `fast` is faster, which takes all pieces of a text at once
 
 
-def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merge=None):
+def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merge=None, tie="first"):
     """Learn a vocabulary of `vocab_size` tokens from a text, or from an iterable of texts.
 
     The 256 bytes come first, then the merges, last the special tokens, which are cut out of the text and never
-    merged. A text that runs out of pairs gives fewer tokens. `on_merge(merge)` is called after every merge. Raises
-    ValueError if vocab_size has no room for the bytes and the special tokens, TypeError for what is no text.
+    merged. A text that runs out of pairs gives fewer tokens. `on_merge(merge)` is called after every merge. Among
+    pairs of equal count, tie="first" takes the one that comes first in the text; tie="id" the one of the lowest ids,
+    with the bytes in GPT-2's order: Hugging Face's merges, and its ids. Raises ValueError if vocab_size has no room
+    for the bytes and the special tokens, or for another tie; TypeError for what is no text.
     """
     special_tokens = distinct(special_tokens)
     num_merges = operator.index(vocab_size) - 256 - len(special_tokens)
@@ -53,8 +55,8 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
     special = _alternatives(special_tokens)
     parts = (part for one in texts for part in _between(one, special))
     pieces = (to_bytes(piece) for part in parts for piece in split_pieces(part, pattern))
-    tokens = [bytes([byte]) for byte in range(256)]
-    tokens += [merge.token for merge in learn_merges(pieces, num_merges, on_merge)]
+    tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie == "id" else range(256))]
+    tokens += [merge.token for merge in learn_merges(pieces, num_merges, on_merge, tie)]
     specials = {token: len(tokens) + index for index, token in enumerate(special_tokens)}
     return BPETokenizer({token: rank for rank, token in enumerate(tokens)}, pattern, specials)
 
@@ -268,7 +270,7 @@ class BPETokenizer:
         """Let go of the pieces whose ids are remembered; the next text is encoded as by a new tokenizer."""
         self._remembered.clear()
         if self._fast is not None:
-            self._fast.memory.forget()
+            self._fast.forget()
 
     def merges(self):
         """The merges behind the vocabulary: a list of (left, right) in the order of their ranks.

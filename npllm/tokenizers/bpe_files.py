@@ -12,13 +12,11 @@ import json
 from pathlib import Path
 
 from npllm.files import atomic_write
+from npllm.tokenizers.bpe_training import BYTE_ORDER, PRINTABLE
 
 FORMAT = "npllm byte pair encoding"
 
-# The bytes that GPT-2 writes as the character of the same number, because it can be seen.
-PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-# All bytes in GPT-2's order: the printable ones, then the others, which are written as U+0100, U+0101, …
-BYTE_ORDER = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]
+# GPT-2 writes a printable byte as the character of the same number, the others as U+0100, U+0101, …
 BYTE_TO_CHARACTER = {
     byte: chr(byte) if byte in PRINTABLE else chr(256 + index - len(PRINTABLE)) for index, byte in enumerate(BYTE_ORDER)
 }

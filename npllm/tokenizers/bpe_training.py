@@ -6,7 +6,8 @@ First `learn_merges_plain`, which is the idea and nothing else: count all pairs,
 counts the whole text again for every merge. `learn_merges` finds the same merges, one by one the same, with work
 only where something changed.
 
-Ties: among pairs of equal count the one that comes first in the text wins.
+Ties: among pairs of equal count the one that comes first in the text wins, as with Karpathy's minbpe; or,
+with tie="id", the one of the lowest ids, as with Hugging Face's tokenizers.
 
 Sennrich, Haddow, Birch 2016, Neural Machine Translation of Rare Words with Subword Units, section 3.2 and
 algorithm 1; on bytes: Radford et al. 2019 (GPT-2), section 2.2; Raschka, section 2.5.
@@ -16,6 +17,11 @@ import heapq
 from collections import Counter, defaultdict, deque
 from itertools import pairwise
 from typing import NamedTuple
+
+# The bytes that can be seen as characters, and all bytes in GPT-2's order: those first, then the others.
+PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+BYTE_ORDER = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]
+PLACE = {byte: place for place, byte in enumerate(BYTE_ORDER)}
 
 
 class Merge(NamedTuple):
@@ -61,7 +67,7 @@ def merge_pair(word, pair):
     return merged
 
 
-def learn_merges(pieces, num_merges, on_merge=None):
+def learn_merges(pieces, num_merges, on_merge=None, tie="first"):
     """The merges of learn_merges_plain, one by one the same, in a fraction of the time.
 
     Three savings. Equal pieces are kept once, with their count. A merge changes counts only beside the places where
@@ -69,9 +75,13 @@ def learn_merges(pieces, num_merges, on_merge=None):
     when it is asked (see `_most_frequent`). All places of a pair come into being in one step, the one that makes
     its newer member, and from then on only vanish.
 
-    `on_merge(merge)` is called after every step.
+    `pieces` may also be a dict from pieces to counts of any size. `on_merge(merge)` is called after every step. Among
+    pairs of equal count, tie="first" takes the first in the text, and tie="id" the one of the lowest ids, the left one
+    first; the ids of bytes are their places in BYTE_ORDER. Raises ValueError for another tie.
     """
-    text = _Text(pieces)
+    if tie not in ("first", "id"):
+        raise ValueError(f"tie is {tie!r}; it must be 'first' or 'id'")
+    text = _Text(pieces, tie)
     merges = []
     while len(merges) < num_merges and (found := text.most_frequent()) is not None:
         pair, count = found
@@ -89,10 +99,11 @@ class _Text:
     piece (−1 where the piece ends); `weight` says how often its piece occurs.
     """
 
-    def __init__(self, pieces):
+    def __init__(self, pieces, tie):
+        self.tie = tie
         self.tokens = [bytes([byte]) for byte in range(256)]
         self.ids, self.following, self.preceding, self.weight = [], [], [], []
-        for piece, count in Counter(pieces).items():
+        for piece, count in (pieces if isinstance(pieces, dict) else Counter(pieces)).items():
             start, end = len(self.ids), len(self.ids) + len(piece)
             self.ids.extend(piece)
             self.preceding.extend(range(start - 1, end - 1))
@@ -104,23 +115,23 @@ class _Text:
         for place, right in enumerate(self.following):
             if right >= 0:
                 self._add((self.ids[place], self.ids[right]), place)
-        self.heap = [(-count, self.places[pair][0], pair) for pair, count in self.counts.items()]
+        self.heap = [self._entry(pair) for pair in self.counts]
         heapq.heapify(self.heap)
 
     def most_frequent(self):
-        """The pair of highest count, among equals the one that comes first, and its count; None if none is left.
+        """The pair of highest count, among equals the one that the tie asks for, and its count; None if none is left.
 
         The heap's entries may be out of date. As counts only fall and first places only move back, an entry can
         only be too good: take the top; if it is no longer true, put it back as it is now and look again.
         """
         while self.heap:
-            count, first, pair = heapq.heappop(self.heap)
-            current = self.counts[pair]
-            if current == 0:
+            entry = heapq.heappop(self.heap)
+            pair = entry[-1]
+            if self.counts[pair] == 0:
                 continue
-            now = (-current, self._first_place(pair), pair)
-            if now == (count, first, pair):
-                return pair, current
+            now = self._entry(pair)
+            if now == entry:
+                return pair, self.counts[pair]
             heapq.heappush(self.heap, now)
         return None
 
@@ -150,7 +161,14 @@ class _Text:
         del self.counts[pair]
         for new_pair in touched:
             if self.counts[new_pair] > 0:
-                heapq.heappush(self.heap, (-self.counts[new_pair], self._first_place(new_pair), new_pair))
+                heapq.heappush(self.heap, self._entry(new_pair))
+
+    def _entry(self, pair):
+        """A pair as it stands in the heap: the lowest is the one to be merged."""
+        if self.tie == "first":
+            return -self.counts[pair], self._first_place(pair), pair
+        left, right = pair
+        return -self.counts[pair], (PLACE.get(left, left), PLACE.get(right, right)), pair
 
     def _add(self, pair, place):
         self.counts[pair] += self.weight[place]

@@ -1,9 +1,12 @@
 from itertools import pairwise
 
+import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.tokenizers import Merge, learn_merges, learn_merges_plain, split_pieces
+from npllm.tokenizers import Merge, learn_merges, learn_merges_plain, split_pieces, train_bpe
+from npllm.tokenizers.bpe_files import to_printable
 from npllm.tokenizers.bpe_training import merge_pair
 from tests.strategies import few_letters, texts
 
@@ -68,3 +71,46 @@ def test_it_ends_when_no_pair_is_left():
 def test_progress_is_told_merge_by_merge():
     seen = []
     assert learn_merges([b"banana band"], 5, on_merge=seen.append) == seen
+
+
+def hugging_face(text, vocab_size, **options):
+    """Hugging Face's trainer: its tokenizer, with no more normalising than npllm's."""
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False, **options
+    )
+    theirs.train_from_iterator([text], trainer)
+    return theirs
+
+
+class TestTies:
+    @given(few_letters | st.text("abcd ", max_size=120), st.integers(0, 60))
+    def test_by_id_the_vocabulary_is_hugging_faces(self, text, merges):
+        theirs = hugging_face(text, 256 + merges).get_vocab()
+        ours = train_bpe(text, 256 + merges, tie="id")
+        assert {to_printable(token): rank for token, rank in ours.ranks.items()} == theirs
+
+    def test_by_id_on_the_story(self, story):
+        theirs = hugging_face(story, 3000)
+        ours = train_bpe(story, 3000, tie="id")
+        assert {to_printable(token): rank for token, rank in ours.ranks.items()} == theirs.get_vocab()
+        assert ours.encode(story) == theirs.encode(story).ids
+
+    @given(st.lists(few_letters, max_size=8), st.integers(0, 40))
+    def test_both_take_a_pair_of_the_highest_count(self, parts, num_merges):
+        pieces = [part.encode() for part in parts]
+        counts = [merge.count for merge in learn_merges(pieces, num_merges, tie="id")]
+        assert counts[:1] == [merge.count for merge in learn_merges(pieces, num_merges)][:1]
+        assert counts == sorted(counts, reverse=True)
+
+    def test_another_is_refused(self):
+        with pytest.raises(ValueError, match="tie is 'last'; it must be 'first' or 'id'"):
+            learn_merges([b"ab"], 1, tie="last")
+
+
+def test_counts_of_any_size():
+    counts = {b"ab": 2**40, b"cd": 2**70, b"abab": 3}
+    merges = learn_merges(counts, 3)
+    assert merges == [Merge(b"c", b"d", 2**70), Merge(b"a", b"b", 2**40 + 6), Merge(b"ab", b"ab", 3)]

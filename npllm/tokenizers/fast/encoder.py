@@ -58,6 +58,11 @@ class Encoder:
         self.longest_token = max(map(len, ranks))
         self.one_at_a_time = Lock()  # threads that share a tokenizer share its memory
 
+    def forget(self):
+        """Remember the tokens of the vocabulary alone."""
+        with self.one_at_a_time:
+            self.memory.forget()
+
     def blocks(self, text):
         """The ids of a text without surrogates, block by block: arrays of int32."""
         position, size = 0, BLOCK
