@@ -17,6 +17,7 @@ import heapq
 import math
 import operator
 import re
+from collections import Counter
 from functools import cached_property
 from itertools import chain, pairwise
 
@@ -53,8 +54,11 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}, for the bytes and special tokens")
     texts = [text] if isinstance(text, str) else text
     special = _alternatives(special_tokens)
-    parts = (part for one in texts for part in _between(one, special))
-    pieces = (to_bytes(piece) for part in parts for piece in split_pieces(part, pattern))
+    counts = Counter()
+    for text in texts:
+        for part in _between(text, special):
+            counts.update(split_pieces(repair(part), pattern))
+    pieces = {piece.encode(): count for piece, count in counts.items()}
     tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie == "id" else range(256))]
     tokens += [merge.token for merge in learn_merges(pieces, num_merges, on_merge, tie)]
     specials = {token: len(tokens) + index for index, token in enumerate(special_tokens)}
@@ -366,11 +370,6 @@ def _joined(parts):
     for part in parts:
         ids += part.tolist() if isinstance(part, np.ndarray) else part
     return ids
-
-
-def to_bytes(text):
-    """The UTF-8 bytes of any str."""
-    return repair(text).encode()
 
 
 def _alternatives(special_tokens):
