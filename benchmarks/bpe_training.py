@@ -8,7 +8,8 @@ from tiktoken._educational import bpe_train
 from benchmarks.measure import Job
 from benchmarks.tokenizing import TIKTOKEN_PATTERN
 from npllm import corpora
-from npllm.tokenizers.bpe_training import learn_merges, learn_merges_plain
+from npllm.tokenizers.bpe_training import learn_merges_plain
+from npllm.tokenizers.fast.training import learn_merges
 from npllm.tokenizers.split import split_pieces
 
 MERGES = 256

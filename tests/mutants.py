@@ -234,10 +234,31 @@ MUTANTS = [
     ),
     Mutant(
         "among equal counts the last pair wins",
-        "npllm/tokenizers/bpe_training.py",
+        "npllm/tokenizers/fast/training.py",
         "return -self.counts[pair], self._first_place(pair), pair",
         "return -self.counts[pair], -self._first_place(pair), pair",
-        "tests/tokenizers/test_bpe_training.py",
+        "tests/tokenizers/fast/test_training.py",
+    ),
+    Mutant(
+        "the pair between two merges side by side counted twice",
+        "npllm/tokenizers/fast/training.py",
+        "        has_after[:-1] &= ~joined[1:]\n",
+        "",
+        "tests/tokenizers/fast/test_training.py",
+    ),
+    Mutant(
+        "overlapping places merged at each of them",
+        "npllm/tokenizers/fast/training.py",
+        "            places = _every_second(places, following[places])",
+        "            places = places[:]",
+        "tests/tokenizers/fast/test_training.py",
+    ),
+    Mutant(
+        "pieces of a block in the order of their lengths",
+        "npllm/tokenizers/fast/piece_counts.py",
+        "self.order.append(known + np.argsort(first))",
+        "self.order.append(known + np.arange(len(first)))",
+        "tests/tokenizers/fast/test_piece_counts.py",
     ),
     Mutant(
         "pairs merged early that something may take",
@@ -276,7 +297,7 @@ MUTANTS = [
     ),
     Mutant(
         "a block ends within a contraction",
-        "npllm/tokenizers/fast/encoder.py",
+        "npllm/tokenizers/fast/blocks.py",
         "(kind_table().take(tail)) & (tail != APOSTROPHE))",
         "(kind_table().take(tail)))",
         "tests/tokenizers/fast/test_encoder.py",

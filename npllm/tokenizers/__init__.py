@@ -5,8 +5,9 @@ then what users ask for: streaming, counting, offsets; and then `fast`, the same
 """
 
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
-from npllm.tokenizers.bpe_training import Merge, learn_merges, learn_merges_plain
+from npllm.tokenizers.bpe_training import Merge, learn_merges_plain
 from npllm.tokenizers.characters import CharacterTokenizer
+from npllm.tokenizers.fast.training import learn_merges
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.split import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
 from npllm.tokenizers.streaming import StreamDecoder

@@ -17,17 +17,18 @@ import heapq
 import math
 import operator
 import re
-from collections import Counter
 from functools import cached_property
 from itertools import chain, pairwise
 
 import numpy as np
 
 from npllm.tokenizers import bpe_files
-from npllm.tokenizers.bpe_training import BYTE_ORDER, learn_merges
+from npllm.tokenizers.bpe_training import BYTE_ORDER
 from npllm.tokenizers.counting import count_tokens, truncate
 from npllm.tokenizers.fast.decoding import Decoder
 from npllm.tokenizers.fast.encoder import make_encoder
+from npllm.tokenizers.fast.piece_counts import count_pieces
+from npllm.tokenizers.fast.training import learn_merges
 from npllm.tokenizers.offsets import offsets_of
 from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
 from npllm.tokenizers.words import distinct, must_be_text
@@ -54,15 +55,14 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}, for the bytes and special tokens")
     texts = [text] if isinstance(text, str) else text
     special = _alternatives(special_tokens)
-    counts = Counter()
-    for text in texts:
-        for part in _between(text, special):
-            counts.update(split_pieces(repair(part), pattern))
-    pieces = {piece.encode(): count for piece, count in counts.items()}
+    parts = (repair(part) for text in texts for part in _between(text, special))
+    merges = learn_merges(count_pieces(parts, pattern), num_merges, on_merge, tie)
     tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie == "id" else range(256))]
-    tokens += [merge.token for merge in learn_merges(pieces, num_merges, on_merge, tie)]
+    tokens += [merge.token for merge in merges]
     specials = {token: len(tokens) + index for index, token in enumerate(special_tokens)}
-    return BPETokenizer({token: rank for rank, token in enumerate(tokens)}, pattern, specials)
+    tokenizer = BPETokenizer({token: rank for rank, token in enumerate(tokens)}, pattern, specials)
+    tokenizer._merges = [(merge.left, merge.right) for merge in merges]
+    return tokenizer
 
 
 def _between(text, special):

@@ -2,15 +2,15 @@
 
     [ids → bytes] → text
 
-The bytes of all tokens stand in one row, token behind token. The bytes of a text then come from stretches of this row:
-for the i-th id a stretch that begins at first[id] and has length[id] bytes. In the text it ends at the running sum of
-lengths, so the byte at place p of the text comes from place p + (first − where the stretch begins in the text), and
-that difference is the same for all bytes of a token: it is repeated length times, and p added. Then all are gathered.
+The bytes of all tokens stand in one row, token behind token. So a text is made of `stretches` of this row, one for each
+id, and all of its bytes are gathered at once.
 """
 
 from array import array
 
 import numpy as np
+
+from npllm.tokenizers.fast.stretches import stretches
 
 BLOCK = 1 << 15  # ids; the arrays of a block fit into the processor's cache
 SPARSE = 8  # a table with so many times more entries than there are tokens is not made
@@ -47,8 +47,4 @@ class Decoder:
         places = np.searchsorted(self.ids, ids) if self.place is None else self.place.take(ids)
         if self.place is None and (self.ids.take(places) != ids).any() or (places < 0).any():
             return None
-        length = self.length.take(places)
-        ends = np.cumsum(length, dtype=np.int64)
-        source = np.repeat(self.first.take(places) - ends + length, length)
-        source += np.arange(len(source))
-        return self.row.take(source)
+        return self.row.take(stretches(self.first.take(places), self.length.take(places)))

@@ -14,6 +14,7 @@ remembered, all but the vocabulary is forgotten, and it begins anew.
 
 import numpy as np
 
+from npllm.tokenizers.fast.stretches import stretches
 from npllm.tokenizers.fast.table import Table
 
 LONGEST = 32  # bytes of a piece that is remembered
@@ -30,11 +31,12 @@ class PieceMemory:
 
     tokens  list of byte strings, the vocabulary
     ids     (V,) int32, their ids
+    most    how many more ids are remembered (default: REMEMBERED)
     """
 
-    def __init__(self, tokens, ids):
-        lengths = np.array([len(token) for token in tokens])
-        self._row, self._vocabulary_size = np.array(ids, np.int32), len(ids)
+    def __init__(self, tokens=(), ids=(), most=None):
+        lengths = np.array([len(token) for token in tokens], np.int64)
+        self._row, self._vocabulary_size, self._most = np.array(ids, np.int32), len(ids), most
         self._used = len(ids)
         text = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
         starts = np.cumsum(lengths) - lengths
@@ -59,7 +61,7 @@ class PieceMemory:
         `text` is uint8 with PADDING behind, in which piece i has `lengths[i]` bytes from `starts[i]`. For pieces that
         are new, each once, `merge(text, starts, lengths)` is asked for their ids (m,) and how many each has.
         """
-        if self._used > self._vocabulary_size + REMEMBERED:
+        if self._used > self._vocabulary_size + (REMEMBERED if self._most is None else self._most):
             self.forget()
         found = np.zeros(len(starts), np.int64)
         words, unknown = every_word(text), []
@@ -118,8 +120,7 @@ class PieceMemory:
         """The ids of pieces, one piece's after the other's: what look_up gave → (counts.sum(),) int32."""
         if (counts == 1).all():
             return self._row.take(begins)
-        ends = np.cumsum(counts)
-        return self._row.take(np.repeat(begins - ends + counts, counts) + np.arange(ends[-1]))
+        return self._row.take(stretches(begins, counts))
 
 
 def every_word(text):

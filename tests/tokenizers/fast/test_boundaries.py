@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npllm.tokenizers.fast.blocks import STARTS
 from npllm.tokenizers.fast.character_kinds import kind_table, read_characters
-from npllm.tokenizers.fast.encoder import STARTS
 from npllm.tokenizers.fast.modern_boundaries import sure_starts
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS, split_pieces
 from tests.strategies import texts

@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.bpe import repair
-from npllm.tokenizers.fast import encoder, piece_memory
+from npllm.tokenizers.fast import blocks, piece_memory
 from npllm.tokenizers.fast.encoder import make_encoder
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
 from tests.strategies import few_letters, texts
 from tests.tokenizers import fuzzing
 from tests.tokenizers.peers import gpt2, gpt2_twin, trained
 
-BLOCK = encoder.BLOCK
+BLOCK = blocks.BLOCK
 
 
 def fast(tokenizer, text, block=BLOCK):
-    encoder.BLOCK = block
+    blocks.BLOCK = block
     try:
         return [token_id for ids in tokenizer._fast.blocks(repair(text)) for token_id in ids.tolist()]
     finally:
-        encoder.BLOCK = BLOCK
+        blocks.BLOCK = BLOCK
 
 
 @given(texts, st.integers(1, 40), st.sampled_from(list(PATTERNS)))
@@ -47,11 +47,11 @@ def test_the_ids_of_tiktoken(text):
 @given(st.lists(texts, max_size=12), st.integers(1, 60), st.sampled_from(list(PATTERNS)))
 def test_a_batch_is_its_texts(batch, block, name):
     tokenizer, batch = trained(name), [repair(text) for text in batch]
-    encoder.BLOCK = block
+    blocks.BLOCK = block
     try:
         assert tokenizer._fast.batch(batch) == [tokenizer.encode_ordinary(text) for text in batch]
     finally:
-        encoder.BLOCK = BLOCK
+        blocks.BLOCK = BLOCK
 
 
 @given(few_letters, texts | few_letters, st.integers(0, 80))
