@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Hugging Face's tokenizers on one thread, as npllm's are
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which measures memory, tells its life otherwise
 
 JOBS = [

@@ -1,34 +1,70 @@
-"""Learning the merges: incrementally, and by counting everything again for each of them.
+"""Learning the merges: against Hugging Face's trainer on one thread, and against those that count everything again.
 
-tiktoken brings a trainer for teaching, which does the latter.
+tiktoken brings a trainer for teaching, which does the latter; so does learn_merges_plain, whose merges are minbpe's.
 """
 
+import tokenizers
 from tiktoken._educational import bpe_train
 
+from benchmarks import texts
 from benchmarks.measure import Job
 from benchmarks.tokenizing import TIKTOKEN_PATTERN
 from npllm import corpora
-from npllm.tokenizers.bpe_training import learn_merges_plain
-from npllm.tokenizers.fast.training import learn_merges
-from npllm.tokenizers.split import split_pieces
+from npllm.tokenizers import learn_merges_plain, split_pieces, train_bpe
+from npllm.tokenizers.bpe_files import to_printable
 
-MERGES = 256
+SIZES = (512, 5_000, 32_000)
 
 
-def jobs():
-    """The first merges of the story."""
-    text = corpora.read("story")
+def jobs(names=("story", "tinyshakespeare"), sizes=SIZES, sources=5_000_000):
+    """Vocabularies of several sizes."""
+    for name in names:
+        if corpora.find(name) is not None:
+            text = corpora.read(name)
+            yield from _corpus(text, f"{corpora.corpus_named(name).title}, {len(text):,} characters", name == "story")
+            yield from _against_hugging_face(text, corpora.corpus_named(name).title, sizes)
+    yield from _against_hugging_face(texts.markdown_and_python(sources), "Markdown and Python", sizes)
 
-    def train(learn):
-        return [merge.token for merge in learn([piece.encode() for piece in split_pieces(text)], MERGES)]
+
+def _corpus(text, size, with_tiktoken):
+    """The first 256 merges, as minbpe takes them."""
+
+    def plain():
+        pieces = [piece.encode() for piece in split_pieces(text)]
+        return [merge.token for merge in learn_merges_plain(pieces, 256)]
 
     def tiktoken_trains():
-        return list(bpe_train(text, 256 + MERGES, TIKTOKEN_PATTERN, visualise=None))[256:]
+        return list(bpe_train(text, 512, TIKTOKEN_PATTERN, visualise=None))[256:]
 
     yield Job(
-        f"train BPE, {MERGES} merges",
-        f"{corpora.corpus_named('story').title}, {len(text):,} characters",
-        lambda: train(learn_merges),
-        {"tiktoken's educational": tiktoken_trains},
-        lambda: train(learn_merges_plain),
+        "train BPE, 512 tokens",
+        size,
+        lambda: list(train_bpe(text, 512).ranks)[256:],
+        {"tiktoken's educational": tiktoken_trains} if with_tiktoken else {},
+        plain,
     )
+
+
+def _against_hugging_face(text, title, sizes):
+    """Ties by lowest ids, as Hugging Face takes them: the vocabularies must be the same."""
+    for size in sizes:
+        yield Job(
+            "train BPE, ties by id",
+            f"{title}, {len(text):,} characters, {size:,} tokens",
+            lambda size=size: train_bpe(text, size, tie="id").ranks,
+            {"Hugging Face": lambda size=size: _hugging_face(text, size)},
+            agree=_same_vocabulary,
+        )
+
+
+def _hugging_face(text, size):
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    theirs.train_from_iterator([text], trainer)
+    return theirs.get_vocab()
+
+
+def _same_vocabulary(theirs, ours):
+    assert theirs == {to_printable(token): rank for token, rank in ours.items()}, "the vocabularies differ"

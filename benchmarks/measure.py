@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 OURS, LOOPS = "npllm", "plain loops"
+LONGEST = 20.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Job:
     loops    the same as a plain loop, where that is bearable
     agree    called with another's result and npllm's; raises AssertionError if they are not the same
     memory   for whom peak memory is measured: by name a function of the contender that gives bytes
+    before   called before every single run, and not timed: so that a "first time" is one
     """
 
     name: str
@@ -35,6 +37,7 @@ class Job:
     loops: Callable[[], object] | None = None
     agree: Callable[[object, object], None] | None = None
     memory: dict[str, Callable[[Callable], int]] = field(default_factory=dict)
+    before: Callable[[], None] | None = None
 
     @property
     def contenders(self):
@@ -77,22 +80,25 @@ def measure(job, rounds, shortest, clock=time.perf_counter):
     """Run a job's contenders in turn, `rounds` times; return the Measurement.
 
     Each is first run to warm up, and its result is held against npllm's: a contender that does something else
-    raises AssertionError and nothing is timed. In a round, a contender runs as often as fills `shortest` seconds.
+    raises AssertionError and nothing is timed. In a round, a contender runs as often as fills `shortest` seconds; one
+    that takes longer than LONGEST for a single run has its turn in the first round alone.
     """
     calls, ours = {}, None
     for name, run in job.contenders.items():
-        result, seconds = _timed(run, 1, clock)
+        result, seconds = _timed(run, 1, clock, job.before)
         if name == OURS:
             ours = result
         else:
             _compare(job, name, result, ours)
         if seconds < shortest:  # the first call also filled caches and woke threads: a second one tells better
-            seconds = _timed(run, 1, clock)[1]
+            seconds = _timed(run, 1, clock, job.before)[1]
         calls[name] = max(1, round(shortest / seconds)) if seconds > 0 else 1
     seconds = {name: [] for name in calls}
-    for _ in range(rounds):
+    for number in range(rounds):
         for name, run in job.contenders.items():
-            seconds[name].append(_timed(run, calls[name], clock)[1] / calls[name])
+            if number > 0 and seconds[name][0] > LONGEST:
+                continue
+            seconds[name].append(_timed(run, calls[name], clock, job.before)[1] / calls[name])
     peaks = {name: job.memory[name](run) for name, run in job.contenders.items() if name in job.memory}
     return Measurement(job.name, job.size, seconds, calls, peaks)
 
@@ -119,13 +125,17 @@ def _compare(job, name, result, ours):
         ) from None
 
 
-def _timed(run, calls, clock):
+def _timed(run, calls, clock, before=None):
     """The last call's result, and the seconds that all calls took; the garbage collector waits meanwhile."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         start = clock()
         for _ in range(calls):
+            if before is not None:
+                pause = clock()
+                before()
+                start += clock() - pause
             result = run()
         return result, clock() - start
     finally:

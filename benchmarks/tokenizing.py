@@ -86,8 +86,9 @@ def _corpus(tokenizer, text, size, with_loops):
     yield Job(
         "encode to array, first time",
         size,
-        _forgetful(tokenizer, lambda: tokenizer.encode_to_numpy(text)),
+        lambda: tokenizer.encode_to_numpy(text),
         {"tiktoken": lambda: theirs.encode_to_numpy(text)},
+        before=tokenizer.forget,
     )
     yield Job(
         "encode to array, again",
@@ -96,14 +97,14 @@ def _corpus(tokenizer, text, size, with_loops):
         {"tiktoken": lambda: theirs.encode_to_numpy(text)},
     )
 
-    def plain_first_time():
+    def forget():
+        tokenizer.forget()
         remembered.clear()
-        return plain()
 
     others = {
         "tiktoken": lambda: theirs.encode_ordinary(text),
         "Hugging Face": lambda: hugging_face(tokenizer).encode(text).ids,
-        "OpenAI's algorithm, plain": plain_first_time,
+        "OpenAI's algorithm, plain": plain,
     }
     loops = None
     if with_loops:
@@ -112,18 +113,12 @@ def _corpus(tokenizer, text, size, with_loops):
             pieces = (piece.encode() for piece in split_pieces(text))
             return [tokenizer.ranks[token] for piece in pieces for token in merge_by_rank(piece, tokenizer.ranks)]
 
-    yield Job(
-        "encode to list, first time",
-        size,
-        _forgetful(tokenizer, lambda: tokenizer.encode_ordinary(text)),
-        others,
-        loops,
-    )
+    yield Job("encode to list, first time", size, lambda: tokenizer.encode_ordinary(text), others, loops, before=forget)
     yield Job(
         "encode to list, again",
         size,
         lambda: tokenizer.encode_ordinary(text),
-        {"tiktoken": others["tiktoken"], "OpenAI's algorithm, plain": plain},
+        {name: others[name] for name in ("tiktoken", "OpenAI's algorithm, plain")},
     )
     lines = (text.split("\n") * (1 + LINES // (text.count("\n") + 1)))[:LINES]
     yield Job(
@@ -145,8 +140,9 @@ def _once(tokenizer, text, size, theirs=None):
     return Job(
         "encode to list, first time",
         size,
-        _forgetful(tokenizer, lambda: tokenizer.encode_ordinary(text)),
+        lambda: tokenizer.encode_ordinary(text),
         {"tiktoken": lambda: theirs.encode_ordinary(text)},
+        before=tokenizer.forget,
     )
 
 
@@ -193,37 +189,30 @@ def _patterns():
 
 
 def _loading():
-    """From the files to the first ids, everything that is built included."""
-    text = texts.own_sources()[:3000]
+    """From the files to the ids of a text, everything that is built included."""
     merges = find_merges()
 
-    def theirs(load):
+    def theirs(load, text):
         encoding = tiktoken.Encoding("loaded", pat_str=TIKTOKEN_PATTERN, mergeable_ranks=load(), special_tokens={})
         return encoding.encode_ordinary(text)
 
     def from_openai():
         return tiktoken.load.data_gym_to_mergeable_bpe_ranks(str(merges), str(merges.with_name("encoder.json")))
 
-    yield Job(
-        "load vocab.bpe, and 3,000 characters",
-        "GPT-2, 50,257 tokens",
-        lambda: GPT2Tokenizer.load().encode_ordinary(text),
-        {"tiktoken": lambda: theirs(from_openai)},
-    )
     with tempfile.TemporaryDirectory() as folder:
-        ranks = Path(folder) / "gpt2.tiktoken"
+        ranks = str(Path(folder) / "gpt2.tiktoken")
         GPT2Tokenizer.load().save(ranks)
-        yield Job(
-            "load a .tiktoken, and 3,000 characters",
-            "GPT-2, 50,257 tokens",
-            lambda: BPETokenizer.load(ranks).encode_ordinary(text),
-            {"tiktoken": lambda: theirs(lambda: tiktoken.load.load_tiktoken_bpe(str(ranks)))},
-        )
-
-
-def _forgetful(tokenizer, encode):
-    def run():
-        tokenizer.forget()
-        return encode()
-
-    return run
+        for length in (3000, 1_000_000):
+            text = texts.own_sources()[:length]
+            yield Job(
+                "load vocab.bpe, then encode",
+                f"GPT-2, {length:,} characters",
+                lambda text=text: GPT2Tokenizer.load().encode_ordinary(text),
+                {"tiktoken": lambda text=text: theirs(from_openai, text)},
+            )
+            yield Job(
+                "load a .tiktoken, then encode",
+                f"GPT-2, {length:,} characters",
+                lambda text=text: BPETokenizer.load(ranks).encode_ordinary(text),
+                {"tiktoken": lambda text=text: theirs(lambda: tiktoken.load.load_tiktoken_bpe(ranks), text)},
+            )

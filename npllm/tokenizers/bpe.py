@@ -37,6 +37,7 @@ LONG_PIECE = 100  # bytes; from here on the heap is faster than looking at all p
 REMEMBERED_PIECES = 1 << 17  # pieces whose ids are kept; words repeat
 MANY_IDS = 200  # from here on they are decoded by `fast`
 LONG_TEXT = 2500  # characters; from here on `fast` is faster, which takes all pieces of a text at once
+WORTH_BUILDING = 1 << 18  # characters of long texts; the plain way takes longer for them than building `fast` takes
 
 
 def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merge=None, tie="first"):
@@ -147,6 +148,7 @@ class BPETokenizer:
         self._token_bytes |= {rank: token.encode() for token, rank in special_tokens.items()}
         self._remembered = _Remembered(self._merge)
         self._merges = None  # where they are known, `fast` need not find them from the ranks
+        self._characters = 0  # of long texts that were encoded without `fast`
         compile_pattern(pattern)
 
     def __getstate__(self):
@@ -173,7 +175,9 @@ class BPETokenizer:
         """The ids of a text in which special tokens are plain text.
 
         A short text goes through the regular expression, and its pieces through a dict. A long one (LONG_TEXT) goes
-        through `fast`, in a fraction of the time, if the pattern is one of split.PATTERNS; the ids are the same.
+        through `fast`, in a fraction of the time, if the pattern is one of split.PATTERNS; the ids are the same. The
+        tables of `fast` take about as long to build as WORTH_BUILDING characters take without them, and are built when
+        there have been so many.
         """
         must_be_text("text", text)
         return _joined(self._blocks(repair(text)))
@@ -207,7 +211,7 @@ class BPETokenizer:
         for text in texts:
             must_be_text("text", text)
         allowed, disallowed = self._which_special(allowed_special, disallowed_special)
-        if sum(map(len, texts)) < LONG_TEXT or self._fast is None or (allowed and self._find(allowed, texts)):
+        if not self._goes_fast(sum(map(len, texts))) or (allowed and self._find(allowed, texts)):
             return [self.encode(text, **options) for text in texts]
         if found := self._find(disallowed, texts):
             raise ValueError(_advice(found.group()))
@@ -221,6 +225,16 @@ class BPETokenizer:
     def _fast(self):
         """The encoder of `fast` for this vocabulary, or None where it has none."""
         return make_encoder(self.ranks, self.pattern, self._merges)
+
+    def _goes_fast(self, characters):
+        """Is a text of so many characters one for `fast`? Counts those that would be, until building it is worth it."""
+        if characters < LONG_TEXT:
+            return False
+        if "_fast" not in self.__dict__:
+            self._characters += characters
+            if self._characters < WORTH_BUILDING:
+                return False
+        return self._fast is not None
 
     def blocks(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of `encode`, one block of them after the other as they are asked for: arrays or lists."""
@@ -237,7 +251,7 @@ class BPETokenizer:
 
     def _blocks(self, text):
         """The ids of a text without special tokens and without surrogates, block by block: arrays or lists."""
-        if len(text) < LONG_TEXT or self._fast is None:
+        if not self._goes_fast(len(text)):
             yield list(chain.from_iterable(map(self._remembered.__getitem__, split_pieces(text, self.pattern))))
         else:
             yield from self._fast.blocks(text)
@@ -273,7 +287,7 @@ class BPETokenizer:
     def forget(self):
         """Let go of the pieces whose ids are remembered; the next text is encoded as by a new tokenizer."""
         self._remembered.clear()
-        if self._fast is not None:
+        if self.__dict__.get("_fast") is not None:
             self._fast.forget()
 
     def merges(self):

@@ -68,14 +68,20 @@ def load(path):
 
 def read_merges(text):
     """The merges of a vocab.bpe as pairs of byte strings: a line each, after a line with the version."""
-    merges = []
+    merges, known = [], {character: bytes([byte]) for character, byte in CHARACTER_TO_BYTE.items()}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line or (number == 1 and line.startswith("#version")):
             continue
         parts = line.split(" ")
         if len(parts) != 2:
             raise ValueError(f"line {number} of the merges is {line!r}; it must be two tokens with a space between")
-        merges.append(tuple(from_printable(part) for part in parts))
+        left, right = parts
+        try:  # as it should be: both have come about before
+            merge = known[left], known[right]
+        except KeyError:
+            merge = from_printable(left), from_printable(right)
+        known[left + right] = merge[0] + merge[1]
+        merges.append(merge)
     return merges
 
 
@@ -161,8 +167,8 @@ def _encode_tiktoken(ranks):
 def _load_tiktoken(path):
     content = path.read_bytes()
     try:
-        encoded, numbers = content.split()[::2], content.split()[1::2]
-        ranks = dict(zip(map(binascii.a2b_base64, encoded), map(int, numbers)))
+        fields = content.split()
+        ranks = dict(zip(map(binascii.a2b_base64, fields[::2]), map(int, fields[1::2])))
         if _encode_tiktoken(ranks) == content:  # as it should be: all lines at once
             return ranks
     except ValueError:

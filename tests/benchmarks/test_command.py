@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import attention_family, gpt2, tokenizing
+from benchmarks import attention_family, bpe_training, gpt2, tokenizing
 from benchmarks.__main__ import JOBS, main
 from benchmarks.measure import measure
 from npllm.models import GPTConfig
@@ -30,7 +30,9 @@ def benchmarks(*arguments):
 
 
 def test_every_job_once(tmp_path):
-    small = [name for name in JOBS if name not in ("gpt2", "attention_family", "tokenizing")]  # with tests of their own
+    small = [
+        name for name in JOBS if name not in ("gpt2", "attention_family", "tokenizing", "bpe_training")
+    ]  # with tests of their own
     status, out, error = benchmarks(*small, "--rounds", 1, "--shortest", 0, "--results", tmp_path / "new")
     assert (status, error) == (0, "")
     jobs = json.loads((tmp_path / "new" / "results.json").read_text())["jobs"]
@@ -38,7 +40,7 @@ def test_every_job_once(tmp_path):
     for job in jobs:
         assert job["job"] in out
     names = " ".join(job["job"] for job in jobs)
-    for word in ("train BPE", "embedding backward", "softmax forward + backward", "SimplifiedSelfAttention",
+    for word in ("embedding backward", "softmax forward + backward", "SimplifiedSelfAttention",
                  "SelfAttentionV1", "SelfAttentionV2", "CausalAttention", "MultiHeadAttentionWrapper",
                  "MultiHeadAttention", "TransformerBlock forward + backward"):  # fmt: skip
         assert word in names
@@ -56,6 +58,12 @@ def test_every_encoder_gives_the_same_ids():
     small = tokenizing.jobs(("story",), sizes=(3000,), hard=4000, sources=40_000, strings=2)
     names = [measure(job, rounds=1, shortest=0).name for job in small]
     assert {"encode to list, first time", "encode_batch", "decode a list", "encode one piece, to array"} <= set(names)
+
+
+def test_every_trainer_learns_the_same_vocabulary():
+    measured = [measure(job, rounds=1, shortest=0) for job in bpe_training.jobs(("story",), (300, 2000), 40_000)]
+    assert {name for m in measured for name in m.others} == {"tiktoken's educational", "plain loops", "Hugging Face"}
+    assert len(measured) == 1 + 2 + 2
 
 
 def test_every_file_with_jobs_is_run():

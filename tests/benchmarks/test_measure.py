@@ -57,6 +57,24 @@ def test_the_first_call_does_not_count():
     assert found.seconds[OURS] == [1.0, 1.0, 1.0]
 
 
+def test_what_comes_before_is_run_every_time_and_not_timed():
+    clock = Clock()
+    job = Job("j", "s", clock.contender("a", 0.01), {"B": clock.contender("b", 2.0)}, before=clock.contender("-", 5.0))
+    found = measure(job, rounds=2, shortest=0.02, clock=clock)
+    assert clock.ran[1::2].count("a") == 2 + 2 * 2
+    assert set(clock.ran[::2]) == {"-"}
+    np.testing.assert_allclose(found.seconds[OURS], 0.01)
+    np.testing.assert_allclose(found.seconds["B"], 2.0)
+
+
+def test_one_that_takes_very_long_has_one_turn():
+    clock = Clock()
+    job = Job("j", "s", clock.contender("a", 1.0), loops=clock.contender("b", 50.0))
+    found = measure(job, rounds=3, shortest=0.0, clock=clock)
+    assert clock.ran == ["a", "b", "a", "b", "a", "a"]
+    assert found.ratio(LOOPS) == (50.0, 50.0, 50.0)
+
+
 def test_ratios_are_taken_within_a_round():
     slow_phase = [1.0, 1.0, 10.0, 10.0, 10.0]  # from the third round on, the whole machine is slow
     found = Measurement("j", "s", {OURS: slow_phase, "B": [2 * s for s in slow_phase]}, {OURS: 1, "B": 1})
