@@ -16,7 +16,7 @@ from npllm.tokenizers.fast.merging import Merger
 from npllm.tokenizers.fast.piece_memory import LONGEST, PieceMemory
 from npllm.tokenizers.fast.stretches import stretches
 
-HIGHEST_ID = (1 << 31) - 2
+HIGHEST_ID = (1 << 31) - 3
 
 
 def make_encoder(ranks, pattern, merges=None):

@@ -33,7 +33,8 @@ import numpy as np
 
 from npllm.tokenizers.fast.table import Table
 
-NEVER = np.int32((1 << 31) - 1)  # the rank of a pair that no merge joins
+NEVER = np.int32((1 << 31) - 2)  # the rank of a pair that no merge joins
+END = np.int32((1 << 31) - 1)  # stands where a piece ends, and so no pair begins
 SHIFT = np.uint64(32)
 PATIENCE = 32  # links of a chain that are followed before a merge is put off to a later round
 
@@ -66,41 +67,34 @@ class Merger:
 
         `ends` (n,) is true at the last byte of each piece. Returns the tokens, and `ends` (m,) for them.
         """
-        tokens, ends = self.id_of_byte.take(data), ends.copy()
-        ranks = np.full(len(data), NEVER)
+        tokens, ranks = self.id_of_byte.take(data), np.full(len(data), END)
         ranks[:-1] = self.byte_ranks.take(data[:-1] * np.int32(256) + data[1:])
-        ranks[ends] = NEVER
+        ranks[ends] = END
         patience = PATIENCE
         while True:
             first, last = _lowest_runs(ranks)
             if not len(first):
-                return tokens, ends
-            safe = self._safe_left(tokens, ends, ranks, first, patience)
-            safe[safe] = self._safe_right(tokens, ends, ranks, last[safe], patience)
+                return tokens, ranks == END
+            safe = self._safe_left(tokens, ranks, first, patience)
+            safe[safe] = self._safe_right(tokens, ranks, last[safe], patience)
             if not safe.any():
                 patience *= 8  # a chain longer than expected: nothing is wrong, it only takes a longer look
                 continue
-            merged = _every_second(first[safe], last[safe])
+            merging = np.zeros(len(tokens), bool)
+            merging[_every_second(first[safe], last[safe])] = True
+            merged = np.flatnonzero(merging)
             tokens[merged] = ranks[merged]
-            ends[merged] = ends[merged + 1]
+            ranks[merged] = ranks[merged + 1]  # the pair that begins here now; its rank is asked below, if it is one
             keep = np.ones(len(tokens), bool)
-            keep[merged + 1] = False
-            tokens, ends, ranks = tokens[keep], ends[keep], ranks[keep]
+            np.logical_not(merging[:-1], out=keep[1:])
+            tokens, ranks = tokens[keep], ranks[keep]
             merged -= np.arange(len(merged))  # each has moved by as many places as tokens before it have gone
             changed = np.zeros(len(tokens), bool)
             changed[merged] = changed[merged - 1] = True  # place −1 is the last one, the end of a piece
-            changed = np.flatnonzero(changed)
-            ranks[changed] = self._ranks(tokens, ends, changed)
+            changed = np.flatnonzero(changed & (ranks != END))
+            ranks[changed] = self.ranks.get(pair_keys(tokens[changed], tokens[changed + 1]), NEVER)
 
-    def _ranks(self, tokens, ends, places):
-        """The rank of the pair that begins at each place, NEVER where a piece ends or no merge joins it."""
-        ranks = np.full(len(places), NEVER)
-        inside = ~ends[places]
-        at = places[inside]
-        ranks[inside] = self.ranks.get(pair_keys(tokens[at], tokens[at + 1]), NEVER)
-        return ranks
-
-    def _safe_left(self, tokens, ends, ranks, places, patience):
+    def _safe_left(self, tokens, ranks, places, patience):
         """Is the left token of the pair at each place safe from merges with what stands to its left? (n,) → (n,) bool.
 
         While the pair of rank r stands, the rule does nothing above r; a tie on the left goes first. Merging early
@@ -109,33 +103,34 @@ class Merger:
         """
         safe, asked, limit = np.ones(len(places), bool), np.arange(len(places)), ranks[places]
         for _ in range(patience):
-            inside = places > 0
-            inside[inside] = ~ends[places[inside] - 1]
+            inside = np.flatnonzero(ranks[places - 1] != END)  # place −1 is the last one, the end of a piece
             asked, places, limit = asked[inside], places[inside], limit[inside]
             threat = self.threats_from_left.get(pair_keys(tokens[places - 1], tokens[places]), NEVER)
-            asked, places, limit = asked[threat <= limit], places[threat <= limit] - 1, limit[threat <= limit]
-            if not len(asked):
+            threatened = threat <= limit
+            if not threatened.any():
                 return safe
-            taken = ranks[places - 1] <= limit  # place −1 is the last one, the end of a piece: NEVER
+            taken = threatened & (ranks[places - 2] <= limit)
             safe[asked[taken]] = False
-            asked, places, limit = asked[~taken], places[~taken], limit[~taken]
+            further = np.flatnonzero(threatened & ~taken)
+            asked, places, limit = asked[further], places[further] - 1, limit[further]
         safe[asked] = False
         return safe
 
-    def _safe_right(self, tokens, ends, ranks, places, patience):
+    def _safe_right(self, tokens, ranks, places, patience):
         """The mirror image: is the right token of the pair at each place safe? Here a tie goes to the pair itself."""
         safe, asked, limit = np.ones(len(places), bool), np.arange(len(places)), ranks[places]
         places = places + 1
         for _ in range(patience):
-            inside = ~ends[places]
+            inside = np.flatnonzero(ranks[places] != END)
             asked, places, limit = asked[inside], places[inside], limit[inside]
             threat = self.threats_from_right.get(pair_keys(tokens[places + 1], tokens[places]), NEVER)
-            asked, places, limit = asked[threat < limit], places[threat < limit] + 1, limit[threat < limit]
-            if not len(asked):
+            threatened = threat < limit
+            if not threatened.any():
                 return safe
-            taken = ranks[places] < limit
+            taken = threatened & (ranks[places + 1] < limit)
             safe[asked[taken]] = False
-            asked, places, limit = asked[~taken], places[~taken], limit[~taken]
+            further = np.flatnonzero(threatened & ~taken)
+            asked, places, limit = asked[further], places[further] + 1, limit[further]
         safe[asked] = False
         return safe
 
@@ -169,19 +164,28 @@ def _lowest(left, right, ranks):
 
 
 def _lowest_runs(ranks):
-    """Where equal ranks stand in a row between higher ones: the first and the last place of each such run."""
-    changes = np.flatnonzero(ranks[1:] != ranks[:-1]) + 1
-    first = np.concatenate([[0], changes])
-    last = np.concatenate([changes - 1, [len(ranks) - 1]])
-    rank = ranks[first]
-    lowest = rank < NEVER
-    lowest[1:] &= rank[1:] < rank[:-1]
-    lowest[:-1] &= rank[:-1] < rank[1:]
-    return first[lowest], last[lowest]
+    """Where equal ranks stand in a row between higher ones: the first and the last place of each such run.
+
+    Mostly such a run is one place, and those are found by themselves; runs of several come behind them.
+    """
+    lower = ranks[1:] < ranks[:-1]  # than the one before
+    higher = ranks[1:] > ranks[:-1]
+    alone = ranks < NEVER
+    alone[1:] &= lower
+    alone[:-1] &= higher
+    alone = np.flatnonzero(alone)
+    equal = np.flatnonzero(~(lower | higher) & (ranks[1:] < NEVER))
+    if not len(equal):
+        return alone, alone
+    gaps = np.flatnonzero(np.diff(equal) > 1)
+    first, last = equal[np.append(0, gaps + 1)], equal[np.append(gaps, -1)] + 1
+    lowest = (first == 0) | (ranks[first - 1] > ranks[first])
+    lowest &= ranks[last + 1] > ranks[last]  # a run is never at the end, where END stands
+    return np.append(alone, first[lowest]), np.append(alone, last[lowest])
 
 
 def _every_second(first, last):
-    """first, first + 2, … up to last, for each run; in order."""
+    """first, first + 2, … up to last, for each run."""
     number = (last - first) // 2 + 1
     offset = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
     return np.repeat(first, number) + 2 * offset
