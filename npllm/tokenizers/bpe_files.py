@@ -12,28 +12,10 @@ import json
 from pathlib import Path
 
 from npllm.files import atomic_write
-from npllm.tokenizers.bpe_training import BYTE_ORDER, PRINTABLE
+from npllm.tokenizers.bpe_training import BYTE_ORDER
+from npllm.tokenizers.printable_bytes import are_ids, from_printable, to_printable
 
 FORMAT = "npllm byte pair encoding"
-
-# GPT-2 writes a printable byte as the character of the same number, the others as U+0100, U+0101, …
-BYTE_TO_CHARACTER = {
-    byte: chr(byte) if byte in PRINTABLE else chr(256 + index - len(PRINTABLE)) for index, byte in enumerate(BYTE_ORDER)
-}
-CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
-
-
-def to_printable(token):
-    """b" the" → "Ġthe"."""
-    return "".join(BYTE_TO_CHARACTER[byte] for byte in token)
-
-
-def from_printable(text):
-    """ "Ġthe" → b" the"; raises ValueError for a character that stands for no byte."""
-    try:
-        return bytes([CHARACTER_TO_BYTE[character] for character in text])
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]!r} in {text!r} stands for no byte in GPT-2's alphabet") from None
 
 
 def save(path, tokenizer):
@@ -106,13 +88,9 @@ def _load_json(path):
         hint = " (for OpenAI's files give the folder)" if path.name == "encoder.json" else ""
         raise ValueError(f'{path} does not say "format": "{FORMAT}", "version": 1{hint}')
     ranks, pattern, special_tokens = (content.get(key) for key in ("ranks", "pattern", "special_tokens"))
-    if not (isinstance(pattern, str) and _are_ids(ranks) and _are_ids(special_tokens)):
+    if not (isinstance(pattern, str) and are_ids(ranks) and are_ids(special_tokens)):
         raise ValueError(f"{path} must have a pattern (text), ranks and special_tokens (texts with their ids)")
     return {from_printable(token): rank for token, rank in ranks.items()}, pattern, special_tokens
-
-
-def _are_ids(table):
-    return isinstance(table, dict) and all(type(index) is int and index >= 0 for index in table.values())
 
 
 def _save_openai(folder, tokenizer):
@@ -134,7 +112,7 @@ def _load_openai(folder):
         merges = read_merges((folder / "vocab.bpe").read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{folder} does not hold OpenAI's encoder.json and vocab.bpe: {error}") from None
-    if not _are_ids(encoder):
+    if not are_ids(encoder):
         raise ValueError(f"{folder / 'encoder.json'} must be a table from tokens to ids")
     merged = [left + right for left, right in merges]
     tokens = list(ranks_from_merges(merges))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.bpe_files import BYTE_TO_CHARACTER, from_printable, to_printable
+from npllm.tokenizers.printable_bytes import BYTE_TO_CHARACTER, from_printable, to_printable
 from tests.strategies import texts
 from tests.tokenizers.peers import gpt2
 

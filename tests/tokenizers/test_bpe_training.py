@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import Merge, learn_merges, learn_merges_plain, split_pieces, train_bpe
-from npllm.tokenizers.bpe_files import to_printable
 from npllm.tokenizers.bpe_training import merge_pair
+from npllm.tokenizers.printable_bytes import to_printable
 from tests.strategies import few_letters, texts
 
 
