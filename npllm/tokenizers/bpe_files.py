@@ -1,9 +1,11 @@
-"""Vocabularies in files: npllm's own JSON, OpenAI's encoder.json with vocab.bpe, and tiktoken's rank file.
+"""Vocabularies in files: npllm's own JSON, the files of OpenAI, tiktoken and Hugging Face.
 
 Every format says which byte strings are tokens; they differ in how bytes are written down.
 
-    own JSON, OpenAI   a printable character for every byte, so that tokens can be read: " the" is "Ġthe"
-    tiktoken           base64 and the rank, a line a token
+    own JSON            a printable character for every byte (see `printable_bytes`): " the" is "Ġthe"
+    OpenAI              the same, the tokens in encoder.json, the merges in vocab.bpe
+    Hugging Face        the same, in one tokenizer.json (see `hugging_face_file`)
+    tiktoken            base64 and the rank, a line a token
 """
 
 import base64
@@ -13,15 +15,18 @@ from pathlib import Path
 
 from npllm.files import atomic_write
 from npllm.tokenizers.bpe_training import BYTE_ORDER
+from npllm.tokenizers.hugging_face_file import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
 from npllm.tokenizers.printable_bytes import are_ids, from_printable, to_printable
 
 FORMAT = "npllm byte pair encoding"
 
 
 def save(path, tokenizer):
-    """Write in the format that the name asks for: *.json, *.tiktoken, or a folder."""
+    """Write in the format that the name asks for: tokenizer.json, another *.json, *.tiktoken, or a folder."""
     path = Path(path)
-    if path.suffix == ".json":
+    if path.name == "tokenizer.json":
+        _write(path, json.dumps(to_tokenizer_json(tokenizer), ensure_ascii=False, indent=2))
+    elif path.suffix == ".json":
         _save_json(path, tokenizer)
     elif path.suffix == ".tiktoken":
         _save_tiktoken(path, tokenizer)
@@ -32,7 +37,7 @@ def save(path, tokenizer):
 
 
 def load(path):
-    """Read (ranks, pattern or None, special tokens) from a *.json, a *.tiktoken, a vocab.bpe, or a folder."""
+    """Read (ranks, pattern or None, special tokens) from a *.json of either kind, *.tiktoken, *.bpe or a folder."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
@@ -84,6 +89,8 @@ def _save_json(path, tokenizer):
 
 def _load_json(path):
     content = json.loads(path.read_text(encoding="utf-8"))
+    if is_tokenizer_json(content):
+        return _load_tokenizer_json(path, content)
     if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
         hint = " (for OpenAI's files give the folder)" if path.name == "encoder.json" else ""
         raise ValueError(f'{path} does not say "format": "{FORMAT}", "version": 1{hint}')
@@ -91,6 +98,13 @@ def _load_json(path):
     if not (isinstance(pattern, str) and are_ids(ranks) and are_ids(special_tokens)):
         raise ValueError(f"{path} must have a pattern (text), ranks and special_tokens (texts with their ids)")
     return {from_printable(token): rank for token, rank in ranks.items()}, pattern, special_tokens
+
+
+def _load_tokenizer_json(path, content):
+    try:
+        return from_tokenizer_json(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _save_openai(folder, tokenizer):
