@@ -138,9 +138,9 @@ def _pattern(pre_tokenizer):
             pattern = from_oniguruma(pattern)
             return pattern if behavior == "Removed" or pattern in PATTERNS.values() else _with_the_rest(pattern)
     parts = pre_tokenizer.get("pretokenizers") if isinstance(pre_tokenizer, dict) else None
-    kinds = [_type(pre_tokenizer), *map(_type, parts if isinstance(parts, list) else [])]
+    of = f" of {', '.join(str(_type(part)) for part in parts)}" if isinstance(parts, list) else ""
     raise ValueError(
-        f"pre_tokenizer is {': '.join(map(str, kinds))}; npllm can read ByteLevel without add_prefix_space, alone with "
+        f"pre_tokenizer is {_type(pre_tokenizer)}{of}; npllm can read ByteLevel without add_prefix_space, alone with "
         "use_regex, or without it after one Split by a Regex (Isolated, or Removed and inverted)"
     )
 

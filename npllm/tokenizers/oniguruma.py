@@ -23,8 +23,9 @@ NOT_OUTSIDE = {"^", "$", "(?", "{", "[]", "[^]"}
 
 def to_oniguruma(pattern):
     """Python's spelling → Oniguruma's; raises ValueError for what they do not have in common."""
+    respelled = _respell(pattern, "$", r"\z")
     _must_match_something(pattern)
-    return _respell(pattern, "$", r"\z")
+    return respelled
 
 
 def from_oniguruma(pattern):
