@@ -15,14 +15,16 @@ What would give other ids is refused, with a sentence. A post-processor, which p
 Hugging Face, tokenizers (documentation of the components).
 """
 
+import json
+
 from npllm.tokenizers.fast.merge_tree import merges_that_happen
 from npllm.tokenizers.oniguruma import from_oniguruma, to_oniguruma
 from npllm.tokenizers.printable_bytes import CHARACTER_TO_BYTE, are_ids, from_printable, to_printable
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
-# What each part must be; the file may leave it out. A prefix or suffix of nothing is none. An unknown character there
-# is not, as every byte must have a token, so what the file says about those does not matter.
+# What each part must be; the file may leave it out. A prefix or suffix of nothing is none. What it says of unknown
+# characters does not matter: every byte must have a token, so there are none.
 OUTSIDE = {"normalizer": (None,), "truncation": (None,), "padding": (None,)}
 IN_MODEL = {
     "type": (None, "BPE"),
@@ -33,7 +35,6 @@ IN_MODEL = {
     "ignore_merges": (None, False, True),
 }
 IN_TOKEN = dict.fromkeys(("single_word", "lstrip", "rstrip"), (None, False))
-IN_JSON = {None: "null", True: "true", False: "false"}
 
 
 def is_tokenizer_json(content):
@@ -46,7 +47,7 @@ def to_tokenizer_json(tokenizer):
     vocabulary = {to_printable(token): rank for token, rank in _by_id(tokenizer.ranks)}
     special = dict(_by_id(tokenizer.special_tokens))
     if both := sorted(vocabulary.keys() & special.keys()):
-        raise ValueError(f"tokenizer.json cannot tell the special token {both[0]!r} from a token; save it as *.json")
+        raise ValueError(f"tokenizer.json cannot tell the special token {both[0]!r} from a token; another *.json can")
     merges = merges_that_happen(tokenizer.ranks)
     ignore_merges = bool(_not_made(tokenizer.ranks, merges))
     _special_must_not_be_pieces(special, ignore_merges)
@@ -105,7 +106,7 @@ def _must_be(part, allowed, name):
         raise ValueError(f"{name} is {part!r:.60}; it must be a JSON object")
     for key, values in allowed.items():
         if part.get(key) not in values:
-            wanted = " or ".join(IN_JSON.get(value, repr(value)) for value in values)
+            wanted = " or ".join(map(json.dumps, values))
             raise ValueError(f"{key} of {name} is {part[key]!r:.60}; npllm can read {wanted}")
 
 
