@@ -11,7 +11,7 @@ from benchmarks.measure import Job
 from benchmarks.tokenizing import TIKTOKEN_PATTERN
 from npllm import corpora
 from npllm.tokenizers import learn_merges_plain, split_pieces, train_bpe
-from npllm.tokenizers.bpe_files import to_printable
+from npllm.tokenizers.printable_bytes import to_printable
 
 SIZES = (512, 5_000, 32_000)
 

@@ -309,15 +309,18 @@ class BPETokenizer:
     def save(self, path):
         """Write the vocabulary to a file or folder; an interrupted save leaves what was there before.
 
-        name.json      npllm's own format: everything
-        name.tiktoken  tiktoken's ranks: neither the pattern nor the special tokens
-        a folder       OpenAI's encoder.json and vocab.bpe: ids, merges and special tokens, not the pattern
+        tokenizer.json  Hugging Face's format: everything that gives ids
+        name.json       npllm's own format: everything
+        name.tiktoken   tiktoken's ranks: neither the pattern nor the special tokens
+        a folder        OpenAI's encoder.json and vocab.bpe: ids, merges and special tokens, not the pattern
+
+        Raises ValueError, and writes nothing, if the format cannot give the same ids.
         """
         bpe_files.save(path, self)
 
     @classmethod
     def load(cls, path, pattern=None, special_tokens=None):
-        """Read what `save` wrote, or OpenAI's and tiktoken's own files.
+        """Read what `save` wrote, or OpenAI's, tiktoken's and Hugging Face's own files.
 
         `pattern` and `special_tokens` stand in for what the format does not hold: GPT-2's pattern and no special
         tokens unless given. Raises FileNotFoundError, or ValueError saying what is wrong with the file.

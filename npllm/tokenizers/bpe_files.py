@@ -1,9 +1,11 @@
-"""Vocabularies in files: npllm's own JSON, OpenAI's encoder.json with vocab.bpe, and tiktoken's rank file.
+"""Vocabularies in files: npllm's own JSON, the files of OpenAI, tiktoken and Hugging Face.
 
 Every format says which byte strings are tokens; they differ in how bytes are written down.
 
-    own JSON, OpenAI   a printable character for every byte, so that tokens can be read: " the" is "Ġthe"
-    tiktoken           base64 and the rank, a line a token
+    own JSON            a printable character for every byte (see `printable_bytes`): " the" is "Ġthe"
+    OpenAI              the same, the tokens in encoder.json, the merges in vocab.bpe
+    Hugging Face        the same, in one tokenizer.json (see `hugging_face_file`)
+    tiktoken            base64 and the rank, a line a token
 """
 
 import base64
@@ -12,34 +14,19 @@ import json
 from pathlib import Path
 
 from npllm.files import atomic_write
-from npllm.tokenizers.bpe_training import BYTE_ORDER, PRINTABLE
+from npllm.tokenizers.bpe_training import BYTE_ORDER
+from npllm.tokenizers.hugging_face_file import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
+from npllm.tokenizers.printable_bytes import CHARACTER_TO_BYTE, are_ids, from_printable, to_printable
 
 FORMAT = "npllm byte pair encoding"
 
-# GPT-2 writes a printable byte as the character of the same number, the others as U+0100, U+0101, …
-BYTE_TO_CHARACTER = {
-    byte: chr(byte) if byte in PRINTABLE else chr(256 + index - len(PRINTABLE)) for index, byte in enumerate(BYTE_ORDER)
-}
-CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
-
-
-def to_printable(token):
-    """b" the" → "Ġthe"."""
-    return "".join(BYTE_TO_CHARACTER[byte] for byte in token)
-
-
-def from_printable(text):
-    """ "Ġthe" → b" the"; raises ValueError for a character that stands for no byte."""
-    try:
-        return bytes([CHARACTER_TO_BYTE[character] for character in text])
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]!r} in {text!r} stands for no byte in GPT-2's alphabet") from None
-
 
 def save(path, tokenizer):
-    """Write in the format that the name asks for: *.json, *.tiktoken, or a folder."""
+    """Write in the format that the name asks for: tokenizer.json, another *.json, *.tiktoken, or a folder."""
     path = Path(path)
-    if path.suffix == ".json":
+    if path.name == "tokenizer.json":
+        _write(path, json.dumps(to_tokenizer_json(tokenizer), ensure_ascii=False, indent=2))
+    elif path.suffix == ".json":
         _save_json(path, tokenizer)
     elif path.suffix == ".tiktoken":
         _save_tiktoken(path, tokenizer)
@@ -50,7 +37,7 @@ def save(path, tokenizer):
 
 
 def load(path):
-    """Read (ranks, pattern or None, special tokens) from a *.json, a *.tiktoken, a vocab.bpe, or a folder."""
+    """Read (ranks, pattern or None, special tokens) from a *.json of either kind, *.tiktoken, *.bpe or a folder."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
@@ -108,17 +95,22 @@ def _save_json(path, tokenizer):
 
 def _load_json(path):
     content = json.loads(path.read_text(encoding="utf-8"))
+    if is_tokenizer_json(content):
+        return _load_tokenizer_json(path, content)
     if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
         hint = " (for OpenAI's files give the folder)" if path.name == "encoder.json" else ""
         raise ValueError(f'{path} does not say "format": "{FORMAT}", "version": 1{hint}')
     ranks, pattern, special_tokens = (content.get(key) for key in ("ranks", "pattern", "special_tokens"))
-    if not (isinstance(pattern, str) and _are_ids(ranks) and _are_ids(special_tokens)):
+    if not (isinstance(pattern, str) and are_ids(ranks) and are_ids(special_tokens)):
         raise ValueError(f"{path} must have a pattern (text), ranks and special_tokens (texts with their ids)")
     return {from_printable(token): rank for token, rank in ranks.items()}, pattern, special_tokens
 
 
-def _are_ids(table):
-    return isinstance(table, dict) and all(type(index) is int and index >= 0 for index in table.values())
+def _load_tokenizer_json(path, content):
+    try:
+        return from_tokenizer_json(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _save_openai(folder, tokenizer):
@@ -140,7 +132,7 @@ def _load_openai(folder):
         merges = read_merges((folder / "vocab.bpe").read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{folder} does not hold OpenAI's encoder.json and vocab.bpe: {error}") from None
-    if not _are_ids(encoder):
+    if not are_ids(encoder):
         raise ValueError(f"{folder / 'encoder.json'} must be a table from tokens to ids")
     merged = [left + right for left, right in merges]
     tokens = list(ranks_from_merges(merges))

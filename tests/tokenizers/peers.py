@@ -1,12 +1,16 @@
-"""tiktoken, built from the same ranks: the independent witness of the byte pair encoding."""
+"""tiktoken, built from the same ranks: the independent witness of the byte pair encoding; texts for Hugging Face."""
 
+import sys
 from functools import lru_cache
 
 import tiktoken
+from tokenizers import Regex, pre_tokenizers
 
 from npllm import corpora
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.split import O200K_PATTERN, PATTERNS
+from npllm.tokenizers.bpe import repair
+from npllm.tokenizers.split import CLASSES, O200K_PATTERN, PATTERNS, split_pieces
+from tests.strategies import texts
 
 # tiktoken's own spelling of GPT-2's pattern, with possessive quantifiers
 TIKTOKEN_GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -53,3 +57,18 @@ def trained(name):
     tokenizer = train_bpe(text, 600, pattern=PATTERNS[name], special_tokens=["<|endoftext|>"])
     ranks = {token: rank if rank < 256 else rank + 69_744 for token, rank in tokenizer.ranks.items()}
     return BPETokenizer(ranks, PATTERNS[name], {"<|endoftext|>": 80_000})
+
+
+@lru_cache
+def understood_alike():
+    """The characters of the same classes on both sides: Oniguruma's Unicode is not tiktoken's, hence not ours."""
+    everything = [chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <= point <= 0xDFFF]
+    alike = set(everything)
+    for name in CLASSES:
+        split = pre_tokenizers.Split(Regex(name + "+"), "removed", invert=True)
+        theirs = "".join(piece for piece, _ in split.pre_tokenize_str("".join(everything)))
+        alike -= set(theirs) ^ set("".join(split_pieces("".join(everything), name + "+")))
+    return alike
+
+
+plain_texts = texts.map(lambda text: "".join(filter(understood_alike().__contains__, repair(text))))

@@ -1,15 +1,19 @@
 import base64
 import json
+import tempfile
+from functools import lru_cache
 
 import pytest
 import tiktoken.load
+import tokenizers
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.bpe_files import BYTE_TO_CHARACTER, from_printable, to_printable
+from npllm.tokenizers.printable_bytes import BYTE_TO_CHARACTER, from_printable, to_printable
 from tests.strategies import texts
-from tests.tokenizers.peers import gpt2
+from tests.tokenizers.peers import TIKTOKEN_GPT2_PATTERN, gpt2, plain_texts
 
 OWN_FORMAT = '{"format": "npllm byte pair encoding", "version": 1, '
 
@@ -71,6 +75,34 @@ def test_tiktoken_reads_our_files(tokenizer, tmp_path, no_tiktoken_cache):
     gpt2().save(tmp_path / "openai")
     files = str(tmp_path / "openai" / "vocab.bpe"), str(tmp_path / "openai" / "encoder.json")
     assert tiktoken.load.data_gym_to_mergeable_bpe_ranks(*files) == gpt2().ranks
+
+
+@given(plain_texts)
+def test_the_owners_of_a_format_give_the_same_ids(text):
+    ids = gpt2().encode(text, disallowed_special=())
+    tiktokens, hugging_faces, transformers_own = owners()
+    assert [encoding.encode_ordinary(text) for encoding in tiktokens] == [ids, ids]
+    assert hugging_faces.encode(text).ids == ids
+    with_special = gpt2().encode(text, allowed_special="all")
+    assert transformers_own.encode(text) == with_special
+
+
+@lru_cache
+def owners():
+    """GPT-2 as we save it: read by tiktoken from either format, by tokenizers and transformers from OpenAI's."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", "")
+        gpt2().save(f"{folder}/ranks.tiktoken")
+        gpt2().save(f"{folder}/openai")
+        merges, encoder = f"{folder}/openai/vocab.bpe", f"{folder}/openai/encoder.json"
+        ranks = tiktoken.load.load_tiktoken_bpe(f"{folder}/ranks.tiktoken")
+        tiktokens = [
+            tiktoken.Encoding("theirs", pat_str=TIKTOKEN_GPT2_PATTERN, mergeable_ranks=table, special_tokens={})
+            for table in (ranks, tiktoken.load.data_gym_to_mergeable_bpe_ranks(merges, encoder))
+        ]
+        hugging_faces = tokenizers.Tokenizer(tokenizers.models.BPE.from_file(encoder, merges))
+        hugging_faces.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return tiktokens, hugging_faces, transformers.GPT2Tokenizer(encoder, merges)
 
 
 def test_we_read_a_rank_file_line_by_line(tokenizer, tmp_path):

@@ -107,3 +107,18 @@ def _last_merges(tokens, ranks, pairs):
         row_ids = row_ids[keep]
         lengths, wanted = lengths[going] - 1, wanted[going]
     return np.concatenate(found)
+
+
+def merges_that_happen(ranks):
+    """The merge of each token that comes about at all, pairs of byte strings in the order of the tokens' ranks.
+
+    Any table will do, one in which a token comes before its parts, too: what is said above does not ask for the order.
+    Every other pair whose union is a token never stands side by side.
+    """
+    tokens = sorted(ranks, key=ranks.get)
+    places = {token: place for place, token in enumerate(tokens)}  # as good as the ranks, and without gaps
+    left, right, ids = _splits(places, PieceMemory(tokens, range(len(tokens))))
+    pairs = Table(room=len(ids))
+    pairs.values[pairs.add(pair_keys(left, right))] = ids
+    found = _last_merges([token for token in tokens if len(token) > 1], places, pairs)
+    return [(tokens[left], tokens[right]) for left, right, _ in found[np.argsort(found[:, 2])].tolist()]

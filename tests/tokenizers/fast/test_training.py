@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from tiktoken._educational import bpe_train
 
 from npllm.tokenizers import Merge, learn_merges, learn_merges_plain, split_pieces, train_bpe
-from npllm.tokenizers.bpe_files import to_printable
 from npllm.tokenizers.fast import training
+from npllm.tokenizers.printable_bytes import to_printable
 from tests.strategies import few_letters, texts
 from tests.tokenizers.peers import TIKTOKEN_GPT2_PATTERN
 
