@@ -33,16 +33,23 @@ def make_encoder(ranks, pattern, merges=None):
         found = np.array([(ranks[a], ranks[b], ranks[a + b]) for a, b in merges], np.int64).reshape(-1, 3).T
     if found is None:
         return None
+    made = set(found[2].tolist())
+    unmade = {token: rank for token, rank in ranks.items() if len(token) > LONGEST and rank not in made}
     id_of_byte = [ranks[bytes([byte])] for byte in range(256)]
-    return Encoder(ranks, STARTS[pattern], Merger(*found, id_of_byte), memory)
+    return Encoder(STARTS[pattern], Merger(*found, id_of_byte), memory, unmade)
 
 
 class Encoder:
-    """The fast path of one vocabulary: `starts` says where pieces begin, `merger` merges, `memory` knows what came."""
+    """The fast path of one vocabulary.
 
-    def __init__(self, ranks, starts, merger, memory):
-        self.ranks, self.starts, self.merger, self.memory = ranks, starts, merger, memory
-        self.longest_token = max(map(len, ranks))
+    starts  says where pieces begin
+    merger  merges
+    memory  knows what came
+    unmade  the tokens, too long for the memory, that no merges lead to: a dict from byte strings to ids, mostly empty
+    """
+
+    def __init__(self, starts, merger, memory, unmade):
+        self.starts, self.merger, self.memory, self.unmade = starts, merger, memory, unmade
         self.one_at_a_time = Lock()  # threads that share a tokenizer share its memory
 
     def forget(self):
@@ -92,15 +99,14 @@ class Encoder:
         at_end[np.cumsum(lengths) - 1] = True
         ids, at_end = self.merger.merge(data, at_end)
         counts = np.diff(np.flatnonzero(at_end), prepend=-1)
-        if self.longest_token > LONGEST:
+        if self.unmade:
             return self._whole_tokens(text, starts, lengths, ids, counts)
         return ids, counts
 
     def _whole_tokens(self, text, starts, lengths, ids, counts):
-        """A long piece that is a token by itself is that token, even if no merges lead to it."""
-        possible = np.flatnonzero((lengths > LONGEST) & (lengths <= self.longest_token) & (counts > 1))
-        for piece in possible.tolist():
-            token = self.ranks.get(text[starts[piece] : starts[piece] + lengths[piece]].tobytes())
+        """A piece that is a token by itself is that token, even if no merges lead to it."""
+        for piece in np.flatnonzero(np.isin(lengths, [*map(len, self.unmade)])).tolist():
+            token = self.unmade.get(text[starts[piece] : starts[piece] + lengths[piece]].tobytes())
             if token is not None:
                 begin = counts[:piece].sum()
                 ids = np.concatenate([ids[:begin], [token], ids[begin + counts[piece] :]])

@@ -54,7 +54,7 @@ class Merger:
     def __init__(self, left, right, ids, id_of_byte):
         self.ranks, self.id_of_byte = _lowest(left, right, ids), np.asarray(id_of_byte, np.int32)
         # the first round asks for every pair of bytes: a table of all of them is quicker than a search
-        first, second = np.divmod(np.arange(1 << 16), 256)
+        second, first = np.divmod(np.arange(1 << 16), 256)
         self.byte_ranks = self.ranks.get(pair_keys(self.id_of_byte[first], self.id_of_byte[second]), NEVER)
         part = np.full(int(ids.max(initial=255)) + 1, -1)
         left_part, right_part = part.copy(), part.copy()
@@ -68,26 +68,26 @@ class Merger:
         `ends` (n,) is true at the last byte of each piece. Returns the tokens, and `ends` (m,) for them.
         """
         tokens, ranks = self.id_of_byte.take(data), np.full(len(data), END)
-        ranks[:-1] = self.byte_ranks.take(data[:-1] * np.int32(256) + data[1:])
+        pairs = np.ndarray((len(data) - 1,), "<u2", data, strides=(1,))  # every two bytes as a number
+        ranks[:-1] = self.byte_ranks.take(pairs)
         ranks[ends] = END
         patience = PATIENCE
         while True:
             first, last = _lowest_runs(ranks)
             if not len(first):
                 return tokens, ranks == END
-            safe = self._safe_left(tokens, ranks, first, patience)
-            safe[safe] = self._safe_right(tokens, ranks, last[safe], patience)
-            if not safe.any():
+            safe = np.flatnonzero(self._safe_left(tokens, ranks, first, patience))
+            safe = safe[self._safe_right(tokens, ranks, last[safe], patience)]
+            if not len(safe):
                 patience *= 8  # a chain longer than expected: nothing is wrong, it only takes a longer look
                 continue
-            merging = np.zeros(len(tokens), bool)
-            merging[_every_second(first[safe], last[safe])] = True
-            merged = np.flatnonzero(merging)
+            keep = np.ones(len(tokens), bool)
+            keep[_every_second(first[safe], last[safe]) + 1] = False
+            merged = np.flatnonzero(~keep) - 1
             tokens[merged] = ranks[merged]
             ranks[merged] = ranks[merged + 1]  # the pair that begins here now; its rank is asked below, if it is one
-            keep = np.ones(len(tokens), bool)
-            np.logical_not(merging[:-1], out=keep[1:])
-            tokens, ranks = tokens[keep], ranks[keep]
+            kept = np.flatnonzero(keep)
+            tokens, ranks = tokens.take(kept), ranks.take(kept)
             merged -= np.arange(len(merged))  # each has moved by as many places as tokens before it have gone
             changed = np.zeros(len(tokens), bool)
             changed[merged] = changed[merged - 1] = True  # place −1 is the last one, the end of a piece

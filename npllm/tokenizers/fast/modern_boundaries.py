@@ -83,17 +83,21 @@ def modern_starts(codes, rules, breaks=NO_BREAKS):
 def sure_starts(kinds):
     """The places where a piece begins whatever came before: kinds (n,) → (n,) bool.
 
-    Behind a letter or number something else begins, which is neither an apostrophe (contractions) nor a combining mark.
-    True of all three patterns, as each piece of letters or numbers ends with them, contractions apart.
+    Behind a letter or number something else begins, which is neither an apostrophe (contractions) nor a combining mark:
+    each piece of letters or numbers ends with them, contractions apart. And behind what is no blank, a blank begins a
+    piece if it is no line break: none of the patterns has such a blank further back than at the beginning, except in a
+    run of blanks. Both are true of all three patterns.
     """
-    before = COUNTED[kinds[:-1]]
+    before, here = COUNTED.take(kinds[:-1]), COUNTED.take(kinds[1:])
     sure = np.zeros(len(kinds), bool)
-    sure[1:] = (before > 0) & (COUNTED[kinds[1:]] != before) & (kinds[1:] != COMBINING)
+    sure[1:] = ((before == 1) | (before == 2)) & (here != before) & (kinds[1:] != COMBINING)
+    sure[1:] |= (here == IN_LINE) & (before != IN_LINE) & (kinds[:-1] != NEWLINE)
     return sure
 
 
-COUNTED = np.zeros(10, np.uint8)  # letters and numbers, told apart; 0 for all else
-COUNTED[list(LETTER_KINDS)], COUNTED[NUMBER] = 1, 2
+IN_LINE = 3  # blanks that are no line breaks
+COUNTED = np.zeros(10, np.uint8)  # letters, numbers and these, told apart; 0 for all else
+COUNTED[list(LETTER_KINDS)], COUNTED[NUMBER], COUNTED[[BLANK, SPACE]] = 1, 2, IN_LINE
 
 
 def _groups(rules):
