@@ -17,8 +17,8 @@ from benchmarks.measure import Job
 from benchmarks.memory import peak_of_numpy
 from npllm import corpora
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.bpe import merge_by_rank
 from npllm.tokenizers.gpt2 import find_merges
+from npllm.tokenizers.merging import merge_by_rank
 from npllm.tokenizers.printable_bytes import to_printable
 from npllm.tokenizers.split import CL100K_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
 

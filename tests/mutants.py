@@ -227,7 +227,7 @@ MUTANTS = [
     ),
     Mutant(
         "byte pairs merged from the left instead of by rank",
-        "npllm/tokenizers/bpe.py",
+        "npllm/tokenizers/merging.py",
         "        i = found.index(lowest)\n",
         "        i = next(i for i, rank in enumerate(found) if rank < len(ranks))\n",
         "tests/tokenizers/test_bpe.py",
@@ -259,6 +259,13 @@ MUTANTS = [
         "self.order.append(known + np.argsort(first))",
         "self.order.append(known + np.arange(len(first)))",
         "tests/tokenizers/fast/test_piece_counts.py",
+    ),
+    Mutant(
+        "a heap that keeps pairs which are broken",
+        "npllm/tokenizers/merging.py",
+        "previous[stop], noted[middle] = start, None",
+        "previous[stop] = start",
+        "tests/tokenizers/test_bpe.py",
     ),
     Mutant(
         "pairs merged early that something may take",

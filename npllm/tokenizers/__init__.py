@@ -1,6 +1,6 @@
 """Text to ids and back.
 
-Read in this order: words, characters, bpe_training, split, bpe, bpe_files, gpt2 (unicode_classes is a table);
+Read in this order: words, characters, bpe_training, split, merging, bpe, bpe_files, gpt2 (unicode_classes is a table);
 then, on files, printable_bytes, hugging_face_file, oniguruma;
 then what users ask for: streaming, counting, offsets; and then `fast`, the same ids several times as fast.
 """

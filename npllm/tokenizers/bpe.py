@@ -2,23 +2,16 @@
 
     text → pieces → bytes → [merges by rank] → ids
 
-A vocabulary is a table from byte strings to ranks: 0 … 255 single bytes, then every merge's result in the order of
-training. The rank is also the id. To encode a piece, merge the neighbours whose union has the lowest rank, until no
-union is a token: the same merges in the same order as in training. Going from left to right, or taking the longest
-token first, gives other ids.
-
-The union counts, not how it came about. For a vocabulary that training made it is the same: were the bytes of a token
-ever to stand there as two other neighbours, they would have been so in training, and the token a different merge.
+Special tokens cut the text first, the pattern cuts what is between them (`split`), and each piece is merged by itself
+(`merging`). The pieces of a long text are merged together (`fast`).
 
 Sennrich, Haddow, Birch 2016, section 3.2; special tokens as in tiktoken.
 """
 
-import heapq
-import math
 import operator
 import re
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain
 
 import numpy as np
 
@@ -29,11 +22,12 @@ from npllm.tokenizers.fast.decoding import Decoder
 from npllm.tokenizers.fast.encoder import make_encoder
 from npllm.tokenizers.fast.piece_counts import count_pieces
 from npllm.tokenizers.fast.training import learn_merges
+from npllm.tokenizers.merging import merge_by_rank, merge_long_piece, merges_behind
 from npllm.tokenizers.offsets import offsets_of
 from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
 from npllm.tokenizers.words import distinct, must_be_text
 
-LONG_PIECE = 100  # bytes; from here on the heap is faster than looking at all pairs for every merge
+LONG_PIECE = 100  # bytes; from here on a heap is faster than looking at all pairs for every merge
 REMEMBERED_PIECES = 1 << 17  # pieces whose ids are kept; words repeat
 MANY_IDS = 200  # from here on they are decoded by `fast`
 LONG_TEXT = 2500  # characters; from here on `fast` is faster, which takes all pieces of a text at once
@@ -70,57 +64,6 @@ def _between(text, special):
     """The parts of a text between its special tokens."""
     must_be_text("text", text)
     return special.split(text) if special else [text]
-
-
-def merge_by_rank(piece, ranks):
-    """Merge the bytes of a piece by rank and return the tokens (byte strings).
-
-    As long as the union of two neighbours is a token: merge the pair with the lowest rank, the leftmost of equals.
-    Looks at all pairs for every merge: quadratic, and the quickest way for a word.
-    """
-    tokens = [piece[i : i + 1] for i in range(len(piece))]
-    while len(tokens) > 1:
-        found = [ranks.get(left + right, math.inf) for left, right in pairwise(tokens)]
-        lowest = min(found)
-        if lowest == math.inf:
-            break
-        i = found.index(lowest)
-        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
-    return tokens
-
-
-def merge_long_piece(piece, ranks):
-    """The tokens of merge_by_rank for a piece of any length, in n log n steps.
-
-    All pairs wait in a heap ordered by rank and place. A merge takes the first, and puts in the two new pairs beside
-    it; pairs that a merge has broken are recognised by their end and thrown away when they come up.
-    """
-    end = list(range(1, len(piece) + 1))  # of the token that starts here
-    previous = list(range(-1, len(piece)))  # where the token before the one that starts here starts
-    heap = []
-
-    def propose(start):
-        if start < 0 or end[start] == len(piece):
-            return
-        stop = end[end[start]]
-        if (rank := ranks.get(piece[start:stop])) is not None:
-            heapq.heappush(heap, (rank, start, end[start], stop))
-
-    for start in range(len(piece)):
-        propose(start)
-    while heap:
-        _, start, middle, stop = heapq.heappop(heap)
-        if end[start] != middle or end[middle] != stop:
-            continue  # one of the two has become part of something else
-        end[start], end[middle] = stop, None
-        previous[stop] = start
-        propose(start)
-        propose(previous[start])
-    tokens, start = [], 0
-    while start < len(piece):
-        tokens.append(piece[start : end[start]])
-        start = end[start]
-    return tokens
 
 
 class BPETokenizer:
@@ -296,15 +239,7 @@ class BPETokenizer:
         A token was made of those two into which the lower ranks alone divide it. Raises ValueError for a token that
         no merge of two others can make.
         """
-        found = []
-        for token, rank in sorted(self.ranks.items(), key=lambda item: item[1]):
-            if len(token) == 1:
-                continue
-            parts = merge_by_rank(token, _LowerRanks(self.ranks, rank))
-            if len(parts) != 2:
-                raise ValueError(f"token {token!r} (id {rank}) is not the union of two tokens of lower rank")
-            found.append(tuple(parts))
-        return found
+        return merges_behind(self.ranks)
 
     def save(self, path):
         """Write the vocabulary to a file or folder; an interrupted save leaves what was there before.
@@ -358,18 +293,6 @@ class _Remembered(dict):
                 self.clear()
             self[piece] = ids
         return ids
-
-
-class _LowerRanks:
-    """A view of a table of ranks without those from `below` on."""
-
-    def __init__(self, ranks, below):
-        self.ranks, self.below = ranks, below
-
-    def get(self, token, default):
-        """The rank of a token, or the default."""
-        rank = self.ranks.get(token, default)
-        return rank if rank < self.below else default
 
 
 def repair(text):

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.bpe import merge_by_rank
 from npllm.tokenizers.fast.merge_tree import find_merges
 from npllm.tokenizers.fast.merging import Merger
+from npllm.tokenizers.merging import merge_by_rank
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, gpt2, gpt2_twin, tiktoken_twin, trained
 
@@ -49,7 +49,7 @@ def every_code_point(rng, every=1):
     return len(points) * len(CONTEXTS)
 
 
-def random_strings(rng, number=1000):
+def random_strings(rng, number=10_000):
     """Strings over one alphabet or a mixture; each short, by itself, and all of them together as long texts."""
     draw = random.Random(int(rng.integers(1 << 62)))
     texts = []
@@ -65,13 +65,18 @@ def random_strings(rng, number=1000):
     return number
 
 
-def random_merges(rng, pieces=10_000):
+def random_merges(rng, pieces=10_000, vocabularies=10):
     """Pieces over a few letters, with vocabularies trained on such pieces or made of random merges."""
     draw = random.Random(int(rng.integers(1 << 62)))
+    return sum(_with_random_ranks(draw, pieces) for _ in range(vocabularies))
+
+
+def _with_random_ranks(draw, pieces):
     ranks = random_ranks(draw)
     found = find_merges(ranks)
     twin = tiktoken_twin(BPETokenizer(ranks), r"[\s\S]+")
     if found is None:  # a token before its parts: `fast` has nothing for it, and says so
+        assert BPETokenizer(ranks)._fast is None
         return 0
     words = [bytes(draw.choices(b"abcd", k=draw.choice((1, 2, 5, 8, 20, 60)))) for _ in range(pieces)]
     tokens, ends = merged(found, words, ranks)
@@ -104,7 +109,9 @@ def merged(merges, words, ranks):
     merger = Merger(*merges, [ranks[bytes([byte])] for byte in range(256)])
     ends = np.zeros(sum(map(len, words)), bool)
     ends[np.cumsum([len(word) for word in words]) - 1] = True
-    return merger.merge(np.frombuffer(b"".join(words), np.uint8), ends)
+    tokens, ends, left = merger.merge(np.frombuffer(b"".join(words), np.uint8), ends)
+    assert not left.any()
+    return tokens, ends
 
 
 def long_pieces(rng, size=1_000_000):

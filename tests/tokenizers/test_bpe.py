@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, split_pieces, train_bpe
-from npllm.tokenizers.bpe import merge_by_rank, merge_long_piece
 from npllm.tokenizers.bpe_training import merge_pair
 from npllm.tokenizers.fast.training import learn_merges
+from npllm.tokenizers.merging import merge_by_rank, merge_long_piece
 from tests.strategies import few_letters, texts
 from tests.tokenizers.peers import gpt2, gpt2_twin, tiktoken_twin
 

@@ -15,6 +15,7 @@ from npllm.tokenizers.fast.merge_tree import find_merges
 from npllm.tokenizers.fast.merging import Merger
 from npllm.tokenizers.fast.piece_memory import LONGEST, PieceMemory
 from npllm.tokenizers.fast.stretches import stretches
+from npllm.tokenizers.merging import merge_long_piece
 
 HIGHEST_ID = (1 << 31) - 3
 
@@ -36,20 +37,21 @@ def make_encoder(ranks, pattern, merges=None):
     made = set(found[2].tolist())
     unmade = {token: rank for token, rank in ranks.items() if len(token) > LONGEST and rank not in made}
     id_of_byte = [ranks[bytes([byte])] for byte in range(256)]
-    return Encoder(STARTS[pattern], Merger(*found, id_of_byte), memory, unmade)
+    return Encoder(ranks, STARTS[pattern], Merger(*found, id_of_byte), memory, unmade)
 
 
 class Encoder:
     """The fast path of one vocabulary.
 
+    ranks   the vocabulary
     starts  says where pieces begin
     merger  merges
     memory  knows what came
     unmade  the tokens, too long for the memory, that no merges lead to: a dict from byte strings to ids, mostly empty
     """
 
-    def __init__(self, starts, merger, memory, unmade):
-        self.starts, self.merger, self.memory, self.unmade = starts, merger, memory, unmade
+    def __init__(self, ranks, starts, merger, memory, unmade):
+        self.ranks, self.starts, self.merger, self.memory, self.unmade = ranks, starts, merger, memory, unmade
         self.one_at_a_time = Lock()  # threads that share a tokenizer share its memory
 
     def forget(self):
@@ -97,18 +99,26 @@ class Encoder:
         data = text.take(stretches(starts, lengths))
         at_end = np.zeros(len(data), bool)
         at_end[np.cumsum(lengths) - 1] = True
-        ids, at_end = self.merger.merge(data, at_end)
-        counts = np.diff(np.flatnonzero(at_end), prepend=-1)
-        if self.unmade:
-            return self._whole_tokens(text, starts, lengths, ids, counts)
-        return ids, counts
+        ids, at_end, left = self.merger.merge(data, at_end)
+        ends = np.flatnonzero(at_end)
+        counts = np.diff(ends, prepend=-1)
+        others = {}  # pieces whose ids are found in another way
+        for piece in np.unique(np.searchsorted(ends, np.flatnonzero(left))).tolist():
+            tokens = merge_long_piece(text[starts[piece] : starts[piece] + lengths[piece]].tobytes(), self.ranks)
+            others[piece] = [self.ranks[token] for token in tokens]
+        for piece in np.flatnonzero(np.isin(lengths, [*map(len, self.unmade)])).tolist() if self.unmade else ():
+            token = text[starts[piece] : starts[piece] + lengths[piece]].tobytes()
+            if token in self.unmade:
+                others[piece] = [self.unmade[token]]
+        return _replaced(ids, counts, others)
 
-    def _whole_tokens(self, text, starts, lengths, ids, counts):
-        """A piece that is a token by itself is that token, even if no merges lead to it."""
-        for piece in np.flatnonzero(np.isin(lengths, [*map(len, self.unmade)])).tolist():
-            token = self.unmade.get(text[starts[piece] : starts[piece] + lengths[piece]].tobytes())
-            if token is not None:
-                begin = counts[:piece].sum()
-                ids = np.concatenate([ids[:begin], [token], ids[begin + counts[piece] :]])
-                counts[piece] = 1
-        return ids, counts
+
+def _replaced(ids, counts, others):
+    """Other ids for some pieces: a dict from the numbers of pieces to lists of ids."""
+    ends, parts, begin = np.cumsum(counts), [], 0
+    for piece, new in sorted(others.items()):
+        parts += [ids[begin : ends[piece] - counts[piece]], new]
+        begin = ends[piece]
+    for piece, new in others.items():
+        counts[piece] = len(new)
+    return np.concatenate([*parts, ids[begin:]]).astype(np.int32, copy=False), counts

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.bpe import repair
-from npllm.tokenizers.fast import blocks, piece_memory
+from npllm.tokenizers.fast import blocks, merging, piece_memory
 from npllm.tokenizers.fast.encoder import make_encoder
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
 from tests.strategies import few_letters, texts
@@ -150,3 +150,29 @@ def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch, story):
     before = fast(tokenizer, story)
     tokenizer.forget()
     assert fast(tokenizer, story) == before
+
+
+class TestWhereRoundsAreTooMany:
+    def test_ranks_that_fall_along_the_text(self):
+        """A vocabulary of all pairs of letters, in which only the last pair of a walk through all of them is lowest."""
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        walk = "".join(a + a + "".join(a + b for b in letters[i + 1 :]) for i, a in enumerate(letters)) + "a"
+        pairs = [walk[i : i + 2].encode() for i in range(len(walk) - 1)]
+        assert len(set(pairs)) == len(pairs)
+        ranks = {bytes([byte]): byte for byte in range(256)}
+        tokenizer = BPETokenizer(ranks | {pair: 256 + i for i, pair in enumerate(reversed(pairs))})
+        twin, text = fuzzing.tiktoken_twin(tokenizer), f"{walk * 20} a{walk}  {walk}"
+        assert fast(tokenizer, text) == twin.encode_ordinary(text)
+        long = [walk * 20, walk]
+        data = np.frombuffer("".join(long).encode(), np.uint8)
+        ends = np.zeros(len(data), bool)
+        ends[[len(long[0]) - 1, -1]] = True
+        assert tokenizer._fast.merger.merge(data, ends)[2].any(), "rounds did not suffice"
+
+    @given(texts | few_letters, st.sampled_from(list(PATTERNS)))
+    def test_a_heap_takes_over_at_any_round(self, text, name):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(merging, "ENOUGH", 1)
+            trained(name).forget()
+            assert fast(trained(name), text) == trained(name).encode_ordinary(text)
+        trained(name).forget()

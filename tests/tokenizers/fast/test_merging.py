@@ -1,4 +1,7 @@
+import math
 import random
+import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -6,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.bpe import merge_by_rank, merge_long_piece
 from npllm.tokenizers.fast import merging
 from npllm.tokenizers.fast.merge_tree import find_merges
+from npllm.tokenizers.merging import merge_by_rank, merge_long_piece
 from tests.strategies import few_letters, texts
 from tests.tokenizers.fuzzing import merged, random_ranks
-from tests.tokenizers.peers import gpt2, gpt2_twin
+from tests.tokenizers.peers import gpt2
 
 words = st.lists(st.text("abcd", min_size=1, max_size=40).map(str.encode), min_size=1, max_size=20)
 
@@ -85,7 +88,16 @@ class TestMergeTree:
         check(ranks, [b"abc"])
 
 
-def test_nobody_is_kept_from_merging_by_what_cannot_happen():
-    """The witness for the table of threats: after 'he', 'll' is certain although 'l' may go with more than one."""
-    text = "hello wheel shell"
-    assert gpt2().encode_ordinary(text) == gpt2_twin().encode_ordinary(text)
+def test_the_docstrings_picture():
+    """Each line has GPT-2's ranks between its tokens, and the next line what one round makes of it."""
+    ranks, lines = gpt2().ranks, re.findall(r"^    (_\S*(?: .*)?)$", merging.__doc__, re.MULTILINE)
+    assert len(lines) == 5
+    rows = [[token.replace("_", " ").encode() for token in line.split(" ")[::2]] for line in lines]
+    for line, row, following in zip(lines, rows, [*rows[1:], rows[-1]]):
+        between = [ranks[left + right] for left, right in pairwise(row)]
+        assert between == list(map(int, line.split(" ")[1::2]))
+        around = [math.inf, *between, math.inf]
+        lowest = [i for i, rank in enumerate(between) if around[i] > rank < around[i + 2]]
+        for i in reversed(lowest):
+            row = [*row[:i], row[i] + row[i + 1], *row[i + 2 :]]
+        assert row == following
