@@ -156,7 +156,7 @@ class TestWhereRoundsAreTooMany:
     def test_ranks_that_fall_along_the_text(self):
         """A vocabulary of all pairs of letters, in which only the last pair of a walk through all of them is lowest."""
         letters = "abcdefghijklmnopqrstuvwxyz"
-        walk = "".join(a + a + "".join(a + b for b in letters[i + 1 :]) for i, a in enumerate(letters)) + "a"
+        walk = "".join(a + "".join(a + b for b in letters[i + 1 :]) for i, a in enumerate(letters)) + "a"
         pairs = [walk[i : i + 2].encode() for i in range(len(walk) - 1)]
         assert len(set(pairs)) == len(pairs)
         ranks = {bytes([byte]): byte for byte in range(256)}
