@@ -3,15 +3,16 @@
     [text → ids → file] → windows → batches → …
 
 What is in memory is a block of text and its ids. Every few megabytes the ids so far are safe (`resumable_token_file`),
-and whoever calls again with the same arguments goes on from there, once it is sure that the text, up to there, is the
-same. The file is the one that a single call would have written, byte for byte.
+and whoever calls again with the same arguments goes on from there, once it is sure that the text up to there is the
+same, and may still be cut there (further on it may have changed). The file is the one that a single call would have
+written, byte for byte.
 """
 
 import hashlib
 from pathlib import Path
 
 from npllm.batching.resumable_token_file import resumable_token_file
-from npllm.tokenizers.text_blocks import read_text_blocks
+from npllm.tokenizers.text_blocks import is_cut, read_text_blocks
 
 SAVE_EVERY = 1 << 24  # bytes of text; more often costs time, less often loses more of it
 CHUNK = 1 << 20
@@ -39,16 +40,16 @@ def encode_file(text_path, path, tokenizer, special="refuse", overwrite=False, p
     progress = progress or (lambda read, count: None)
     allowed = tokenizer.special_tokens if special == "as-tokens" else ()
     with resumable_token_file(path, tokenizer.vocab_size, _recipe(tokenizer, special), overwrite) as file:
-        sha256, read = _hash_again(text_path, file), file.read
+        sha256, read = _hash_again(text_path, file, tokenizer.special_tokens), file.read
         progress(read, file.count)
         for block in read_text_blocks(text_path, tokenizer.pattern, tokenizer.special_tokens, read):
+            if read - file.read >= SAVE_EVERY:  # not behind the last block: a text that grows may not be cut there
+                file.save(read, sha256.hexdigest())
             if special == "refuse":
                 _refuse_special(text_path, tokenizer, block, read)
             file.add(tokenizer.encode_to_numpy(block.text, allowed_special=allowed, disallowed_special=()))
             sha256.update(block.data)
             read += len(block.data)
-            if read - file.read >= SAVE_EVERY:
-                file.save(read, sha256.hexdigest())
             progress(read, file.count)
         file.finish()
     return file.count
@@ -64,19 +65,23 @@ def _recipe(tokenizer, special):
     return recipe if special == "refuse" else recipe | {"choice for special tokens": special}
 
 
-def _hash_again(path, file):
+def _hash_again(path, file, special_tokens):
     """The SHA-256 of what was read of the text; raise ValueError if it is not the text that it was."""
-    sha256, left = hashlib.sha256(), file.read
-    if left:
-        with open(path, "rb") as text:
-            while left and (chunk := text.read(min(left, CHUNK))):
-                sha256.update(chunk)
-                left -= len(chunk)
-        if left or sha256.hexdigest() != file.sha256:
-            raise ValueError(
-                f"{file.partial} was begun with another text, not with the first {file.read:,} bytes of {path}: "
-                f"go on with that, or {file.advice()}"
-            )
+    sha256, left, before = hashlib.sha256(), file.read, b""
+    if not left:
+        return sha256
+    near = 4 * max(map(len, special_tokens), default=1)  # bytes; no character has more than four
+    with open(path, "rb") as text:
+        while left and (chunk := text.read(min(left, CHUNK))):
+            sha256.update(chunk)
+            left, before = left - len(chunk), (before + chunk)[-near:]
+        after = text.read(near)
+    before, after = (part.decode(errors="ignore") for part in (before, after))
+    if left or sha256.hexdigest() != file.sha256 or after and not is_cut(before, after, special_tokens):
+        raise ValueError(
+            f"{file.partial} was begun with another text, not with the first {file.read:,} bytes of {path}: "
+            f"go on with that, or {file.advice()}"
+        )
     return sha256
 
 

@@ -8,7 +8,7 @@ Beside the token file NAME stand, until it is complete, two others:
     NAME.partial.json    a journal: so many ids, made of so many bytes of the text, which had this SHA-256
 
 The ids go to the disk first, then the journal says so, written whole or not at all. So after a power cut the journal is
-true, and what the partial file has beyond it is cut off and made again. At the end the header gets its count, the
+true, and what the partial file has beyond it is made again. At the end the header gets its count, the
 partial file becomes NAME in one step, and the journal goes. Until then a file NAME from before stays as it is.
 
 A third one, NAME.lock, keeps a second process waiting that would write the same file.
@@ -67,12 +67,12 @@ class PartialTokenFile:
         end = HEADER.size + self.count * id_type(vocab_size).itemsize
         if self.read:
             self._must_have(end)
+            self._file = open(self.partial, "r+b")  # noqa: SIM115
+            self._file.seek(end)
         else:
             self._save_journal()
-        self._file = open(self.partial, "r+b" if self.read else "wb")  # noqa: SIM115
-        self._file.write(header(0, vocab_size))
-        self._file.truncate(end)
-        self._file.seek(end)
+            self._file = open(self.partial, "wb")  # noqa: SIM115
+            self._file.write(header(0, vocab_size))
 
     def add(self, ids):
         """Write an array of ids behind those that are there."""
@@ -87,6 +87,7 @@ class PartialTokenFile:
 
     def finish(self):
         """Make the partial file the token file."""
+        self._file.truncate()  # what was written before and not noted may have been longer
         self._file.seek(0)
         self._file.write(header(self.count, self.vocab_size))
         self._to_the_disk()

@@ -15,6 +15,7 @@ from npllm import corpora
 from npllm.batching.encoding import encode_file
 from npllm.lab.display import readable, visible
 from npllm.tokenizers import PATTERNS, BPETokenizer, GPT2Tokenizer, train_bpe
+from npllm.tokenizers.bpe import repair
 from npllm.tokenizers.text_blocks import read_text_blocks
 
 VOCABULARY = "vocabulary.json"
@@ -35,8 +36,8 @@ def train_and_save(console, paths, vocab_size, folder, special_tokens=(), patter
         raise FileExistsError(f"{folder} has a vocabulary already, {there}; take another folder")
     if folder.exists() and not folder.is_dir() or folder.suffix in (".json", ".tiktoken"):
         raise ValueError(f"--out is {folder}; it must be a folder")
-    if "" in special_tokens:
-        raise ValueError("--special is empty; a special token must have at least one character")
+    if wrong := [token for token in special_tokens if not token or repair(token) != token]:
+        raise ValueError(f"--special is {wrong[0]!r}; it must be a text of at least one character")
     for path in paths:
         corpora.must_be_a_text_file(path)
     merges = []

@@ -82,6 +82,13 @@ def last_cut(text, special_tokens=()):
     return place
 
 
+def is_cut(before, after, special_tokens=()):
+    """May a text be cut between these two parts? To know it, as many characters of each as a special token has do."""
+    text, place = before + after, len(before)
+    codes = np.frombuffer(text[: place + 1].encode("utf-32-le"), "<u4")
+    return last_sure_start(codes) == place and not any(_stands_across(token, text, place) for token in special_tokens)
+
+
 def _stands_across(token, text, place):
     return token in text[max(0, place - len(token) + 1) : place + len(token) - 1]
 

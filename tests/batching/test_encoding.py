@@ -15,7 +15,7 @@ import pytest
 
 from npllm import corpora
 from npllm.batching import encode_file, encoding, open_token_file
-from npllm.batching.token_file import read_header
+from npllm.batching.token_file import HEADER, read_header
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, text_blocks, train_bpe
 from npllm.tokenizers.split import PATTERNS
 from tests.tokenizers.peers import gpt2, trained
@@ -95,7 +95,7 @@ def test_stopped_after_any_block_it_ends_with_the_same_bytes(tmp_path, small, te
         with pytest.raises(Stopped):
             encode_file(text_file, folder / "ids.bin", trained(name), progress=stop_at(number), **OPTIONS)
         saved = (folder / "ids.bin.partial.json").exists()
-        assert saved == (calls[number][0] >= 60)
+        assert saved == (number > 0 and calls[number - 1][0] >= 60)
         again = []
         encode_file(text_file, folder / "ids.bin", trained(name), progress=noted(again), **OPTIONS)
         assert again[0] in calls
@@ -144,6 +144,28 @@ def test_stopped_at_any_call_of_the_system_it_ends_with_the_same_bytes(tmp_path,
         assert names(folder) == ["ids.bin"]
         number += 1
     assert number > 8
+
+
+def test_the_ids_are_on_the_disk_before_anything_says_so(tmp_path, small, text_file, monkeypatch):
+    fsync, replace, synced, promised = os.fsync, os.replace, {}, []
+
+    def note_fsync(number):
+        fsync(number)
+        synced[os.fstat(number).st_ino] = os.fstat(number).st_size
+
+    def check_replace(source, target):
+        partial = (tmp_path / "ids.bin.partial").stat() if (tmp_path / "ids.bin.partial").exists() else None
+        if Path(target).suffix == ".json" and (count := json.loads(Path(source).read_bytes())["count"]):
+            promised.append(HEADER.size + 4 * count)
+            assert synced[partial.st_ino] == promised[-1]
+        elif Path(target).suffix == ".bin":
+            assert synced[partial.st_ino] == partial.st_size
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", check_replace)
+    encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+    assert len(promised) > 3
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
@@ -197,6 +219,24 @@ class TestWhatDoesNotBelong:
         encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
         expected = trained("gpt2").encode(TEXT + " and so on", allowed_special="all")
         assert open_token_file(tmp_path / "ids.bin").tolist() == expected
+
+    def test_a_text_that_may_not_be_cut_there_any_more(self, tmp_path, small, text_file):
+        leave_partial(text_file, tmp_path / "ids.bin")
+        content = text_file.read_bytes()
+        read = json.loads((tmp_path / "ids.bin.partial.json").read_bytes())["read"]
+        for after in (b"x" + content[read:], "\u0301x".encode()):
+            text_file.write_bytes(content[:read] + after)
+            with pytest.raises(ValueError, match="begun with another text"):
+                encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+        for after in (content[read:], b""):
+            text_file.write_bytes(content[:read] + after)
+            encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+            text = (content[:read] + after).decode("utf-8-sig")
+            assert open_token_file(tmp_path / "ids.bin").tolist() == trained("gpt2").encode(text, allowed_special="all")
+            if after:
+                (tmp_path / "ids.bin").unlink()
+                text_file.write_bytes(content)
+                leave_partial(text_file, tmp_path / "ids.bin")
 
     @pytest.mark.parametrize(
         ("tokenizer", "special", "what"),

@@ -111,7 +111,8 @@ def test_a_format_that_has_no_room_for_it_costs_nothing_else(tmp_path, text_file
     ("arguments", "message"),
     [
         (["--vocab-size", "256", "--special", "x"], "vocab_size is 256; it must be at least 257"),
-        (["--vocab-size", "300", "--special", ""], "--special is empty"),
+        (["--vocab-size", "300", "--special", ""], "--special is ''; it must be a text of at least one character"),
+        (["--vocab-size", "300", "--special", "\udcff"], r"--special is '\udcff'; it must be a text"),
         (["--vocab-size", "300", "--special", "x", "--special", "x"], "each must be given once"),
         (["nowhere.txt", "--vocab-size", "300"], "nowhere.txt does not exist; it must be a text file"),
         (["--vocab-size", "300", "--out", "setup.cfg"], "--out is setup.cfg; it must be a folder"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from npllm.tokenizers import BPETokenizer, split_pieces, text_blocks, train_bpe
 from npllm.tokenizers.bpe import repair
 from npllm.tokenizers.split import PATTERNS
-from npllm.tokenizers.text_blocks import last_cut, read_text_blocks
+from npllm.tokenizers.text_blocks import is_cut, last_cut, read_text_blocks
 from tests.strategies import texts
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_twin, trained
 
@@ -49,6 +49,9 @@ def test_joined_they_are_the_text(text, block, pattern, special, with_mark):
     assert b"".join(one.data for one in blocks) == content
     assert all(one.data.decode("utf-8-sig") == one.text for one in blocks[:1])
     assert all(one.data.decode() == one.text for one in blocks[1:])
+    if pattern != OTHER_PATTERN:
+        places = [sum(len(one.text) for one in blocks[:number]) for number in range(1, len(blocks))]
+        assert all(is_cut(text[:place], text[place:], special) for place in places)
     assert pattern != OTHER_PATTERN or len(blocks) == 1, "where its pieces begin, nobody knows"
 
 
@@ -124,6 +127,15 @@ def test_no_special_token_is_cut_where_it_could_be():
     assert last_cut("aa bb a1 b2 cccc d", ["a1 b2"]) == len("aa bb a1 b2")
     assert last_cut("aa bb a1 b2 ccc", ["a1 b3"]) == len("aa bb a1 b")
     assert last_cut("a1 b2", ["a1 b2", "x"]) == last_cut("a1", ["a1 b2"]) == last_cut("") == 0
+
+
+def test_between_which_parts_a_text_may_be_cut():
+    assert is_cut("one", " two")
+    assert not is_cut("on", "e two")
+    assert not is_cut("one ", "two")
+    assert not is_cut("don", "'t")
+    assert not is_cut("a1", " b2", ["a1 b2"])
+    assert is_cut("a1", " b3", ["a1 b2"])
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
