@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from npllm import corpora
-from npllm.batching.encoding import encode_file
+from npllm.batching.encoding import SAVE_EVERY, encode_file
 from npllm.lab.display import readable, visible
 from npllm.tokenizers import PATTERNS, BPETokenizer, GPT2Tokenizer, train_bpe
 from npllm.tokenizers.bpe import repair
@@ -40,6 +40,7 @@ def train_and_save(console, paths, vocab_size, folder, special_tokens=(), patter
         raise ValueError(f"--special is {wrong[0]!r}; it must be a text of at least one character")
     for path in paths:
         corpora.must_be_a_text_file(path)
+    folder.mkdir(parents=True, exist_ok=True)  # if that is not allowed, better now than when all is learned
     merges = []
     with _bar(console) as bar:
         texts = _texts(paths, PATTERNS[pattern], special_tokens, bar)
@@ -73,8 +74,8 @@ def encode_and_report(console, text_path, out, vocabulary=None, special="refuse"
         try:
             count = encode_file(text_path, out, tokenizer, special, overwrite, progress)
         except KeyboardInterrupt:
-            about = f"interrupted after {done:,} of {size:,} bytes; the same command goes on from there or just before"
-            console.print(Text(about), soft_wrap=True)
+            saved = f"what was saved, every {SAVE_EVERY >> 20} MiB, the same command does not do again"
+            console.print(Text(f"interrupted after {done:,} of {size:,} bytes; {saved}"), soft_wrap=True)
             return 130
     rate = (size - first) / 1e6 / (time.perf_counter() - begun)
     console.print(f"{count:,} ids, {size / max(count, 1):.2f} bytes each; {rate:.1f} MB/s", highlight=False)
@@ -100,7 +101,6 @@ def _texts(paths, pattern, special_tokens, bar):
 
 
 def _save(console, tokenizer, folder):
-    folder.mkdir(parents=True, exist_ok=True)
     for path in (*(folder / name for name in FILES), folder):  # the folder by itself: OPENAI
         try:
             tokenizer.save(path)
@@ -114,7 +114,7 @@ def _report_merges(console, merges):
     tokens = [visible(readable(merge.token)) for merge in merges]
     if len(tokens) > 2 * SHOWN:
         tokens[SHOWN:-SHOWN] = ["…"]
-    console.print(Text("merges  " + "  ".join(tokens)))
+    console.print(Text("merges  " + "  ".join(tokens)), soft_wrap=True)
 
 
 def _report_size(console, tokenizer, wanted):

@@ -3,6 +3,7 @@
 import io
 import os
 import threading
+import tracemalloc
 
 import pytest
 from rich.console import Console
@@ -91,6 +92,18 @@ def test_it_learns_from_a_pipe(tmp_path):
     assert load_vocabulary(tmp_path / "v").ranks == train_bpe(TEXT, 300).ranks
 
 
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    story, peaks = corpora.read("story"), []
+    for size in (1_000_000, 8_000_000):
+        text = tmp_path / f"{size}.txt"
+        text.write_text(story * (size // len(story)), encoding="utf-8")
+        tracemalloc.start()
+        train_and_save(console(), [text], 300, tmp_path / str(size))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
 @pytest.mark.parametrize("name", FILES + OPENAI)
 def test_a_folder_with_a_vocabulary_is_not_overwritten(tmp_path, text_file, name, capsys):
     (tmp_path / "v").mkdir()
@@ -124,7 +137,7 @@ def test_errors_of_train(tmp_path, text_file, arguments, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-    assert not (tmp_path / "v").exists()
+    assert not (tmp_path / "v").exists() or not list((tmp_path / "v").iterdir())
 
 
 def test_encode_with_gpt2s_vocabulary(tmp_path, text_file, capsys):
