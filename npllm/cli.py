@@ -3,6 +3,7 @@
     npllm tour       a walk through everything, on the shipped story or on a text of yours
     npllm tokenize   one text as words, byte pairs and GPT-2's tokens
     npllm data       the texts that npllm knows, and fetching them
+    npllm bpe        a vocabulary learned from files, and files as ids
     npllm verify     every piece against PyTorch
     npllm family     the forms of attention, and what each remembers
     npllm train      a GPT learns a text
@@ -98,6 +99,7 @@ def _parser():
     fetch.add_argument("--folder", metavar="FOLDER", help="another folder than the cache")
     fetch.set_defaults(run=_fetch)
 
+    _add_bpe(commands)
     command = commands.add_parser("verify", help="every piece against PyTorch, as a table")
     command.add_argument("--readme", metavar="FILE", help="also write the table into this file's section “verify”")
     command.set_defaults(run=_verify)
@@ -109,6 +111,38 @@ def _parser():
     _add_words(commands)
     _add_align(commands)
     return parser
+
+
+def _add_bpe(commands):
+    command = commands.add_parser("bpe", help="learn a vocabulary from files of any size, and turn such files into ids")
+    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
+    train = actions.add_parser("train", help="learn a vocabulary: byte pair encoding")
+    train.add_argument(
+        "files", metavar="FILE", nargs="+", help="texts in UTF-8, together larger than memory if need be"
+    )
+    train.add_argument(
+        "--vocab-size", metavar="N", type=int, required=True, help="tokens, 256 bytes and special included"
+    )
+    train.add_argument("--out", metavar="FOLDER", required=True, help="where the vocabulary goes")
+    train.add_argument(
+        "--special", metavar="TOKEN", action="append", default=[], help="a special token; may be repeated"
+    )
+    train.add_argument("--pattern", choices=("gpt2", "cl100k", "o200k"), default="gpt2", help="default: gpt2")
+    train.add_argument(
+        "--tie", choices=("first", "id"), default="first",
+        help="of equally frequent pairs, the first in the text (default), or the one of the lowest ids",
+    )  # fmt: skip
+    train.set_defaults(run=_bpe_train)
+    encode = actions.add_parser("encode", help="a text as ids in a file; the same command goes on where it was stopped")
+    encode.add_argument("file", metavar="FILE", help="a text in UTF-8, larger than memory if need be")
+    encode.add_argument("--out", metavar="FILE", required=True, help="the token file")
+    encode.add_argument("--vocabulary", metavar="PATH", help="a file or folder of npllm bpe train (default: GPT-2's)")
+    encode.add_argument(
+        "--special-tokens", choices=("refuse", "as-tokens", "as-text"), default="refuse",
+        help="what becomes of special tokens in the text (default: refuse, an error)",
+    )  # fmt: skip
+    encode.add_argument("--overwrite", action="store_true", help="replace the token file, once the new one is complete")
+    encode.set_defaults(run=_bpe_encode)
 
 
 def _add_train(commands):
@@ -216,6 +250,22 @@ def _fetch(console, options):
     from npllm.lab.data_command import fetch_corpus
 
     return fetch_corpus(console, options.name, options.folder)
+
+
+def _bpe_train(console, options):
+    from npllm.lab.bpe_command import train_and_save
+
+    train_and_save(
+        console, options.files, options.vocab_size, options.out, options.special, options.pattern, options.tie
+    )  # fmt: skip
+
+
+def _bpe_encode(console, options):
+    from npllm.lab.bpe_command import encode_and_report
+
+    return encode_and_report(
+        console, options.file, options.out, options.vocabulary, options.special_tokens, options.overwrite
+    )  # fmt: skip
 
 
 def _verify(console, options):

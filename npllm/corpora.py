@@ -16,18 +16,10 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from npllm import files
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
-    import msvcrt
-
-    fcntl = None
 
 CHUNK = 1 << 16
 
@@ -150,23 +142,38 @@ def read_text_file(path):
     What `open(path, encoding="utf-8-sig").read()` gives. Raises FileNotFoundError, IsADirectoryError, or ValueError
     for what is not text or holds none.
     """
+    must_be_a_text_file(path)
+    content = Path(path).read_bytes()
+    must_have_no_nul(path, content)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error.start, content[error.start]) from error
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise ValueError(f"{path} {'holds only blanks' if text else 'is empty'}; it must hold some text")
+    return text
+
+
+def must_be_a_text_file(path):
+    """Raise FileNotFoundError for what is not there, IsADirectoryError for a folder."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; it must be a text file")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; it must be a text file")
-    content = path.read_bytes()
+
+
+def must_have_no_nul(path, content):
+    """Raise ValueError for bytes that are no text in UTF-8, although they may be valid UTF-8."""
     if b"\0" in content:
         raise ValueError(f"{path} is binary or UTF-16 (it has NUL bytes); it must be text in UTF-8")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        position = f"byte {error.start} is 0x{content[error.start]:02x}"
-        raise ValueError(f"{path} is binary or in another encoding ({position}); it must be text in UTF-8") from error
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
-        raise ValueError(f"{path} {'holds only blanks' if text else 'is empty'}; it must hold some text")
-    return text
+
+
+def not_utf8(path, position, byte):
+    """The error for a file in which this byte, counted from 0, is not UTF-8."""
+    where = f"byte {position} is 0x{byte:02x}"
+    return ValueError(f"{path} is binary or in another encoding ({where}); it must be text in UTF-8")
 
 
 def fetch(name, folder=None, progress=None, url=None, timeout=30.0):
@@ -197,7 +204,7 @@ def fetch(name, folder=None, progress=None, url=None, timeout=30.0):
         raise ValueError(f"url is {url!r}; it must begin with https:// or http://")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f"{path.name}.lock")):
+        with files.alone(path.with_name(f"{path.name}.lock")):
             if not path.is_file() or _difference(corpus, path):  # else another process fetched it while we waited
                 part = path.with_name(f"{path.name}.part")
                 _download(corpus, url, part, progress or (lambda done, total: None), timeout)
@@ -310,29 +317,3 @@ def _accept(corpus, url, part, path):
     with files.atomic_write(path) as file:
         file.write(part.read_bytes())
     part.unlink()
-
-
-@contextmanager
-def _alone(path):
-    """Wait until no other process holds the lock file `path`, and hold it; a process that dies lets go of it."""
-    while True:
-        with open(path, "ab") as file:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            else:
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up with OSError after ten seconds
-            if not _is_open_at(file, path):  # the holder before us removed it while we waited
-                continue
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # Windows does not remove open files; an empty one does no harm
-                    path.unlink()
-            return
-
-
-def _is_open_at(file, path):
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False

@@ -2,7 +2,8 @@
 
     temporary file in the same folder → write → to the disk → [rename over the old one]
 
-A rename within one file system is atomic: who opens the name gets all of the old file or all of the new one.
+A rename within one file system is atomic: who opens the name gets all of the old file or all of the new one. And where
+two processes would write the same file, `alone` lets one of them wait for the other.
 
 POSIX.1-2017, System Interfaces, rename.
 """
@@ -12,6 +13,13 @@ import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    import msvcrt
+
+    fcntl = None
 
 
 @contextmanager
@@ -43,3 +51,29 @@ def atomic_write(path):
         with suppress(OSError):  # the first error is the one to report
             temporary.unlink()
         raise
+
+
+@contextmanager
+def alone(path):
+    """Wait until no other process holds the lock file `path`, and hold it; a process that dies lets go of it."""
+    while True:
+        with open(path, "ab") as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            else:
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up with OSError after ten seconds
+            if not _is_open_at(file, path):  # the holder before us removed it while we waited
+                continue
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows does not remove open files; an empty one does no harm
+                    path.unlink()
+            return
+
+
+def _is_open_at(file, path):
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False

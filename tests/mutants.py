@@ -310,6 +310,27 @@ MUTANTS = [
         "tests/tokenizers/fast/test_encoder.py",
     ),
     Mutant(
+        "a block of a file ends within a special token",
+        "npllm/tokenizers/text_blocks.py",
+        "while any(_stands_across(token, text, place) for token in special_tokens):",
+        "while False:",
+        "tests/tokenizers/test_text_blocks.py",
+    ),
+    Mutant(
+        "an encoding goes on with another text",
+        "npllm/batching/encoding.py",
+        "if left or sha256.hexdigest() != file.sha256 or",
+        "if left or",
+        "tests/batching/test_encoding.py",
+    ),
+    Mutant(
+        "the journal speaks of ids that are not on the disk yet",
+        "npllm/batching/resumable_token_file.py",
+        "        self._to_the_disk()\n        self.read, self.sha256 = read, sha256",
+        "        self.read, self.sha256 = read, sha256",
+        "tests/batching/test_encoding.py",
+    ),
+    Mutant(
         "half a character is printed",
         "npllm/tokenizers/streaming.py",
         "return self._decoder.decode(self.tokenizer.decode_bytes(ids))",

@@ -34,7 +34,7 @@ def test_without_a_command_it_says_which_there_are():
     assert "usage: npllm" in error
     status, out, _ = npllm("--help")
     assert status == 0
-    for command in ("tour", "tokenize", "data", "verify", "family", "train", "generate", "words", "align"):
+    for command in ("tour", "tokenize", "data", "bpe", "verify", "family", "train", "generate", "words", "align"):
         assert command in out
     assert npllm("--version")[1].startswith("npllm ")
 
@@ -105,6 +105,17 @@ def test_data():
     status, out, error = npllm("data", "fetch", "no-such-text")
     assert status == 1
     assert "the known texts: story, the-verdict, tinyshakespeare" in (out + error).replace("\n", " ")
+
+
+def test_bpe(tmp_path):
+    (tmp_path / "text.txt").write_text(WORDS)
+    status, out, error = npllm("bpe", "train", "text.txt", "--vocab-size", 270, "--out", "v", cwd=tmp_path)
+    assert (status, error) == (0, "")
+    assert "270 tokens" in out
+    status, out, error = npllm("bpe", "encode", "text.txt", "--out", "ids.bin", "--vocabulary", "v", cwd=tmp_path)
+    assert (status, error) == (0, "")
+    assert "the ids are in ids.bin" in out
+    assert npllm("bpe")[0] == 2
 
 
 def test_verify(capsys):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm import corpora
+from npllm import corpora, files
 from tests.text_server import TextServer, closed_port
 
 CONTENT = b"".join(b"Line %d of a text that is long enough to be cut.\n" % i for i in range(5000))
@@ -453,7 +453,7 @@ class TestManyAtOnce:
         def work():
             nonlocal inside, most
             for _ in range(50):
-                with corpora._alone(cache / "lock"):
+                with files.alone(cache / "lock"):
                     inside += 1
                     most = max(most, inside)
                     time.sleep(0)

@@ -29,22 +29,36 @@ def write_token_file(path, ids, vocab_size):
     once and never held as a whole. The file appears when it is complete. Raises ValueError for an id outside
     [0, vocab_size).
     """
-    if not 1 <= vocab_size <= 1 << 32:
-        raise ValueError(f"vocab_size is {vocab_size}; it must be at least 1 and at most 2**32")
-    dtype = _dtype(vocab_size)
     count = 0
     with atomic_write(path) as file:
-        file.write(HEADER.pack(MAGIC, VERSION, dtype.itemsize, 0, vocab_size))
+        file.write(header(0, vocab_size))
         for chunk in _chunks(ids):
-            outside = (chunk < 0) | (chunk >= vocab_size)
-            if outside.any():
-                where = int(outside.argmax())
-                raise ValueError(f"ids[{count + where}] is {chunk[where]}; it must be in [0, {vocab_size})")
-            file.write(chunk.astype(dtype).tobytes())
+            file.write(id_bytes(chunk, vocab_size, count))
             count += len(chunk)
         file.seek(0)
-        file.write(HEADER.pack(MAGIC, VERSION, dtype.itemsize, count, vocab_size))
+        file.write(header(count, vocab_size))
     return count
+
+
+def header(count, vocab_size):
+    """The first 32 bytes of a file of so many ids."""
+    if not 1 <= vocab_size <= 1 << 32:
+        raise ValueError(f"vocab_size is {vocab_size}; it must be at least 1 and at most 2**32")
+    return HEADER.pack(MAGIC, VERSION, id_type(vocab_size).itemsize, count, vocab_size)
+
+
+def id_bytes(ids, vocab_size, first=0):
+    """An array of ids as the file has them; `first` is the place of the first one, for the error."""
+    outside = (ids < 0) | (ids >= vocab_size)
+    if outside.any():
+        where = int(outside.argmax())
+        raise ValueError(f"ids[{first + where}] is {ids[where]}; it must be in [0, {vocab_size})")
+    return ids.astype(id_type(vocab_size)).tobytes()
+
+
+def id_type(vocab_size):
+    """Two bytes where they suffice for every id."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def open_token_file(path):
@@ -52,10 +66,10 @@ def open_token_file(path):
 
     Raises ValueError, saying what is wrong, for a file that is not a token file, is of another version, or is cut off.
     """
-    header = read_header(path)
-    if header["count"] == 0:
-        return np.empty(0, header["dtype"])
-    return np.memmap(path, header["dtype"], "r", HEADER.size, (header["count"],))
+    about = read_header(path)
+    if about["count"] == 0:
+        return np.empty(0, about["dtype"])
+    return np.memmap(path, about["dtype"], "r", HEADER.size, (about["count"],))
 
 
 def read_header(path):
@@ -68,7 +82,7 @@ def read_header(path):
     _, version, itemsize, count, vocab_size = HEADER.unpack(head)
     if version != VERSION or itemsize not in (2, 4):
         raise ValueError(f"{path} is a token file of version {version}, {itemsize} bytes per id; this reads version 1")
-    if not 1 <= vocab_size <= 1 << 32 or itemsize != _dtype(vocab_size).itemsize:
+    if not 1 <= vocab_size <= 1 << 32 or itemsize != id_type(vocab_size).itemsize:
         raise ValueError(
             f"{path} is damaged: a vocabulary of {vocab_size} ids does not go with {itemsize} bytes per id"
         )
@@ -76,11 +90,6 @@ def read_header(path):
     if size != expected:
         raise ValueError(f"{path} has {size} bytes; its header promises {count} ids, {expected} bytes: it is damaged")
     return {"dtype": np.dtype(f"<u{itemsize}"), "count": count, "vocab_size": vocab_size}
-
-
-def _dtype(vocab_size):
-    """Two bytes where they suffice for every id."""
-    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def _chunks(ids):

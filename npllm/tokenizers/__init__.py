@@ -1,8 +1,8 @@
 """Text to ids and back.
 
 Read in this order: words, characters, bpe_training, split, merging, bpe, bpe_files, gpt2 (unicode_classes is a table);
-then, on files, printable_bytes, hugging_face_file, oniguruma;
-then what users ask for: streaming, counting, offsets; and then `fast`, the same ids several times as fast.
+on files, printable_bytes, hugging_face_file, oniguruma; then what users ask for: streaming, counting, offsets; then
+`fast`, the same ids several times as fast; and text_blocks, files of any size.
 """
 
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
@@ -12,4 +12,5 @@ from npllm.tokenizers.fast.training import learn_merges
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.split import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
 from npllm.tokenizers.streaming import StreamDecoder
+from npllm.tokenizers.text_blocks import TextBlock, read_text_blocks
 from npllm.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, join_texts, split_words

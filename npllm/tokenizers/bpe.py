@@ -249,6 +249,8 @@ class BPETokenizer:
         name.tiktoken   tiktoken's ranks: neither the pattern nor the special tokens
         a folder        OpenAI's encoder.json and vocab.bpe: ids, merges and special tokens, not the pattern
 
+        OpenAI's encoder and transformers read such a folder with any ids; tiktoken counts the ids itself, and so reads
+        those trained with tie="id" and no special token but <|endoftext|>, for which GPT-2's way of counting is right.
         Raises ValueError, and writes nothing, if the format cannot give the same ids.
         """
         bpe_files.save(path, self)

@@ -72,9 +72,11 @@ def test_gpt2_survives_every_format(tmp_path):
 def test_tiktoken_reads_our_files(tokenizer, tmp_path, no_tiktoken_cache):
     tokenizer.save(tmp_path / "ranks.tiktoken")
     assert tiktoken.load.load_tiktoken_bpe(str(tmp_path / "ranks.tiktoken")) == tokenizer.ranks
-    gpt2().save(tmp_path / "openai")
-    files = str(tmp_path / "openai" / "vocab.bpe"), str(tmp_path / "openai" / "encoder.json")
-    assert tiktoken.load.data_gym_to_mergeable_bpe_ranks(*files) == gpt2().ranks
+    trained_by_id = train_bpe("low lower lowest\n" * 9, 270, special_tokens=["<|endoftext|>"], tie="id")
+    for one in (gpt2(), trained_by_id):
+        one.save(tmp_path / "openai")
+        files = str(tmp_path / "openai" / "vocab.bpe"), str(tmp_path / "openai" / "encoder.json")
+        assert tiktoken.load.data_gym_to_mergeable_bpe_ranks(*files) == one.ranks
 
 
 @given(plain_texts)

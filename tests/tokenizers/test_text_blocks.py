@@ -1,0 +1,158 @@
+"""Blocks of a file: joined they are the text, and split into pieces or ids one by one they give what the text gives."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.tokenizers import BPETokenizer, split_pieces, text_blocks, train_bpe
+from npllm.tokenizers.bpe import repair
+from npllm.tokenizers.split import PATTERNS
+from npllm.tokenizers.text_blocks import is_cut, last_cut, read_text_blocks
+from tests.strategies import texts
+from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_twin, trained
+
+SPECIAL = ["<|endoftext|>", "<|end", "a1 b", "1 b2", "'s", " ", "xx"]  # some of them begin or go on within others
+OTHER_PATTERN = r"\S+|\s+"
+awkward = st.lists(
+    st.sampled_from(
+        ["a1 b2", "<|endoftext|>", "<|end", "xx", "x", "1", "don't", "'s", " ", "\r\n", "é", "日本。", "😀"]
+    ),
+    max_size=30,
+).map("".join)
+some_texts = (texts | awkward).map(repair).filter(lambda text: text and "\0" not in text and text[0] != "\ufeff")
+some_special = st.lists(st.sampled_from(SPECIAL), unique=True, max_size=3)
+
+
+def read(content, block, *arguments, **options):
+    """The blocks of a file with these bytes, if so many are read at once."""
+    before, text_blocks.BLOCK = text_blocks.BLOCK, block
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.txt"
+            path.write_bytes(content)
+            return list(read_text_blocks(path, *arguments, **options))
+    finally:
+        text_blocks.BLOCK = before
+
+
+@given(
+    some_texts, st.integers(1, 60), st.sampled_from([*PATTERNS.values(), OTHER_PATTERN]), some_special, st.booleans()
+)
+def test_joined_they_are_the_text(text, block, pattern, special, with_mark):
+    content = text.encode("utf-8-sig" if with_mark else "utf-8")
+    blocks = read(content, block, pattern, special)
+    assert "".join(one.text for one in blocks) == text, "line breaks as they are, without the mark"
+    assert b"".join(one.data for one in blocks) == content
+    assert all(one.data.decode("utf-8-sig") == one.text for one in blocks[:1])
+    assert all(one.data.decode() == one.text for one in blocks[1:])
+    if pattern != OTHER_PATTERN:
+        places = [sum(len(one.text) for one in blocks[:number]) for number in range(1, len(blocks))]
+        assert all(is_cut(text[:place], text[place:], special) for place in places)
+    assert pattern != OTHER_PATTERN or len(blocks) == 1, "where its pieces begin, nobody knows"
+
+
+@given(some_texts, st.integers(1, 60), st.sampled_from(list(PATTERNS)), some_special)
+def test_their_ids_are_the_ids_of_the_text(text, block, name, special):
+    tokenizer = trained(name)
+    tokenizer = BPETokenizer(tokenizer.ranks, PATTERNS[name], {token: 90_000 + i for i, token in enumerate(special)})
+    blocks = read(text.encode(), block, PATTERNS[name], special)
+    for allowed, disallowed in (("all", ()), ((), ())):
+        options = {"allowed_special": allowed, "disallowed_special": disallowed}
+        ids = [token_id for one in blocks for token_id in tokenizer.encode(one.text, **options)]
+        assert ids == tokenizer.encode(text, **options)
+    refused = [token for token in special if token in text]
+    assert refused == [token for token in special if any(token in one.text for one in blocks)]
+
+
+@given(
+    st.lists(st.sampled_from(["a1 b2", "a1 b", "1 b2", "x", "!", "!!!!"]), min_size=1, max_size=20), st.integers(1, 30)
+)
+def test_a_place_within_a_special_token_is_no_place(parts, block):
+    text, special = "".join(parts), ["a1 b2", "b2x"]
+    tokenizer = BPETokenizer(trained("gpt2").ranks, special_tokens={"a1 b2": 90_000, "b2x": 90_001})
+    blocks = read(text.encode(), block, special_tokens=special)
+    ids = [token_id for one in blocks for token_id in tokenizer.encode(one.text, allowed_special="all")]
+    assert ids == tokenizer.encode(text, allowed_special="all")
+
+
+@given(some_texts, st.integers(1, 60), st.sampled_from(list(PATTERNS)))
+def test_tiktoken_gives_the_text_the_ids_of_the_blocks(text, block, name):
+    tokenizer = trained(name)
+    blocks = read(text.encode(), block, PATTERNS[name], tokenizer.special_tokens)
+    ids = [token_id for one in blocks for token_id in tokenizer.encode(one.text, allowed_special="all")]
+    assert ids == tiktoken_twin(tokenizer, TIKTOKEN_PATTERNS[name]).encode(text, allowed_special="all")
+
+
+@given(some_texts, st.integers(1, 60), st.sampled_from([*PATTERNS.values(), OTHER_PATTERN]), some_special)
+def test_training_counts_the_same_pieces(text, block, pattern, special):
+    blocks = [one.text for one in read(text.encode(), block, pattern, special)]
+    if not special:
+        pieces = [piece for one in blocks for piece in split_pieces(one, pattern)]
+        assert list(Counter(pieces).items()) == list(Counter(split_pieces(text, pattern)).items())
+    options = {"pattern": pattern, "special_tokens": special}
+    assert train_bpe(iter(blocks), 280, **options).ranks == train_bpe(text, 280, **options).ranks
+
+
+@given(some_texts, st.integers(1, 60), some_special, st.data())
+def test_from_the_end_of_any_block_it_goes_on(text, block, special, data):
+    blocks = read(text.encode(), block, special_tokens=special)
+    number = data.draw(st.integers(0, len(blocks)))
+    done = sum(len(one.data) for one in blocks[:number])
+    rest = read(text.encode(), block, special_tokens=special, start=done)
+    assert b"".join(one.data for one in rest) == text.encode()[done:]
+    tokenizer = BPETokenizer(
+        trained("gpt2").ranks, special_tokens={token: 90_000 + i for i, token in enumerate(special)}
+    )
+    ids = [i for one in blocks[:number] + rest for i in tokenizer.encode(one.text, allowed_special="all")]
+    assert ids == tokenizer.encode(text, allowed_special="all")
+
+
+def test_a_long_text_has_many_blocks(story):
+    blocks = read(story.encode(), 500)
+    assert len(blocks) > len(story) / 1000
+    assert max(len(one.data) for one in blocks) <= 1000
+
+
+def test_a_single_word_is_one_block():
+    word = "abc" * 10_000
+    assert [one.text for one in read(f"{word} {word}".encode(), 100)] == [word, f" {word}"]
+
+
+def test_no_special_token_is_cut_where_it_could_be():
+    assert last_cut("aa bb a1 b2 c", ["a1 b2"]) == len("aa bb")
+    assert last_cut("aa bb a1 b2 cccc d", ["a1 b2"]) == len("aa bb a1 b2")
+    assert last_cut("aa bb a1 b2 ccc", ["a1 b3"]) == len("aa bb a1 b")
+    assert last_cut("a1 b2", ["a1 b2", "x"]) == last_cut("a1", ["a1 b2"]) == last_cut("") == 0
+
+
+def test_between_which_parts_a_text_may_be_cut():
+    assert is_cut("one", " two")
+    assert not is_cut("on", "e two")
+    assert not is_cut("one ", "two")
+    assert not is_cut("don", "'t")
+    assert not is_cut("a1", " b2", ["a1 b2"])
+    assert is_cut("a1", " b3", ["a1 b2"])
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("content", "position", "byte"),
+    [(b"one two \xff three", 8, "ff"), (b"\xef\xbb\xbfone two \xff", 11, "ff"), (b"a b c d \xc3", 8, "c3")],
+)
+def test_what_is_not_utf8_is_named_by_its_place(block, content, position, byte):
+    with pytest.raises(ValueError, match=rf"text.txt is .*\(byte {position} is 0x{byte}\); it must be text in UTF-8"):
+        read(content, block)
+
+
+def test_what_is_no_text(tmp_path):
+    for content, says in ((b"", "is empty"), (b"\xef\xbb\xbf", "is empty"), (b"a\0b\0", "UTF-16")):
+        with pytest.raises(ValueError, match=says):
+            read(content, 100)
+    with pytest.raises(FileNotFoundError, match="nothing.txt does not exist; it must be a text file"):
+        next(read_text_blocks(tmp_path / "nothing.txt"))
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        next(read_text_blocks(tmp_path))
