@@ -10,6 +10,7 @@ from npllm.tokenizers.bpe_training import merge_pair
 from npllm.tokenizers.fast.training import learn_merges
 from npllm.tokenizers.merging import merge_by_rank, merge_long_piece
 from tests.strategies import few_letters, texts
+from tests.tokenizers.fuzzing import random_ranks
 from tests.tokenizers.peers import gpt2, gpt2_twin, tiktoken_twin
 
 BYTES = [bytes([byte]) for byte in range(256)]
@@ -40,6 +41,14 @@ class TestMerging:
         expected = merge_one_at_a_time(piece, ranks)
         assert merge_by_rank(piece, ranks) == expected
         assert merge_long_piece(piece, ranks) == expected
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_the_heap_merges_as_the_plain_way_does(self, seed):
+        draw = random.Random(seed)
+        ranks = random_ranks(draw)
+        for _ in range(50):
+            piece = bytes(draw.choices(b"abcd", k=draw.choice((0, 1, 2, 5, 20, 60))))
+            assert merge_long_piece(piece, ranks) == merge_by_rank(piece, ranks)
 
     def test_by_rank_and_not_from_the_left(self):
         ranks = {token: rank for rank, token in enumerate([*BYTES, b"bc", b"ab"])}
