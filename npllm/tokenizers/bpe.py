@@ -110,7 +110,8 @@ class BPETokenizer:
         own id, those in `disallowed_special` raise ValueError, all others are plain text. "all" means every special
         token, for disallowed_special those that are not allowed. The default refuses, because a text from outside
         should not be able to speak in control tokens unnoticed. Of allowed ones that begin at one place the longest
-        counts (which one, tiktoken leaves to the order of a hash table).
+        counts (which one, tiktoken leaves to the order of a hash table). What is between them is encoded as by
+        encode_ordinary, which says when it goes the fast way.
         """
         return _joined(self.blocks(text, allowed_special=allowed_special, disallowed_special=disallowed_special))
 
@@ -133,8 +134,7 @@ class BPETokenizer:
     def encode_with_offsets(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of `encode_to_numpy`, (n,), and their places in the text, (n, 2) int64: first character and end."""
         ids = self.encode_to_numpy(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
-        lengths = np.array([len(self._token_bytes[token_id]) for token_id in ids.tolist()], np.int64)
-        return ids, offsets_of(text, repair(text), lengths)
+        return ids, offsets_of(text, repair(text), self._decoder.lengths_of(ids))
 
     def count(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The number of ids that `encode` gives; they are counted as they come, and not kept."""
@@ -195,9 +195,13 @@ class BPETokenizer:
     def _blocks(self, text):
         """The ids of a text without special tokens and without surrogates, block by block: arrays or lists."""
         if not self._goes_fast(len(text)):
-            yield list(chain.from_iterable(map(self._remembered.__getitem__, split_pieces(text, self.pattern))))
+            yield self._by_pieces(text)
         else:
             yield from self._fast.blocks(text)
+
+    def _by_pieces(self, text):
+        """The ids of a text by a regular expression and a dict of pieces."""
+        return list(chain.from_iterable(map(self._remembered.__getitem__, split_pieces(text, self.pattern))))
 
     @staticmethod
     def _find(special_tokens, texts):
@@ -207,8 +211,12 @@ class BPETokenizer:
 
     def encode_bytes(self, data):
         """The ids of any bytes: what is UTF-8 as the text it is; other bytes as marks, neither letter nor blank."""
-        pieces = split_pieces(data.decode("utf-8", errors="surrogateescape"), self.pattern)
-        return list(chain.from_iterable(map(self._remembered.__getitem__, pieces)))
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data is {type(data).__name__}; it must be bytes")
+        text = bytes(data).decode("utf-8", errors="surrogateescape")
+        if _is_encodable(text):
+            return self.encode_ordinary(text)
+        return self._by_pieces(text)
 
     def decode(self, ids, errors="replace"):
         """The text of some ids. Bytes that are no valid UTF-8 become U+FFFD, or what bytes.decode makes of `errors`."""
@@ -299,11 +307,18 @@ class _Remembered(dict):
 
 def repair(text):
     """Make a str encodable: the two halves of a surrogate pair are joined, a half alone becomes U+FFFD."""
+    return text if _is_encodable(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _is_encodable(text):
+    """Is a str free of surrogates?"""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        return False
+    return True
 
 
 def _joined(parts):

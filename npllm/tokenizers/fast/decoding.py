@@ -43,8 +43,15 @@ class Decoder:
         parts = [self._block(ids[begin : begin + BLOCK]) for begin in range(0, len(ids), BLOCK)]
         return None if any(part is None for part in parts) else np.concatenate(parts).tobytes()
 
+    def lengths_of(self, ids):
+        """The number of bytes of each token: ids (n,), which must be tokens', → (n,) int32."""
+        return self.length.take(self._places(ids))
+
     def _block(self, ids):
-        places = np.searchsorted(self.ids, ids) if self.place is None else self.place.take(ids)
+        places = self._places(ids)
         if self.place is None and (self.ids.take(places) != ids).any() or (places < 0).any():
             return None
         return self.row.take(stretches(self.first.take(places), self.length.take(places)))
+
+    def _places(self, ids):
+        return np.searchsorted(self.ids, ids) if self.place is None else self.place.take(ids)
