@@ -304,9 +304,9 @@ MUTANTS = [
     ),
     Mutant(
         "a block ends within a contraction",
-        "npllm/tokenizers/fast/blocks.py",
-        "(kind_table().take(tail)) & (tail != APOSTROPHE))",
-        "(kind_table().take(tail)))",
+        "npllm/tokenizers/fast/sure_starts.py",
+        "return sure & (codes != APOSTROPHE)",
+        "return sure",
         "tests/tokenizers/fast/test_encoder.py",
     ),
     Mutant(

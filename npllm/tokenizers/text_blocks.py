@@ -5,8 +5,7 @@
 A file that is larger than memory has to be read in parts. Cut anywhere, a part could end within a character, within a
 word or within a special token, and the pieces there would be other ones. So a block ends
 
-    1  where a piece begins whatever comes before and behind: after a letter or number, where something else begins
-       (see fast.blocks.last_sure_start, and fast.modern_boundaries.sure_starts for why it is sure);
+    1  where a piece begins whatever comes before and behind (see fast.sure_starts);
     2  where no special token stands across the cut.
 
 Then the pieces of the blocks, one block's after the other's, are those of the whole text. Special tokens are found
@@ -31,7 +30,7 @@ from npllm import corpora
 from npllm.tokenizers.fast.blocks import last_sure_start
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
 
-BLOCK = 1 << 18  # bytes that are read at once; what the fast encoder takes at once, too
+BLOCK = 1 << 18  # bytes that are read at once
 
 
 class TextBlock(NamedTuple):

@@ -12,7 +12,6 @@ import numpy as np
 from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.fast.merge_tree import find_merges
 from npllm.tokenizers.fast.merging import Merger
-from npllm.tokenizers.merging import merge_by_rank
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, gpt2, gpt2_twin, tiktoken_twin, trained
 
@@ -73,35 +72,44 @@ def random_merges(rng, pieces=10_000, vocabularies=10):
 
 def _with_random_ranks(draw, pieces):
     ranks = random_ranks(draw)
-    found = find_merges(ranks)
-    twin = tiktoken_twin(BPETokenizer(ranks), r"[\s\S]+")
-    if found is None:  # a token before its parts: `fast` has nothing for it, and says so
-        assert BPETokenizer(ranks)._fast is None
-        return 0
+    tokenizer = BPETokenizer(ranks)
     words = [bytes(draw.choices(b"abcd", k=draw.choice((1, 2, 5, 8, 20, 60)))) for _ in range(pieces)]
-    tokens, ends = merged(found, words, ranks)
-    expected = [twin._core_bpe.encode_single_piece(word) for word in words]
-    whole = [[ranks[word]] if word in ranks else None for word in words]
-    for word, ids, want, token in zip(words, np.split(tokens, np.flatnonzero(ends)[:-1] + 1), expected, whole):
-        assert (token or ids.tolist()) == want, f"{word!r} with {ranks}"
-        assert token or [ranks[part] for part in merge_by_rank(word, ranks)] == want, f"{word!r} with {ranks}"
+    words += [token for token in ranks if set(token) <= set(b"abcd")]
+    twin = tiktoken_twin(tokenizer)._core_bpe
+    expected = [twin.encode_single_piece(word) for word in words]
+    for word, want in zip(words, expected):
+        assert tokenizer._merge(word) == want, f"{word!r} with {ranks}"
+    if tokenizer._fast is None:  # a token before its parts: `fast` has nothing for it, and says so
+        assert find_merges(ranks) is None
+        return 0
+    found = [ids.tolist() for ids in tokenizer._fast.blocks("\n".join(word.decode() for word in words))]
+    wanted = [token for want in expected for token in (*want, ranks[b"\n"])]
+    assert [token for ids in found for token in ids] == wanted[:-1], f"{words} with {ranks}"
     return pieces
 
 
 def random_ranks(draw):
-    """A vocabulary over a, b, c, d: trained on random text, or of random merges, one of its tokens never made."""
+    """A vocabulary over a, b, c, d: trained on random text, or of random merges, two of its tokens never made.
+
+    Tokens may be longer than the pieces that are remembered, and have 0xFF; bytes may have any ids.
+    """
     if draw.random() < 0.5:
         text = " ".join("".join(draw.choices("abcd", k=draw.choice((3, 9, 40)))) for _ in range(draw.choice((5, 50))))
         return train_bpe(text, 256 + draw.choice((5, 40, 200)), pattern=GPT2_PATTERN).ranks
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    tokens = [b"a", b"b", b"c", b"d"]
+    merges, tokens = [], [b"a", b"b", b"c", b"d", b"\xff"]
+    longest = draw.choice((10, 30, 80))
     for _ in range(draw.choice((3, 10, 60))):
-        token = draw.choice(tokens) + draw.choice(tokens)
-        if token not in ranks and len(token) < 30:
-            ranks[token] = len(ranks)
+        token = draw.choice(tokens) + draw.choice(tokens[-6:] if longest > 30 else tokens)
+        if token not in tokens and len(token) <= longest:
+            merges.append(token)
             tokens.append(token)
-    ranks.setdefault(bytes(draw.choices(b"abcd", k=9)), len(ranks))
-    return ranks
+    merges += {bytes(draw.choices(b"abcd", k=length)) for length in (9, 40)} - {*merges}
+    table = [bytes([byte]) for byte in range(256)]
+    if draw.random() < 0.5:
+        draw.shuffle(table)
+    table = [*merges, *table] if draw.random() < 0.3 else [*table, *merges]
+    first = draw.choice((0, 0, 1000))
+    return {token: first + place for place, token in enumerate(table)}
 
 
 def merged(merges, words, ranks):

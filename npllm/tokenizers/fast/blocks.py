@@ -2,22 +2,23 @@
 
     [text → blocks → pieces] → keys → ids
 
-A block must end where a piece begins for certain, whatever follows: behind a letter or number, where something else
-begins. If there is no such place in it, the block is doubled. So a text is read once, from left to right, and a single
-piece of many megabytes is a block by itself. Short texts share a block.
+A block must end where a piece begins for certain, whatever follows (`sure_starts`). If there is no such place in it,
+the block is doubled. So a text is read from left to right, and a single piece of many megabytes is a block by itself.
+Short texts share a block.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from npllm.tokenizers.fast.boundaries import APOSTROPHE, NO_BREAKS, gpt2_starts
+from npllm.tokenizers.fast.boundaries import NO_BREAKS, gpt2_starts
 from npllm.tokenizers.fast.character_kinds import kind_table, read_characters
-from npllm.tokenizers.fast.modern_boundaries import CL100K, O200K, modern_starts, sure_starts
+from npllm.tokenizers.fast.modern_boundaries import CL100K, O200K, modern_starts
 from npllm.tokenizers.fast.piece_memory import PADDING
+from npllm.tokenizers.fast.sure_starts import sure_starts
 from npllm.tokenizers.split import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN
 
-BLOCK = 1 << 18  # characters; smaller blocks are lost in calls of NumPy, larger ones fall out of the cache
+BLOCK = 1 << 18  # in characters; smaller blocks are lost in calls of NumPy, larger ones fall out of the cache
 STARTS = {
     GPT2_PATTERN: gpt2_starts,
     CL100K_PATTERN: lambda codes, breaks: modern_starts(codes, CL100K, breaks),
@@ -74,7 +75,7 @@ def last_sure_start(codes):
     """The last place of a block where a piece begins whatever follows and whatever came before, 0 if there is none."""
     for size in (1 << 8, len(codes)):  # mostly there is one near the end
         tail = codes[-size:]
-        found = np.flatnonzero(sure_starts(kind_table().take(tail)) & (tail != APOSTROPHE))
+        found = np.flatnonzero(sure_starts(tail, kind_table().take(tail)))
         if len(found):
             return len(codes) - len(tail) + int(found[-1])
     return 0

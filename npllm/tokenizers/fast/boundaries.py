@@ -11,11 +11,11 @@ neighbours alone, so all places can be asked at once:
     4  an apostrophe that begins a piece and is followed by s, d, m, t, ll, ve or re
        ends it there: what follows is a new piece                                    `'(?:[sdmt]|ll|ve|re)`
 
-    text      d o n ' t     b e     l a t e
-    1         |     | |   |   |   |   |           "don" "'" "t" "  " "be" " " "late"
-    2                         ×       ×
-    3                       |     |               "don" "'" "t" " " " be" " late"
-    4                 ×   |                       "don" "'t" " " " be" " late"
+    text      d o n ' t     b e   l a t e
+    1         |     | | |   |   | |               "don" "'" "t" "  " "be" " " "late"
+    2                       ×     ×               "don" "'" "t" "  be" " late"
+    3                     |                       "don" "'" "t" " " " be" " late"
+    4                 ×                           "don" "'t" " " " be" " late"
 
 Radford et al. 2019 (GPT-2), section 2.2, and OpenAI's encoder.py.
 """
@@ -25,6 +25,7 @@ import numpy as np
 from npllm.tokenizers.fast.character_kinds import (
     BLANK_KINDS,
     BREAK,
+    KINDS,
     LETTER_KINDS,
     NUMBER,
     kind_table,
@@ -37,7 +38,7 @@ CONTRACTIONS = ("s", "d", "m", "t", "ll", "ve", "re")
 
 
 def _coarse_table():
-    coarse = np.zeros(10, np.uint8)
+    coarse = np.zeros(KINDS, np.uint8)
     coarse[list(LETTER_KINDS)], coarse[NUMBER], coarse[list(BLANK_KINDS)] = LETTERS, NUMBERS, BLANKS
     return coarse[kind_table()]
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from npllm.tokenizers.split import code_points
 
-OTHER, UPPER, LOWER, CASELESS, COMBINING, NUMBER, BLANK, SPACE, NEWLINE, BREAK = range(10)
+KINDS = 10
+OTHER, UPPER, LOWER, CASELESS, COMBINING, NUMBER, BLANK, SPACE, NEWLINE, BREAK = range(KINDS)
 # BREAK is the kind of no character: it is put where one text ends and the next begins.
 
 LETTER_KINDS = (UPPER, LOWER, CASELESS)

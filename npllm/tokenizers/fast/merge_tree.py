@@ -28,20 +28,32 @@ def find_merges(ranks, memory=None):
     """
     if memory is None:
         memory = PieceMemory(list(ranks), list(ranks.values()))
-    left, right, ids = _splits(ranks, memory)
-    several = np.bincount(ids, minlength=max(ranks.values()) + 1)
-    single_byte = np.zeros(len(several), bool)
+    left, right, ids = _merges(ranks, memory)
+    single_byte = np.zeros(max(ranks.values()) + 1, bool)
     single_byte[[ranks[bytes([byte])] for byte in range(256)]] = True
-    several[ids[_early(left, right, ids, single_byte)]] += 1  # to be looked at, even if there is no second way
-    clear = several[ids] == 1
-    pairs = Table(room=len(ids))
-    pairs.values[pairs.add(pair_keys(left, right))] = ids
-    found = _last_merges([token for token, rank in ranks.items() if several[rank] > 1], ranks, pairs)
-    left, right, ids = np.concatenate([np.stack([left, right, ids])[:, clear], found.T], axis=1)
     if _early(left, right, ids, single_byte).any():
         return None
-    order = np.argsort(ids)
-    return left[order], right[order], ids[order]
+    return left, right, ids
+
+
+def merges_that_happen(ranks):
+    """The merge of each token that comes about at all, pairs of byte strings in the order of the tokens' ranks.
+
+    Any table will do, one in which a token comes before its parts, too: what is said above does not ask for the order.
+    Every other pair whose union is a token never stands side by side.
+    """
+    tokens = sorted(ranks, key=ranks.get)
+    places = {token: place for place, token in enumerate(tokens)}  # as good as the ranks, and without gaps
+    left, right, _ = _merges(places, PieceMemory(tokens, range(len(tokens))))
+    return [(tokens[one], tokens[other]) for one, other in zip(left.tolist(), right.tolist())]
+
+
+def _merges(ranks, memory):
+    """Left, right, ids (M,) of all merges that happen, in the order of the ids."""
+    left, right, ids = _splits(ranks, memory)
+    pairs = Table.of(pair_keys(left, right), ids)
+    found = _last_merges([token for token in ranks if len(token) > 1], ranks, pairs)
+    return found[np.argsort(found[:, 2])].T
 
 
 def _early(left, right, ids, single_byte):
@@ -51,7 +63,7 @@ def _early(left, right, ids, single_byte):
 
 def _splits(ranks, memory):
     """All ways to write a token as the union of two tokens: left, right, ids, three arrays."""
-    tokens = [token for token in ranks if 1 < len(token) <= LONGEST]
+    tokens = [token for token in ranks if 1 < len(token) <= LONGEST and b"\xff" not in token]
     lengths = np.array([len(token) for token in tokens], np.int64)
     text = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
     # every place within a token, but for its beginning
@@ -64,15 +76,15 @@ def _splits(ranks, memory):
     right[left >= 0] = memory.find(text, middles[left >= 0], (ends[of] - middles)[left >= 0])
     both = right >= 0
     ids = np.array([ranks[token] for token in tokens], np.int64)[of]
-    long = [
+    others = [
         (ranks[token[:middle]], ranks[token[middle:]], rank)
         for token, rank in ranks.items()
-        if len(token) > LONGEST
+        if len(token) > LONGEST or b"\xff" in token
         for middle in range(1, len(token))
         if token[:middle] in ranks and token[middle:] in ranks
     ]
     short = np.stack([left[both], right[both], ids[both]])
-    return np.concatenate([short, np.array(long, np.int64).reshape(-1, 3).T], axis=1)
+    return np.concatenate([short, np.array(others, np.int64).reshape(-1, 3).T], axis=1)
 
 
 def _last_merges(tokens, ranks, pairs):
@@ -107,18 +119,3 @@ def _last_merges(tokens, ranks, pairs):
         row_ids = row_ids[keep]
         lengths, wanted = lengths[going] - 1, wanted[going]
     return np.concatenate(found)
-
-
-def merges_that_happen(ranks):
-    """The merge of each token that comes about at all, pairs of byte strings in the order of the tokens' ranks.
-
-    Any table will do, one in which a token comes before its parts, too: what is said above does not ask for the order.
-    Every other pair whose union is a token never stands side by side.
-    """
-    tokens = sorted(ranks, key=ranks.get)
-    places = {token: place for place, token in enumerate(tokens)}  # as good as the ranks, and without gaps
-    left, right, ids = _splits(places, PieceMemory(tokens, range(len(tokens))))
-    pairs = Table(room=len(ids))
-    pairs.values[pairs.add(pair_keys(left, right))] = ids
-    found = _last_merges([token for token in tokens if len(token) > 1], places, pairs)
-    return [(tokens[left], tokens[right]) for left, right, _ in found[np.argsort(found[:, 2])].tolist()]

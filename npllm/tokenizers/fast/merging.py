@@ -8,9 +8,10 @@ and a pair may be merged early as soon as it is certain that it will be. Let a, 
     … w  n [a  b] m …          nothing of a rank above r happens here before a b is merged
 
 Only two things can prevent that merge: a is taken first by something that ends in its left neighbour n, or b by
-something that begins with m. What takes a from the left is a merge (X, a) of a rank below r, where X has grown out of n
-and more on its left: n lies on the *right spine* of X, the path from X to the right part of what it was made of, and on
-to the right part of that. So for every (n, a) the lowest rank of such a merge is known beforehand:
+something that begins with m. What takes a from the left is a merge (X, a) of a rank below r (or of r itself: of equals
+the leftmost goes first), where X has grown out of n and more on its left: n lies on the *right spine* of X, the path
+from X to the right part of what it was made of, and on to the right part of that. So for every (n, a) the lowest rank
+of such a merge is known beforehand:
 
     threat(n, a) = min { rank(X a) : n on the right spine of X, X ≠ n }         and the mirror image for (b, m)
 
@@ -29,12 +30,14 @@ The rule, pair by pair, makes the same nine merges in the order of their ranks: 
 _therefore.
 
 Equal ranks in a row are the same token again and again (a a a a a): the rule takes them from the left, so every second
-of these pairs is merged. Each round settles at least the lowest pair of every piece, as nothing can threaten that one.
-Of ranks that fall along a whole text, each round would settle the last alone; so rounds are counted, and what is left
-after very many goes through a heap.
+of these pairs is merged. Each round settles the lowest pair of every piece, as nothing lower is there to carry out a
+threat (unless the chain that shows it is longer than PATIENCE, which then grows). Of ranks that fall along a whole text
+each round would settle the last alone; so what is visited is counted, and what is left after very much of it goes
+through a heap.
 
 It takes two things that training gives: every token is the result of one merge (l, r), and that merge comes later than
-those that made l and r. `merge_tree` finds both out for any table of ranks. The rest of the proof is in safe_left.
+those that made l and r. `merge_tree` finds both out for any table of ranks. The rest of the proof is in
+`Merger._safe_left`.
 """
 
 import numpy as np
@@ -44,7 +47,7 @@ from npllm.tokenizers.fast.table import Table
 NEVER = np.int32((1 << 31) - 2)  # the rank of a pair that no merge joins
 END = np.int32((1 << 31) - 1)  # stands where a piece ends, and so no pair begins
 SHIFT = np.uint64(32)
-ENOUGH = 64  # times the length of a text; more is not visited. Texts of any kind take one to twenty rounds
+ENOUGH = 64  # visits to a token for each byte; more are not made. Texts of many kinds took one to twenty rounds
 PATIENCE = 32  # links of a chain that are followed before a merge is put off to a later round
 
 
@@ -65,7 +68,7 @@ class Merger:
         # the first round asks for every pair of bytes: a table of all of them is quicker than a search
         second, first = np.divmod(np.arange(1 << 16), 256)
         self.byte_ranks = self.ranks.get(pair_keys(self.id_of_byte[first], self.id_of_byte[second]), NEVER)
-        part = np.full(int(ids.max(initial=255)) + 1, -1)
+        part = np.full(1 + max(int(ids.max(initial=0)), int(self.id_of_byte.max())), -1)
         left_part, right_part = part.copy(), part.copy()
         left_part[ids], right_part[ids] = left, right
         self.threats_from_left = _threats(left, right, ids, right_part)

@@ -29,6 +29,7 @@ from npllm.tokenizers.fast.character_kinds import (
     BLANK,
     BREAK,
     COMBINING,
+    KINDS,
     LETTER_KINDS,
     LOWER,
     NEWLINE,
@@ -37,6 +38,7 @@ from npllm.tokenizers.fast.character_kinds import (
     UPPER,
     kind_table,
 )
+from npllm.tokenizers.fast.sure_starts import sure_starts
 from npllm.tokenizers.split import CL100K_PATTERN, O200K_PATTERN, compile_pattern
 
 MARKS, LETTERS, NUMBERS, BLANKS, NO_TEXT = range(5)  # groups of kinds
@@ -80,28 +82,8 @@ def modern_starts(codes, rules, breaks=NO_BREAKS):
     return np.flatnonzero(start)
 
 
-def sure_starts(kinds):
-    """The places where a piece begins whatever came before: kinds (n,) → (n,) bool.
-
-    Behind a letter or number something else begins, which is neither an apostrophe (contractions) nor a combining mark:
-    each piece of letters or numbers ends with them, contractions apart. And behind what is no blank, a blank begins a
-    piece if it is no line break: none of the patterns has such a blank further back than at the beginning, except in a
-    run of blanks. Both are true of all three patterns.
-    """
-    before, here = COUNTED.take(kinds[:-1]), COUNTED.take(kinds[1:])
-    sure = np.zeros(len(kinds), bool)
-    sure[1:] = ((before == 1) | (before == 2)) & (here != before) & (kinds[1:] != COMBINING)
-    sure[1:] |= (here == IN_LINE) & (before != IN_LINE) & (kinds[:-1] != NEWLINE)
-    return sure
-
-
-IN_LINE = 3  # blanks that are no line breaks
-COUNTED = np.zeros(10, np.uint8)  # letters, numbers and these, told apart; 0 for all else
-COUNTED[list(LETTER_KINDS)], COUNTED[NUMBER], COUNTED[[BLANK, SPACE]] = 1, 2, IN_LINE
-
-
 def _groups(rules):
-    groups = np.full(10, MARKS, np.uint8)
+    groups = np.full(KINDS, MARKS, np.uint8)
     groups[list(LETTER_KINDS)] = LETTERS
     groups[COMBINING] = LETTERS if rules.marks_are_letters else MARKS
     groups[[BLANK, SPACE, NEWLINE]], groups[NUMBER], groups[BREAK] = BLANKS, NUMBERS, NO_TEXT
@@ -206,7 +188,7 @@ def _unsure(start, codes, kinds, groups, ends, swallowed):
 
 def _ask_the_pattern(start, codes, kinds, unsure, pattern):
     """Where something is unsure, let the regular expression cut, from one sure place to the next."""
-    sure = sure_starts(kinds) & (codes != APOSTROPHE)
+    sure = sure_starts(codes, kinds)
     sure |= kinds == BREAK
     sure[1:] |= kinds[:-1] == BREAK
     sure[0] = True

@@ -4,7 +4,8 @@
 
 A piece of up to 8 bytes is a number: its bytes, and 0xFF, which UTF-8 never uses, behind them. So all pieces of a text
 are gathered in one step, as numbers, and looked up in one step. Pieces of up to 16 and 32 bytes are two and four such
-numbers, in tables of their own. The keys are the pieces themselves, not hashes of them: nothing can be confused.
+numbers, in tables of their own. The keys are the pieces themselves, not hashes of them: nothing can be confused. (A
+token with the byte 0xFF is the only one that could be: it stands in no text, and so not in the tables.)
 
 All ids that are remembered stand in one row; what a table holds of a piece is where its ids begin in the row, and how
 many they are. The tokens of the vocabulary are there from the beginning, each with its own id, for a piece that is a
@@ -35,6 +36,8 @@ class PieceMemory:
     """
 
     def __init__(self, tokens=(), ids=(), most=None):
+        in_texts = [place for place, token in enumerate(tokens) if b"\xff" not in token]
+        tokens, ids = [tokens[place] for place in in_texts], [ids[place] for place in in_texts]
         lengths = np.array([len(token) for token in tokens], np.int64)
         self._row, self._vocabulary_size, self._most = np.array(ids, np.int32), len(ids), most
         self._used = len(ids)
@@ -50,10 +53,8 @@ class PieceMemory:
         self._used = self._vocabulary_size
         self._tables = []
         for number, chosen in by_length(lengths):
-            table = Table(number, len(chosen), np.int64)
-            places = table.add(keys_of(words, starts[chosen], lengths[chosen], number))
-            table.values[places] = chosen << COUNT_BITS | 1
-            self._tables.append(table)
+            keys = keys_of(words, starts[chosen], lengths[chosen], number)
+            self._tables.append(Table.of(keys, chosen << COUNT_BITS | 1))
 
     def look_up(self, text, starts, lengths, merge):
         """Where in the row the ids of each piece begin, and how many they are: two times (n,) int64, 0 for long pieces.

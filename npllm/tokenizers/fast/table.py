@@ -5,7 +5,7 @@
 Open addressing: a key's place comes from a multiplication, which spreads keys over the table; if another key sits
 there, the next place is tried, and so on to the first free one. Asking for n keys is one step for all of them, then
 one more for the few that met another key, until nobody is left: no loop over keys, but a short one over tries. The
-table is kept at least half empty, and begins with three quarters, so that most keys are found at the first try.
+table is never more than half full, and begins at most a quarter full, so that most keys are found at the first try.
 
 Keys are exact: a row of `words` 64-bit words, compared whole. Knuth, The Art of Computer Programming, volume 3, 6.4.
 """
@@ -24,6 +24,13 @@ class Table:
         self.words, self.dtype = words, dtype
         self._make_room(room)
 
+    @classmethod
+    def of(cls, keys, values):
+        """A table of keys (n,) with values (n,); of equal keys, one counts."""
+        table = cls(len(keys), room=len(values))
+        table.values[table.add(keys)] = values
+        return table
+
     def _make_room(self, number):
         bits = max(4, (4 * number).bit_length())
         self.shift, self.last = np.uint64(64 - bits), (1 << bits) - 1
@@ -37,16 +44,15 @@ class Table:
         The place of a key that is missing is the free one where the search for it ended.
         """
         places = self._first_places(keys)
-        found = self.columns[0].take(places)
-        there = found == keys[0]
-        for column, key in zip(self.columns[1:], keys[1:]):
-            there &= column.take(places) == key
-        searching = np.flatnonzero(~there & (found != FREE))
+        first = self.columns[0].take(places)
+        there = self._equal(keys, places, first)
+        searching = np.flatnonzero(~there & (first != FREE))
         while len(searching):
             places[searching] = (places[searching] + 1) & self.last
             some, at = [key[searching] for key in keys], places[searching]
-            there[searching] = found = self._equal(some, at)
-            searching = searching[~found & (self.columns[0].take(at) != FREE)]
+            first = self.columns[0].take(at)
+            there[searching] = found = self._equal(some, at, first)
+            searching = searching[~found & (first != FREE)]
         return places, there
 
     def add(self, keys):
@@ -67,7 +73,7 @@ class Table:
             self.used += len(winners)
             # the others look again: at the same place stands their own key now, or another one
             some = [key[waiting] for key in keys]
-            others = ~self._equal(some, at)
+            others = ~self._equal(some, at, self.columns[0].take(at))
             waiting = waiting[others]
             places[waiting] = (places[waiting] + 1) & self.last
         return places
@@ -85,8 +91,9 @@ class Table:
             mixed = ((mixed * SPREAD) ^ (mixed >> FOLD)) + key
         return ((mixed * SPREAD) >> self.shift).astype(np.int64)
 
-    def _equal(self, keys, places):
-        equal = self.columns[0].take(places) == keys[0]
+    def _equal(self, keys, places, first):
+        """Do these keys stand at these places, where the first words are `first`?"""
+        equal = first == keys[0]
         for column, key in zip(self.columns[1:], keys[1:]):
             equal &= column.take(places) == key
         return equal

@@ -1,13 +1,17 @@
+import re
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npllm.tokenizers.fast import boundaries
+from npllm.tokenizers.fast import sure_starts as sure
 from npllm.tokenizers.fast.blocks import STARTS
+from npllm.tokenizers.fast.boundaries import NO_BREAKS
 from npllm.tokenizers.fast.character_kinds import kind_table, read_characters
-from npllm.tokenizers.fast.modern_boundaries import sure_starts
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS, split_pieces
 from tests.strategies import texts
 
@@ -50,13 +54,35 @@ def test_at_a_break_one_text_ends_and_another_begins(parts, pattern):
 @given(awkward, patterns)
 def test_what_is_sure_is_so_whatever_stands_around_it(text, pattern):
     _, codes, _ = read_characters(text)
-    sure = np.flatnonzero(sure_starts(kind_table().take(codes)) & (codes != ord("'")))
-    for place in sure.tolist():
+    for place in np.flatnonzero(sure.sure_starts(codes, kind_table().take(codes))).tolist():
         assert split_pieces(text[:place], pattern) + split_pieces(text[place:], pattern) == split_pieces(text, pattern)
 
 
-def test_the_docstrings_example():
-    assert cut("don't  be late", GPT2_PATTERN) == ["don", "'t", " ", " be", " late"]
+def picture(module):
+    """The text of a docstring's picture, and for each row below it where its signs stand, by sign."""
+    lines = re.findall(r"^    (?:text|certain|[1-4]|  ) {6,10}.*$", module.__doc__, re.MULTILINE)
+    rows = [line[14:].split('"', 1)[0] for line in lines]
+    return rows[0][::2], [{sign: {i // 2 for i, c in enumerate(row) if c == sign} for sign in "|×"} for row in rows[1:]]
+
+
+def test_the_picture_of_the_rules():
+    text, rows = picture(boundaries)
+    written = re.findall(r"^    [1-4] .*?(\".*)$", boundaries.__doc__, re.MULTILINE)
+    starts = set()
+    for row, pieces in zip(rows, written):
+        starts = (starts | row["|"]) - row["×"]
+        ends = [*sorted(starts), len(text)]
+        assert [text[low:high] for low, high in pairwise(ends)] == re.findall(r'"(.*?)"', pieces)
+    assert sorted(starts) == STARTS[GPT2_PATTERN](np.array(list(map(ord, text))), NO_BREAKS).tolist()
+    assert len(rows) == len(written) == 4
+
+
+def test_the_picture_of_what_is_certain():
+    text, rows = picture(sure)
+    codes = np.array(list(map(ord, text)))
+    places = np.flatnonzero(sure.sure_starts(codes, kind_table().take(codes)))
+    assert set(places.tolist()) == rows[0]["|"] | rows[1]["|"]
+    assert len(places) == 4
 
 
 def test_bytes_codes_and_offsets():
