@@ -249,7 +249,7 @@ MUTANTS = [
     Mutant(
         "overlapping places merged at each of them",
         "npllm/tokenizers/fast/training.py",
-        "            places = _every_second(places, following[places])",
+        "            places = _not_overlapping(places, following[places])",
         "            places = places[:]",
         "tests/tokenizers/fast/test_training.py",
     ),

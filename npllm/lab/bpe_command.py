@@ -15,7 +15,7 @@ from npllm import corpora
 from npllm.batching.encoding import SAVE_EVERY, encode_file
 from npllm.lab.display import readable, visible
 from npllm.tokenizers import PATTERNS, BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.bpe import repair
+from npllm.tokenizers.surrogates import repair
 from npllm.tokenizers.text_blocks import read_text_blocks
 
 VOCABULARY = "vocabulary.json"

@@ -9,22 +9,23 @@ Sennrich, Haddow, Birch 2016, section 3.2; special tokens as in tiktoken.
 """
 
 import operator
-import re
 from functools import cached_property
 from itertools import chain
 
 import numpy as np
 
 from npllm.tokenizers import bpe_files
-from npllm.tokenizers.bpe_training import BYTE_ORDER
 from npllm.tokenizers.counting import count_tokens, truncate
 from npllm.tokenizers.fast.decoding import Decoder
 from npllm.tokenizers.fast.encoder import make_encoder
 from npllm.tokenizers.fast.piece_counts import count_pieces
-from npllm.tokenizers.fast.training import learn_merges
+from npllm.tokenizers.fast.training import learn_merges, must_be_a_tie
 from npllm.tokenizers.merging import merge_by_rank, merge_long_piece, merges_behind
 from npllm.tokenizers.offsets import offsets_of
+from npllm.tokenizers.printable_bytes import BYTE_ORDER
+from npllm.tokenizers.special_tokens import first_in, must_have_none, pattern_of, which
 from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
+from npllm.tokenizers.surrogates import is_encodable, repair
 from npllm.tokenizers.words import distinct, must_be_text
 
 LONG_PIECE = 100  # bytes; from here on a heap is faster than looking at all pairs for every merge
@@ -40,24 +41,28 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
     The 256 bytes come first, then the merges, last the special tokens, which are cut out of the text and never
     merged. A text that runs out of pairs gives fewer tokens. `on_merge(merge)` is called after every merge. Among
     pairs of equal count, tie="first" takes the one that comes first in the text; tie="id" the one of the lowest ids,
-    with the bytes in GPT-2's order: Hugging Face's merges, and its ids. Raises ValueError if vocab_size has no room
-    for the bytes and the special tokens, or for another tie; TypeError for what is no text.
+    with the bytes in GPT-2's order: Hugging Face's merges, and its ids. Before it reads the text, raises ValueError if
+    vocab_size has no room for the bytes and the special tokens, for another tie, for a pattern that is none and for an
+    empty special token; and then TypeError for what is no text.
     """
     special_tokens = distinct(special_tokens)
+    if "" in special_tokens:
+        raise ValueError("special_tokens has the empty text, which stands everywhere")
+    compile_pattern(pattern)
+    must_be_a_tie(tie)
     num_merges = operator.index(vocab_size) - 256 - len(special_tokens)
     if num_merges < 0:
         least = 256 + len(special_tokens)
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}, for the bytes and special tokens")
     texts = [text] if isinstance(text, str) else text
-    special = _alternatives(special_tokens)
+    special = pattern_of(frozenset(special_tokens))
     parts = (repair(part) for text in texts for part in _between(text, special))
     merges = learn_merges(count_pieces(parts, pattern), num_merges, on_merge, tie)
     tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie == "id" else range(256))]
     tokens += [merge.token for merge in merges]
     specials = {token: len(tokens) + index for index, token in enumerate(special_tokens)}
-    tokenizer = BPETokenizer({token: rank for rank, token in enumerate(tokens)}, pattern, specials)
-    tokenizer._merges = [(merge.left, merge.right) for merge in merges]
-    return tokenizer
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    return BPETokenizer(ranks, pattern, specials, merges=[(merge.left, merge.right) for merge in merges])
 
 
 def _between(text, special):
@@ -72,9 +77,13 @@ class BPETokenizer:
     ranks           dict from tokens (byte strings, all 256 single bytes among them) to ids; lower merges first
     pattern         regular expression that cuts the text into pieces; see `split`
     special_tokens  dict from texts to ids outside of `ranks`; they stand for themselves and are never merged
+    merges          where they are known, the pairs (left, right) behind the tokens in the order of their ranks; else
+                    they are found from the ranks when they are needed
+
+    Raises ValueError for ranks without a byte, ids that are not unique or negative, empty tokens, and a wrong pattern.
     """
 
-    def __init__(self, ranks, pattern=GPT2_PATTERN, special_tokens=None):
+    def __init__(self, ranks, pattern=GPT2_PATTERN, special_tokens=None, *, merges=None):
         special_tokens = dict(special_tokens or {})
         missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
         if missing:
@@ -86,22 +95,20 @@ class BPETokenizer:
             raise ValueError(f"ranks and special_tokens have the id {wrong[0]!r}; ids must be integers of 0 or more")
         if "" in special_tokens or b"" in ranks:
             raise ValueError("ranks or special_tokens has the empty token, which stands everywhere")
+        if wrong := [token for token in special_tokens if not is_encodable(token)]:
+            raise ValueError(f"special_tokens has {wrong[0]!r}; it must be a text without halves of surrogate pairs")
         self.ranks, self.pattern, self.special_tokens = dict(ranks), pattern, special_tokens
         self._token_bytes = {rank: token for token, rank in ranks.items()}
         self._token_bytes |= {rank: token.encode() for token, rank in special_tokens.items()}
         self._remembered = _Remembered(self._merge)
-        self._merges = None  # where they are known, `fast` need not find them from the ranks
+        self.vocab_size = max(self._token_bytes) + 1  # the highest id plus one: how many rows an embedding needs
+        self._merges = merges
         self._characters = 0  # of long texts that were encoded without `fast`
         compile_pattern(pattern)
 
     def __getstate__(self):
         """For pickle: without what is built when it is needed."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_fast", "_decoder")}
-
-    @property
-    def vocab_size(self):
-        """The highest id plus one: how many rows an embedding needs."""
-        return max(self._token_bytes) + 1
 
     def encode(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of a text, as a list.
@@ -111,9 +118,9 @@ class BPETokenizer:
         token, for disallowed_special those that are not allowed. The default refuses, because a text from outside
         should not be able to speak in control tokens unnoticed. Of allowed ones that begin at one place the longest
         counts (which one, tiktoken leaves to the order of a hash table). What is between them is encoded as by
-        encode_ordinary, which says when it goes the fast way.
+        encode_ordinary, which says when it goes the fast way. Raises TypeError for what is no text.
         """
-        return _joined(self.blocks(text, allowed_special=allowed_special, disallowed_special=disallowed_special))
+        return _joined(self._parts(text, allowed_special, disallowed_special))
 
     def encode_ordinary(self, text):
         """The ids of a text in which special tokens are plain text.
@@ -124,12 +131,15 @@ class BPETokenizer:
         there have been so many.
         """
         must_be_text("text", text)
-        return _joined(self._blocks(repair(text)))
+        return _joined(self._without_special(repair(text)))
 
     def encode_to_numpy(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
-        """The ids of `encode` as an array, (number of tokens,) int32, without making a list of them."""
-        parts = self.blocks(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
-        return np.concatenate([np.asarray(part, np.int32) for part in parts])
+        """The ids of `encode` as an array, (number of tokens,), without making a list of them.
+
+        They are int32, or int64 if the vocabulary has ids above that.
+        """
+        blocks = self.blocks(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+        return np.concatenate([*blocks])
 
     def encode_with_offsets(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of `encode_to_numpy`, (n,), and their places in the text, (n, 2) int64: first character and end."""
@@ -146,18 +156,20 @@ class BPETokenizer:
         return truncate(self, text, max_tokens, **options)
 
     def encode_batch(self, texts, *, allowed_special=frozenset(), disallowed_special="all"):
-        """The ids of several texts, as a list of lists; many short texts are encoded together."""
+        """The ids of several texts, as a list of lists. Raises as `encode`.
+
+        Texts of LONG_TEXT characters in all go the fast way together, if none of them has an allowed special token.
+        """
         if isinstance(texts, str):
             raise TypeError("texts is a single str; it must be a list of texts")
         options = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
         texts = list(texts)
         for text in texts:
             must_be_text("text", text)
-        allowed, disallowed = self._which_special(allowed_special, disallowed_special)
-        if not self._goes_fast(sum(map(len, texts))) or (allowed and self._find(allowed, texts)):
+        allowed, disallowed = which(self.special_tokens, allowed_special, disallowed_special)
+        if first_in(allowed, texts) or not self._take_the_fast_way(sum(map(len, texts))):
             return [self.encode(text, **options) for text in texts]
-        if found := self._find(disallowed, texts):
-            raise ValueError(_advice(found.group()))
+        must_have_none(disallowed, texts)
         return self._fast.batch(map(repair, texts))
 
     @cached_property
@@ -169,8 +181,8 @@ class BPETokenizer:
         """The encoder of `fast` for this vocabulary, or None where it has none."""
         return make_encoder(self.ranks, self.pattern, self._merges)
 
-    def _goes_fast(self, characters):
-        """Is a text of so many characters one for `fast`? Counts those that would be, until building it is worth it."""
+    def _take_the_fast_way(self, characters):
+        """Decide how a text of so many characters is encoded, and count those that wait for `fast` to be built."""
         if characters < LONG_TEXT:
             return False
         if "_fast" not in self.__dict__:
@@ -180,41 +192,46 @@ class BPETokenizer:
         return self._fast is not None
 
     def blocks(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
-        """The ids of `encode`, one block of them after the other as they are asked for: arrays or lists."""
+        """The ids of `encode`, one block of them after the other as they are asked for: arrays as of encode_to_numpy.
+
+        Raises as `encode`, when the first block is asked for.
+        """
+        dtype = np.int32 if self.vocab_size <= 1 << 31 else np.int64
+        for part in self._parts(text, allowed_special, disallowed_special):
+            yield np.asarray(part, dtype)
+
+    def _parts(self, text, allowed_special, disallowed_special):
+        """The ids of a text, part by part: arrays where they went the fast way, else lists."""
         must_be_text("text", text)
-        allowed, disallowed = self._which_special(allowed_special, disallowed_special)
-        if found := self._find(disallowed, [text]):
-            raise ValueError(_advice(found.group()))
+        allowed, disallowed = which(self.special_tokens, allowed_special, disallowed_special)
+        must_have_none(disallowed, [text])
         position = 0
-        for found in _alternatives(allowed).finditer(text) if allowed else ():
-            yield from self._blocks(repair(text[position : found.start()]))
+        for found in pattern_of(allowed).finditer(text) if allowed else ():
+            yield from self._without_special(repair(text[position : found.start()]))
             yield [self.special_tokens[found.group()]]
             position = found.end()
-        yield from self._blocks(repair(text[position:]))
+        yield from self._without_special(repair(text[position:]))
 
-    def _blocks(self, text):
-        """The ids of a text without special tokens and without surrogates, block by block: arrays or lists."""
-        if not self._goes_fast(len(text)):
-            yield self._by_pieces(text)
-        else:
+    def _without_special(self, text):
+        """The same for a text without special tokens and without surrogates."""
+        if self._take_the_fast_way(len(text)):
             yield from self._fast.blocks(text)
+        else:
+            yield self._by_pieces(text)
 
     def _by_pieces(self, text):
         """The ids of a text by a regular expression and a dict of pieces."""
         return list(chain.from_iterable(map(self._remembered.__getitem__, split_pieces(text, self.pattern))))
 
-    @staticmethod
-    def _find(special_tokens, texts):
-        """The first place where one of these special tokens stands in one of the texts, or None."""
-        pattern = _alternatives(special_tokens)
-        return pattern and next(filter(None, map(pattern.search, texts)), None)
-
     def encode_bytes(self, data):
-        """The ids of any bytes: what is UTF-8 as the text it is; other bytes as marks, neither letter nor blank."""
+        """The ids of any bytes: what is UTF-8 as the text it is; other bytes as marks, neither letter nor blank.
+
+        tiktoken, which has no public function for this, merges all that is behind the first such byte as one piece.
+        """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data is {type(data).__name__}; it must be bytes")
         text = bytes(data).decode("utf-8", errors="surrogateescape")
-        if _is_encodable(text):
+        if is_encodable(text):
             return self.encode_ordinary(text)
         return self._by_pieces(text)
 
@@ -244,10 +261,9 @@ class BPETokenizer:
     def merges(self):
         """The merges behind the vocabulary: a list of (left, right) in the order of their ranks.
 
-        A token was made of those two into which the lower ranks alone divide it. Raises ValueError for a token that
-        no merge of two others can make.
+        Raises ValueError for a token that no merge of two others can make (see `merging.merges_behind`).
         """
-        return merges_behind(self.ranks)
+        return merges_behind(self.ranks) if self._merges is None else list(self._merges)
 
     def save(self, path):
         """Write the vocabulary to a file or folder; an interrupted save leaves what was there before.
@@ -283,11 +299,6 @@ class BPETokenizer:
         merge = merge_by_rank if len(piece) < LONG_PIECE else merge_long_piece
         return [self.ranks[token] for token in merge(piece, self.ranks)]
 
-    def _which_special(self, allowed, disallowed):
-        every = self.special_tokens.keys()
-        allowed = set(every) if allowed == "all" else set(allowed) & every
-        return allowed, set(every) - allowed if disallowed == "all" else set(disallowed)
-
 
 class _Remembered(dict):
     """The ids of pieces (str); words come again and again, so those of short pieces are kept."""
@@ -305,41 +316,9 @@ class _Remembered(dict):
         return ids
 
 
-def repair(text):
-    """Make a str encodable: the two halves of a surrogate pair are joined, a half alone becomes U+FFFD."""
-    return text if _is_encodable(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _is_encodable(text):
-    """Is a str free of surrogates?"""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _joined(parts):
     """One list of the ids in several arrays or lists."""
     ids = []
     for part in parts:
         ids += part.tolist() if isinstance(part, np.ndarray) else part
     return ids
-
-
-def _alternatives(special_tokens):
-    """A pattern that finds any of the texts, the longest first where several begin; None if there are none."""
-    if not special_tokens:
-        return None
-    return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
-
-
-def _advice(token):
-    return (
-        f"the text has {token!r}, which reads like a special token.\n"
-        f"To encode it as that token, pass allowed_special={{{token!r}}} (or 'all').\n"
-        f"To encode it as plain text, pass disallowed_special=tokenizer.special_tokens.keys() - {{{token!r}}}.\n"
-        f"To encode every special token as plain text, pass disallowed_special=()."
-    )

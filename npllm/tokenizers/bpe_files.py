@@ -14,9 +14,8 @@ import json
 from pathlib import Path
 
 from npllm.files import atomic_write
-from npllm.tokenizers.bpe_training import BYTE_ORDER
 from npllm.tokenizers.hugging_face_file import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
-from npllm.tokenizers.printable_bytes import CHARACTER_TO_BYTE, are_ids, from_printable, to_printable
+from npllm.tokenizers.printable_bytes import BYTE_ORDER, CHARACTER_TO_BYTE, are_ids, from_printable, to_printable
 
 FORMAT = "npllm byte pair encoding"
 

@@ -17,10 +17,6 @@ from collections import Counter
 from itertools import pairwise
 from typing import NamedTuple
 
-# The bytes that can be seen as characters, and all bytes in GPT-2's order: those first, then the others.
-PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-BYTE_ORDER = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]
-
 
 class Merge(NamedTuple):
     """One line of the trace: these two tokens stood side by side `count` times and became one."""

@@ -40,9 +40,7 @@ class GPT2Tokenizer(BPETokenizer):
             )
         merges = read_merges(content.decode("utf-8"))
         ranks = ranks_from_merges(merges)
-        tokenizer = cls(ranks, GPT2_PATTERN, {"<|endoftext|>": len(ranks)})
-        tokenizer._merges = merges
-        return tokenizer
+        return cls(ranks, GPT2_PATTERN, {"<|endoftext|>": len(ranks)}, merges=merges)
 
 
 def find_merges(path=None):

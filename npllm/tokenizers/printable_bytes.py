@@ -4,8 +4,9 @@ A printable byte is written as the character of the same number, the others, a b
 So every token is a word without blanks, even one that is half a character.
 """
 
-from npllm.tokenizers.bpe_training import BYTE_ORDER, PRINTABLE
-
+# The bytes that are written as the character of their number; and all in GPT-2's order: those first, then the others.
+PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+BYTE_ORDER = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]
 BYTE_TO_CHARACTER = {
     byte: chr(byte) if byte in PRINTABLE else chr(256 + index - len(PRINTABLE)) for index, byte in enumerate(BYTE_ORDER)
 }

@@ -8,8 +8,8 @@ from tokenizers import Regex, pre_tokenizers
 
 from npllm import corpora
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.bpe import repair
 from npllm.tokenizers.split import CLASSES, O200K_PATTERN, PATTERNS, split_pieces
+from npllm.tokenizers.surrogates import repair
 from tests.strategies import texts
 
 # tiktoken's own spelling of GPT-2's pattern, with possessive quantifiers

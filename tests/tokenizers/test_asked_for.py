@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, StreamDecoder
-from npllm.tokenizers.bpe import repair
 from npllm.tokenizers.fast import blocks, encoder
 from npllm.tokenizers.printable_bytes import to_printable
+from npllm.tokenizers.surrogates import repair
 from tests.strategies import texts
 from tests.tokenizers.peers import gpt2, gpt2_twin
 

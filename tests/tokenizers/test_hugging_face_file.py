@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from npllm.tokenizers import PATTERNS, BPETokenizer, train_bpe
-from npllm.tokenizers.bpe import repair
 from npllm.tokenizers.fast.merge_tree import merges_that_happen
 from npllm.tokenizers.hugging_face_file import from_tokenizer_json, to_tokenizer_json
 from npllm.tokenizers.oniguruma import from_oniguruma, to_oniguruma
 from npllm.tokenizers.printable_bytes import to_printable
 from npllm.tokenizers.split import GPT2_PATTERN, split_pieces
+from npllm.tokenizers.surrogates import repair
 from tests.strategies import texts
 from tests.tokenizers.fuzzing import random_ranks
 from tests.tokenizers.peers import gpt2, plain_texts, trained

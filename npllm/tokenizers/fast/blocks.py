@@ -29,7 +29,7 @@ STARTS = {
 class Block(NamedTuple):
     """The bytes of a text, (n,) uint8 with PADDING behind, and the pieces in it: first byte and length, (pieces,)."""
 
-    text: np.ndarray
+    data: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from npllm.tokenizers.fast.blocks import STARTS, blocks_of, bundles, joined_block
 from npllm.tokenizers.fast.merge_tree import find_merges
-from npllm.tokenizers.fast.merging import Merger
+from npllm.tokenizers.fast.merging import NEVER, Merger
 from npllm.tokenizers.fast.piece_memory import LONGEST, PieceMemory
 from npllm.tokenizers.fast.stretches import stretches
 from npllm.tokenizers.merging import merge_long_piece
 
-HIGHEST_ID = (1 << 31) - 3
+HIGHEST_ID = int(NEVER) - 1  # NEVER and what is above it are no ids
 
 
 def make_encoder(ranks, pattern, merges=None):
@@ -43,15 +43,15 @@ def make_encoder(ranks, pattern, merges=None):
 class Encoder:
     """The fast path of one vocabulary.
 
-    ranks   the vocabulary
-    starts  says where pieces begin
-    merger  merges
-    memory  knows what came
-    unmade  the tokens, too long for the memory, that no merges lead to: a dict from byte strings to ids, mostly empty
+    ranks      the vocabulary
+    starts_of  says where pieces begin
+    merger     merges
+    memory     knows what came
+    unmade     the tokens, too long for the memory, that no merges lead to: a dict from byte strings to ids, mostly empty
     """
 
-    def __init__(self, ranks, starts, merger, memory, unmade):
-        self.ranks, self.starts, self.merger, self.memory, self.unmade = ranks, starts, merger, memory, unmade
+    def __init__(self, ranks, starts_of, merger, memory, unmade):
+        self.ranks, self.starts_of, self.merger, self.memory, self.unmade = ranks, starts_of, merger, memory, unmade
         self.one_at_a_time = Lock()  # threads that share a tokenizer share its memory
 
     def forget(self):
@@ -61,7 +61,7 @@ class Encoder:
 
     def blocks(self, text):
         """The ids of a text without surrogates, block by block: arrays of int32."""
-        for block in blocks_of(text, self.starts):
+        for block in blocks_of(text, self.starts_of):
             yield self._encode(block)[0]
 
     def batch(self, texts):
@@ -76,7 +76,7 @@ class Encoder:
 
     def _together(self, texts):
         """The ids of texts that share a block."""
-        block, breaks = joined_block(texts, self.starts)
+        block, breaks = joined_block(texts, self.starts_of)
         ids, counts = self._encode(block)
         ends = np.cumsum(counts)[breaks]
         stops, ids = (ends - counts[breaks]).tolist(), ids.tolist()
@@ -85,29 +85,29 @@ class Encoder:
 
     def _encode(self, block):
         """The ids of a block's pieces, and how many each has."""
-        text, starts, lengths = block
+        data, starts, lengths = block
         long = np.flatnonzero(lengths > LONGEST)
         with self.one_at_a_time:
-            begins, counts = self.memory.look_up(text, starts, lengths, self._merge)
+            begins, counts = self.memory.look_up(data, starts, lengths, self._merge)
             if len(long):  # merged each time
-                ids, counts[long] = self._merge(text, starts[long], lengths[long])
+                ids, counts[long] = self._merge(data, starts[long], lengths[long])
                 begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
             return self.memory.ids(begins, counts), counts
 
-    def _merge(self, text, starts, lengths):
+    def _merge(self, data, starts, lengths):
         """The ids of pieces that are not remembered, one piece's after the other's, and how many each has."""
-        data = text.take(stretches(starts, lengths))
-        at_end = np.zeros(len(data), bool)
+        joined = data.take(stretches(starts, lengths))
+        at_end = np.zeros(len(joined), bool)
         at_end[np.cumsum(lengths) - 1] = True
-        ids, at_end, left = self.merger.merge(data, at_end)
+        ids, at_end, left = self.merger.merge(joined, at_end)
         ends = np.flatnonzero(at_end)
         counts = np.diff(ends, prepend=-1)
         others = {}  # pieces whose ids are found in another way
         for piece in np.unique(np.searchsorted(ends, np.flatnonzero(left))).tolist():
-            tokens = merge_long_piece(text[starts[piece] : starts[piece] + lengths[piece]].tobytes(), self.ranks)
+            tokens = merge_long_piece(data[starts[piece] : starts[piece] + lengths[piece]].tobytes(), self.ranks)
             others[piece] = [self.ranks[token] for token in tokens]
         for piece in np.flatnonzero(np.isin(lengths, [*map(len, self.unmade)])).tolist() if self.unmade else ():
-            token = text[starts[piece] : starts[piece] + lengths[piece]].tobytes()
+            token = data[starts[piece] : starts[piece] + lengths[piece]].tobytes()
             if token in self.unmade:
                 others[piece] = [self.unmade[token]]
         return _replaced(ids, counts, others)

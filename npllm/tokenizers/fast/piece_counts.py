@@ -21,12 +21,12 @@ from npllm.tokenizers.split import split_pieces
 class DistinctPieces(NamedTuple):
     """Each piece once, in the order in which they first occur.
 
-    text     (n,) uint8, the bytes of all pieces, one piece behind the other
+    data     (n,) uint8, the bytes of all pieces, one piece behind the other
     lengths  (pieces,) int64
     counts   (pieces,) int64, how often each occurs
     """
 
-    text: np.ndarray
+    data: np.ndarray
     lengths: np.ndarray
     counts: np.ndarray
 
@@ -56,8 +56,8 @@ def count_pieces(texts, pattern):
             for block in blocks_of(bundle[0], STARTS[pattern]):
                 counter.add(*block)
         else:
-            (text, starts, lengths), breaks = joined_block(bundle, STARTS[pattern])
-            counter.add(text, np.delete(starts, breaks), np.delete(lengths, breaks))
+            (data, starts, lengths), breaks = joined_block(bundle, STARTS[pattern])
+            counter.add(data, np.delete(starts, breaks), np.delete(lengths, breaks))
     return counter.result()
 
 
@@ -67,16 +67,16 @@ class _Counter:
     def __init__(self):
         self.memory, self.long = PieceMemory(most=math.inf), {}
         self.known, self.counts = 0, np.zeros(1 << 10, np.int64)
-        self.texts, self.lengths = [], []  # the bytes and the lengths of pieces, in the order of their numbers
+        self.parts, self.lengths = [], []  # the bytes and the lengths of pieces, in the order of their numbers
         self.order = []  # the numbers in the order in which they first came
 
-    def add(self, text, starts, lengths):
+    def add(self, data, starts, lengths):
         """Count the pieces of a block."""
         known = self.known
-        begins, counts = self.memory.look_up(text, starts, lengths, self._number)
+        begins, counts = self.memory.look_up(data, starts, lengths, self._number)
         long = np.flatnonzero(lengths > LONGEST)
         if len(long):
-            numbers = [self._number_of_long(text[starts[i] : starts[i] + lengths[i]]) for i in long.tolist()]
+            numbers = [self._number_of_long(data[starts[i] : starts[i] + lengths[i]]) for i in long.tolist()]
             begins[long], counts[long] = self.memory.lend(numbers) + np.arange(len(long)), 1
         numbers = self.memory.ids(begins, counts)
         if self.known > len(self.counts):
@@ -91,13 +91,13 @@ class _Counter:
         """The DistinctPieces so far."""
         empty = np.zeros(0, np.int64)
         order, lengths = np.concatenate([empty, *self.order]), np.concatenate([empty, *self.lengths])
-        text = np.concatenate([np.zeros(0, np.uint8), *self.texts])
+        data = np.concatenate([np.zeros(0, np.uint8), *self.parts])
         starts = np.cumsum(lengths) - lengths
-        return DistinctPieces(text.take(stretches(starts[order], lengths[order])), lengths[order], self.counts[order])
+        return DistinctPieces(data.take(stretches(starts[order], lengths[order])), lengths[order], self.counts[order])
 
-    def _number(self, text, starts, lengths):
+    def _number(self, data, starts, lengths):
         """Numbers for pieces that are new, as PieceMemory asks for ids: one each."""
-        self.texts.append(text.take(stretches(starts, lengths)))
+        self.parts.append(data.take(stretches(starts, lengths)))
         self.lengths.append(lengths)
         self.known += len(starts)
         return np.arange(self.known - len(starts), self.known, dtype=np.int32), np.ones(len(starts), np.int64)

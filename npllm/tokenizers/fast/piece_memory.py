@@ -41,31 +41,31 @@ class PieceMemory:
         lengths = np.array([len(token) for token in tokens], np.int64)
         self._row, self._vocabulary_size, self._most = np.array(ids, np.int32), len(ids), most
         self._used = len(ids)
-        text = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
+        data = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
         starts = np.cumsum(lengths) - lengths
-        self._vocabulary = text, starts, lengths
+        self._vocabulary = data, starts, lengths
         self.forget()
 
     def forget(self):
         """Keep the vocabulary alone."""
-        text, starts, lengths = self._vocabulary
-        words = every_word(text)
+        data, starts, lengths = self._vocabulary
+        words = every_word(data)
         self._used = self._vocabulary_size
         self._tables = []
         for number, chosen in by_length(lengths):
             keys = keys_of(words, starts[chosen], lengths[chosen], number)
             self._tables.append(Table.of(keys, chosen << COUNT_BITS | 1))
 
-    def look_up(self, text, starts, lengths, merge):
+    def look_up(self, data, starts, lengths, merge):
         """Where in the row the ids of each piece begin, and how many they are: two times (n,) int64, 0 for long pieces.
 
-        `text` is uint8 with PADDING behind, in which piece i has `lengths[i]` bytes from `starts[i]`. For pieces that
-        are new, each once, `merge(text, starts, lengths)` is asked for their ids (m,) and how many each has.
+        `data` is uint8 with PADDING behind, in which piece i has `lengths[i]` bytes from `starts[i]`. For pieces that
+        are new, each once, `merge(data, starts, lengths)` is asked for their ids (m,) and how many each has.
         """
         if self._used > self._vocabulary_size + (REMEMBERED if self._most is None else self._most):
             self.forget()
         found = np.zeros(len(starts), np.int64)
-        words, unknown = every_word(text), []
+        words, unknown = every_word(data), []
         for table, (number, chosen) in zip(self._tables, by_length(lengths)):
             keys = keys_of(words, starts[chosen], lengths[chosen], number)
             places, there = table.find(keys)
@@ -74,12 +74,12 @@ class PieceMemory:
             if len(new):
                 unknown.append((table, chosen[new], [key[new] for key in keys]))
         if unknown:
-            self._learn(unknown, found, text, starts, lengths, merge)
+            self._learn(unknown, found, data, starts, lengths, merge)
         return found >> COUNT_BITS, found & ((1 << COUNT_BITS) - 1)
 
-    def find(self, text, starts, lengths):
+    def find(self, data, starts, lengths):
         """The ids of pieces that are remembered as one token, −1 for all others: arrays as for look_up → (n,) int64."""
-        ids, words = np.full(len(starts), -1), every_word(text)
+        ids, words = np.full(len(starts), -1), every_word(data)
         for table, (number, chosen) in zip(self._tables, by_length(lengths)):
             places, there = table.find(keys_of(words, starts[chosen], lengths[chosen], number))
             entries = table.values.take(places[there])
@@ -87,7 +87,7 @@ class PieceMemory:
             ids[chosen[there][single]] = self._row.take(entries[single] >> COUNT_BITS)
         return ids
 
-    def _learn(self, unknown, found, text, starts, lengths, merge):
+    def _learn(self, unknown, found, data, starts, lengths, merge):
         """Merge the unknown pieces of all tables in one go, each once, and note what comes out."""
         places, once = [], []
         for table, pieces, keys in unknown:
@@ -95,7 +95,7 @@ class PieceMemory:
             table.values[places[-1]] = pieces  # of equal pieces, one is left here
             once.append(table.values[places[-1]] == pieces)
         representatives = np.concatenate([pieces[chosen] for (_, pieces, _), chosen in zip(unknown, once)])
-        ids, counts = merge(text, starts[representatives], lengths[representatives])
+        ids, counts = merge(data, starts[representatives], lengths[representatives])
         entries = (self._used + np.cumsum(counts) - counts) << COUNT_BITS | counts
         self._append(ids)
         begin = 0
@@ -124,9 +124,9 @@ class PieceMemory:
         return self._row.take(stretches(begins, counts))
 
 
-def every_word(text):
-    """The 8 bytes from every place of a text as a number: (n,) uint8 → (n − 7,) uint64."""
-    overlapping = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
+def every_word(data):
+    """The 8 bytes from every place as a number: (n,) uint8 → (n − 7,) uint64."""
+    overlapping = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
     return overlapping.astype(np.uint64)  # copied once, at even addresses, because reading is faster there
 
 

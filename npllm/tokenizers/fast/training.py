@@ -21,12 +21,13 @@ from collections import defaultdict
 
 import numpy as np
 
-from npllm.tokenizers.bpe_training import BYTE_ORDER, Merge
+from npllm.tokenizers.bpe_training import Merge
 from npllm.tokenizers.fast.piece_counts import DistinctPieces, distinct_pieces
+from npllm.tokenizers.printable_bytes import BYTE_ORDER
 
 MANY = 64  # places; from here on NumPy is quicker than a loop
 NONE = -1  # no neighbour, no token
-PLACES = np.argsort(BYTE_ORDER)  # of each byte in BYTE_ORDER
+ID_OF_BYTE = np.argsort(BYTE_ORDER)  # its place in BYTE_ORDER
 
 
 def learn_merges(pieces, num_merges, on_merge=None, tie="first"):
@@ -34,10 +35,12 @@ def learn_merges(pieces, num_merges, on_merge=None, tie="first"):
 
     `pieces` are byte strings, or a dict from them to counts, or DistinctPieces. `on_merge(merge)` is called after every
     step. Among pairs of equal count, tie="first" takes the first in the text, and tie="id" the one of the lowest ids,
-    the left one first; the ids of bytes are their places in BYTE_ORDER. Raises ValueError for another tie.
+    the left one first; the ids of bytes are their places in BYTE_ORDER. Raises ValueError for another tie and for a
+    negative num_merges.
     """
-    if tie not in ("first", "id"):
-        raise ValueError(f"tie is {tie!r}; it must be 'first' or 'id'")
+    must_be_a_tie(tie)
+    if num_merges < 0:
+        raise ValueError(f"num_merges is {num_merges}; it must be at least 0")
     if not isinstance(pieces, DistinctPieces):
         pieces = distinct_pieces(pieces)
     text = _Text(pieces, 256 + num_merges, tie)
@@ -49,6 +52,12 @@ def learn_merges(pieces, num_merges, on_merge=None, tie="first"):
         if on_merge is not None:
             on_merge(merges[-1])
     return merges
+
+
+def must_be_a_tie(tie):
+    """Raise ValueError for what is none of the two rules for pairs of equal count."""
+    if tie not in ("first", "id"):
+        raise ValueError(f"tie is {tie!r}; it must be 'first' or 'id'")
 
 
 class _Text:
@@ -64,12 +73,12 @@ class _Text:
         self.base, self.tie = base, tie
         self.tokens = [bytes([byte]) for byte in BYTE_ORDER]
         ends = np.cumsum(pieces.lengths)
-        places = np.arange(len(pieces.text))
+        places = np.arange(len(pieces.data))
         following, preceding = places + 1, places - 1
         following[ends - 1] = preceding[ends - pieces.lengths] = NONE
         self.arrays = [
             array("q", row.astype(np.int64).tobytes())
-            for row in (PLACES[pieces.text], following, preceding, np.repeat(pieces.counts, pieces.lengths))
+            for row in (ID_OF_BYTE[pieces.data], following, preceding, np.repeat(pieces.counts, pieces.lengths))
         ]
         self.views = [np.frombuffer(row, np.int64) for row in self.arrays]
         self.counts, self.places = {}, {}
@@ -138,7 +147,7 @@ class _Text:
         places = places[(ids[places] == left) & (following[places] != NONE)]
         places = places[ids[following[places]] == right]
         if left == right:
-            places = _every_second(places, following[places])
+            places = _not_overlapping(places, following[places])
         second = following[places]
         before, after, times = preceding[places], following[second], weight[places]
         # Two merges side by side have one pair between them, which counts once: with the second of the two.
@@ -197,7 +206,7 @@ def _sums(numbers, first):
     return np.add.reduceat(numbers, first).tolist() if first else []
 
 
-def _every_second(places, following):
+def _not_overlapping(places, following):
     """Of places that overlap in a row (a a a a), the first, the third, …: merging goes from the left."""
     begins = np.ones(len(places), bool)
     begins[1:] = places[1:] != following[:-1]

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.bpe import repair
 from npllm.tokenizers.fast import blocks, merging, piece_memory
 from npllm.tokenizers.fast.encoder import make_encoder
 from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.surrogates import repair
 from tests.strategies import few_letters, texts
 from tests.tokenizers import fuzzing
 from tests.tokenizers.peers import gpt2, gpt2_twin, trained

@@ -5,17 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import split_pieces
-from npllm.tokenizers.bpe import repair
 from npllm.tokenizers.fast import blocks
 from npllm.tokenizers.fast.piece_counts import count_pieces, distinct_pieces
 from npllm.tokenizers.split import PATTERNS
+from npllm.tokenizers.surrogates import repair
 from tests.strategies import texts
 
 patterns = st.sampled_from([*PATTERNS.values(), r"\p{L}+|[^\p{L}]"])
 
 
 def as_list(pieces):
-    text, ends = pieces.text.tobytes(), np.cumsum(pieces.lengths).tolist()
+    text, ends = pieces.data.tobytes(), np.cumsum(pieces.lengths).tolist()
     return [(text[end - length : end], count) for end, length, count in zip(ends, *map(np.ndarray.tolist, pieces[1:]))]
 
 
