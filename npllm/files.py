@@ -55,9 +55,14 @@ def atomic_write(path):
 
 @contextmanager
 def alone(path):
-    """Wait until no other process holds the lock file `path`, and hold it; a process that dies lets go of it."""
+    """Wait until no other process holds the lock file `path`, and hold it; a process that dies lets go of it.
+
+    The file is empty and is removed at the end. Raises FileExistsError for one that is not empty: it is somebody's.
+    """
     while True:
         with open(path, "ab") as file:
+            if os.fstat(file.fileno()).st_size:
+                raise FileExistsError(f"{path} is no lock file, for it is not empty; rename it or take another name")
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX)
             else:

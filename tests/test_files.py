@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.files import atomic_write
+from npllm.files import alone, atomic_write
 
 pieces = st.lists(st.binary(max_size=200), max_size=5)
 
@@ -115,3 +115,13 @@ class TestPermissions:
         write(tmp_path / "link", b"new")
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "folder" / "text.txt").read_bytes() == b"new"
+
+
+def test_a_file_that_is_no_lock_is_left_alone(tmp_path):
+    (tmp_path / "poetry.lock").write_text("somebody's")
+    with (
+        pytest.raises(FileExistsError, match="poetry.lock is no lock file, for it is not empty"),
+        alone(tmp_path / "poetry.lock"),
+    ):
+        raise AssertionError("never entered")
+    assert (tmp_path / "poetry.lock").read_text() == "somebody's"

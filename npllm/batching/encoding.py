@@ -11,7 +11,7 @@ written, byte for byte.
 import hashlib
 from pathlib import Path
 
-from npllm.batching.resumable_token_file import resumable_token_file
+from npllm.batching.resumable_token_file import names_beside, resumable_token_file
 from npllm.tokenizers.text_blocks import is_cut, read_text_blocks
 
 SAVE_EVERY = 1 << 24  # bytes of text; more often costs time, less often loses more of it
@@ -35,8 +35,9 @@ def encode_file(text_path, path, tokenizer, special="refuse", overwrite=False, p
         raise ValueError(f"special is {special!r}; it must be one of {', '.join(SPECIAL)}")
     if Path(text_path).exists() and not Path(text_path).is_file():
         raise ValueError(f"{text_path} is no regular file; it must be one, to be read again when the work goes on")
-    if Path(path).exists() and Path(path).samefile(text_path):
-        raise ValueError(f"{path} is the text itself; it must be another file")
+    for name in names_beside(path):
+        if name.exists() and name.samefile(text_path):
+            raise ValueError(f"{text_path} is the text itself, and would be written over; {path} must be another name")
     progress = progress or (lambda read, count: None)
     allowed = tokenizer.special_tokens if special == "as-tokens" else ()
     with resumable_token_file(path, tokenizer.vocab_size, _recipe(tokenizer, special), overwrite) as file:

@@ -11,7 +11,7 @@ The ids go to the disk first, then the journal says so, written whole or not at 
 true, and what the partial file has beyond it is made again. At the end the header gets its count, the
 partial file becomes NAME in one step, and the journal goes. Until then a file NAME from before stays as it is.
 
-A third one, NAME.lock, keeps a second process waiting that would write the same file.
+A third one, NAME.npllm-lock, keeps a second process waiting that would write the same file.
 """
 
 import json
@@ -43,7 +43,7 @@ def resumable_token_file(path, vocab_size, recipe, overwrite=False):
         raise IsADirectoryError(f"{path} is a folder; it must be the name of a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-    with alone(path.with_name(f"{path.name}.lock")):
+    with alone(names_beside(path)[-1]):
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} is there already; take another name, or overwrite it (--overwrite)")
         file = PartialTokenFile(path, vocab_size, recipe)
@@ -53,12 +53,18 @@ def resumable_token_file(path, vocab_size, recipe, overwrite=False):
             file.close()
 
 
+def names_beside(path):
+    """The token file, the partial file, the journal and the lock file."""
+    path = Path(path)
+    return [path.with_name(path.name + end) for end in ("", ".partial", ".partial.json", ".npllm-lock")]
+
+
 class PartialTokenFile:
     """The ids so far (`count`), made of the first `read` bytes of a text, whose SHA-256 is `sha256` (None at first)."""
 
     def __init__(self, path, vocab_size, recipe):
         self.path, self.vocab_size, self.recipe = path, vocab_size, recipe
-        self.partial, self.journal = (path.with_name(path.name + end) for end in (".partial", ".partial.json"))
+        _, self.partial, self.journal, _ = names_beside(path)
         self.count, self.read, self.sha256 = 0, 0, None
         if self.journal.exists():
             self._load_journal()
@@ -99,10 +105,12 @@ class PartialTokenFile:
 
     def close(self):
         """Leave the file for the next time, or take away what has nothing to go on with."""
-        self._file.close()
-        if not self.read:
-            self.partial.unlink(missing_ok=True)
-            self.journal.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:
+            if not self.read:
+                self.partial.unlink(missing_ok=True)
+                self.journal.unlink(missing_ok=True)
 
     def advice(self):
         """What to do with a partial file that is of no use."""

@@ -6,6 +6,7 @@ Each function prints to the rich Console that it is given.
 """
 
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,20 +45,39 @@ def train_and_save(console, paths, vocab_size, folder, special_tokens=(), patter
         raise ValueError(f"--special is {wrong[0]!r}; it must be a text of at least one character")
     for path in paths:
         corpora.must_be_a_text_file(path)
-    folder.mkdir(parents=True, exist_ok=True)  # if that is not allowed, better now than when all is learned
+    with _made(folder):  # if that is not allowed, better now than when all is learned
+        merges, tokenizer = _train(console, paths, vocab_size, special_tokens, PATTERNS[pattern], tie)
+    _report_merges(console, merges)
+    _report_size(console, tokenizer, vocab_size)
+    _save(console, tokenizer, folder)
+
+
+@contextmanager
+def _made(folder):
+    """Make a folder, and take it away again if nothing has come of it."""
+    was_there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if not was_there:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _train(console, paths, vocab_size, special_tokens, pattern, tie):
+    """The merges, and the tokenizer."""
     merges = []
     with _bar(console) as bar:
-        texts = _texts(paths, PATTERNS[pattern], special_tokens, bar)
+        texts = _texts(paths, pattern, special_tokens, bar)
         task = bar.add_task("merges", total=vocab_size - 256 - len(special_tokens), visible=False)
 
         def note(merge):
             merges.append(merge)
             bar.update(task, completed=len(merges), visible=True)
 
-        tokenizer = train_bpe(texts, vocab_size, PATTERNS[pattern], special_tokens, note, tie)
-    _report_merges(console, merges)
-    _report_size(console, tokenizer, vocab_size)
-    _save(console, tokenizer, folder)
+        return merges, train_bpe(texts, vocab_size, pattern, special_tokens, note, tie)
 
 
 def encode_and_report(console, text_path, out, vocabulary=None, special="refuse", overwrite=False):

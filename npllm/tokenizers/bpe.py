@@ -10,7 +10,7 @@ Sennrich, Haddow, Birch 2016, section 3.2; special tokens as in tiktoken.
 
 import operator
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from npllm.tokenizers.fast.training import learn_merges, must_be_a_tie
 from npllm.tokenizers.merging import merge_by_rank, merge_long_piece, merges_behind
 from npllm.tokenizers.offsets import offsets_of
 from npllm.tokenizers.printable_bytes import BYTE_ORDER
-from npllm.tokenizers.special_tokens import first_in, must_have_none, pattern_of, which
+from npllm.tokenizers.special_tokens import cut, must_have_none, which
 from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
 from npllm.tokenizers.surrogates import is_encodable, repair
 from npllm.tokenizers.words import distinct, must_be_text
@@ -31,7 +31,8 @@ from npllm.tokenizers.words import distinct, must_be_text
 LONG_PIECE = 100  # bytes; from here on a heap is faster than looking at all pairs for every merge
 REMEMBERED_PIECES = 1 << 17  # pieces whose ids are kept; words repeat
 MANY_IDS = 200  # from here on they are decoded by `fast`
-LONG_TEXT = 2500  # characters; from here on `fast` is faster, which takes all pieces of a text at once
+LONG_TEXT = 4000  # characters; from here on `fast` is faster, which takes all pieces of a text at once;
+LONG_TEXT_BEYOND_ASCII = 8000  # and here for a text with other letters, of which most pieces have many bytes
 WORTH_BUILDING = 1 << 18  # characters of long texts; the plain way takes longer for them than building `fast` takes
 
 
@@ -41,9 +42,9 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
     The 256 bytes come first, then the merges, last the special tokens, which are cut out of the text and never
     merged. A text that runs out of pairs gives fewer tokens. `on_merge(merge)` is called after every merge. Among
     pairs of equal count, tie="first" takes the one that comes first in the text; tie="id" the one of the lowest ids,
-    with the bytes in GPT-2's order: Hugging Face's merges, and its ids. Before it reads the text, raises ValueError if
-    vocab_size has no room for the bytes and the special tokens, for another tie, for a pattern that is none and for an
-    empty special token; and then TypeError for what is no text.
+    with the bytes in GPT-2's order: Hugging Face's merges, and, without special tokens, its ids. Before it reads the
+    text, raises ValueError if vocab_size has no room for the bytes and the special tokens, for another tie, for a
+    pattern that is none and for an empty special token; and then TypeError for what is no text.
     """
     special_tokens = distinct(special_tokens)
     if "" in special_tokens:
@@ -55,8 +56,7 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
         least = 256 + len(special_tokens)
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}, for the bytes and special tokens")
     texts = [text] if isinstance(text, str) else text
-    special = pattern_of(frozenset(special_tokens))
-    parts = (repair(part) for text in texts for part in _between(text, special))
+    parts = (part for text in texts for part in _between(frozenset(special_tokens), text))
     merges = learn_merges(count_pieces(parts, pattern), num_merges, on_merge, tie)
     tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie == "id" else range(256))]
     tokens += [merge.token for merge in merges]
@@ -65,10 +65,10 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
     return BPETokenizer(ranks, pattern, specials, merges=[(merge.left, merge.right) for merge in merges])
 
 
-def _between(text, special):
+def _between(special_tokens, text):
     """The parts of a text between its special tokens."""
     must_be_text("text", text)
-    return special.split(text) if special else [text]
+    return cut(special_tokens, repair(text))[0]
 
 
 class BPETokenizer:
@@ -91,13 +91,18 @@ class BPETokenizer:
         ids = [*ranks.values(), *special_tokens.values()]
         if len(set(ids)) != len(ids):
             raise ValueError("ranks and special_tokens give one id to several tokens; every token needs its own")
-        if wrong := [i for i in ids if not isinstance(i, int) or i < 0]:
-            raise ValueError(f"ranks and special_tokens have the id {wrong[0]!r}; ids must be integers of 0 or more")
+        if wrong := [i for i in ids if not isinstance(i, int) or not 0 <= i < 1 << 62]:
+            raise ValueError(f"ranks and special_tokens have the id {wrong[0]!r}; ids must be integers, 0 to 2**62 - 1")
+        if wrong := [token for token in ranks if not isinstance(token, bytes)]:
+            raise ValueError(f"ranks has the token {wrong[0]!r}; tokens must be byte strings")
+        for token in special_tokens:
+            must_be_text("a special token", token)
         if "" in special_tokens or b"" in ranks:
             raise ValueError("ranks or special_tokens has the empty token, which stands everywhere")
         if wrong := [token for token in special_tokens if not is_encodable(token)]:
             raise ValueError(f"special_tokens has {wrong[0]!r}; it must be a text without halves of surrogate pairs")
         self.ranks, self.pattern, self.special_tokens = dict(ranks), pattern, special_tokens
+        self._every_special = frozenset(special_tokens)
         self._token_bytes = {rank: token for token, rank in ranks.items()}
         self._token_bytes |= {rank: token.encode() for token, rank in special_tokens.items()}
         self._remembered = _Remembered(self._merge)
@@ -158,19 +163,23 @@ class BPETokenizer:
     def encode_batch(self, texts, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of several texts, as a list of lists. Raises as `encode`.
 
-        Texts of LONG_TEXT characters in all go the fast way together, if none of them has an allowed special token.
+        Texts of LONG_TEXT characters in all go the fast way together.
         """
         if isinstance(texts, str):
             raise TypeError("texts is a single str; it must be a list of texts")
-        options = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
         texts = list(texts)
         for text in texts:
             must_be_text("text", text)
-        allowed, disallowed = which(self.special_tokens, allowed_special, disallowed_special)
-        if first_in(allowed, texts) or not self._take_the_fast_way(sum(map(len, texts))):
-            return [self.encode(text, **options) for text in texts]
+        allowed, disallowed = which(self._every_special, allowed_special, disallowed_special)
+        texts = [repair(text) for text in texts]
         must_have_none(disallowed, texts)
-        return self._fast.batch(map(repair, texts))
+        if not self._take_the_fast_way(sum(map(len, texts)), LONG_TEXT):
+            return [_joined(self._with_special(text, allowed)) for text in texts]
+        if not allowed:
+            return list(self._fast.batch(texts))
+        parts = [cut(allowed, text) for text in texts]
+        encoded = self._fast.batch(text for between, _ in parts for text in between)
+        return [self._interleaved(islice(encoded, len(between)), found) for between, found in parts]
 
     @cached_property
     def _decoder(self):
@@ -181,9 +190,9 @@ class BPETokenizer:
         """The encoder of `fast` for this vocabulary, or None where it has none."""
         return make_encoder(self.ranks, self.pattern, self._merges)
 
-    def _take_the_fast_way(self, characters):
+    def _take_the_fast_way(self, characters, long):
         """Decide how a text of so many characters is encoded, and count those that wait for `fast` to be built."""
-        if characters < LONG_TEXT:
+        if characters < long:
             return False
         if "_fast" not in self.__dict__:
             self._characters += characters
@@ -203,18 +212,34 @@ class BPETokenizer:
     def _parts(self, text, allowed_special, disallowed_special):
         """The ids of a text, part by part: arrays where they went the fast way, else lists."""
         must_be_text("text", text)
-        allowed, disallowed = which(self.special_tokens, allowed_special, disallowed_special)
+        allowed, disallowed = which(self._every_special, allowed_special, disallowed_special)
+        text = repair(text)
         must_have_none(disallowed, [text])
-        position = 0
-        for found in pattern_of(allowed).finditer(text) if allowed else ():
-            yield from self._without_special(repair(text[position : found.start()]))
-            yield [self.special_tokens[found.group()]]
-            position = found.end()
-        yield from self._without_special(repair(text[position:]))
+        return self._with_special(text, allowed) if allowed else self._without_special(text)
+
+    def _with_special(self, text, allowed):
+        """The same for a text in which special tokens are allowed: those between them go the fast way together."""
+        between, found = cut(allowed, text)
+        if not found:
+            yield from self._without_special(text)
+            return
+        fast = self._take_the_fast_way(len(text), LONG_TEXT)
+        encoded = self._fast.batch(between) if fast else map(self._by_pieces, between)
+        for ids, token in zip(encoded, [*found, None]):
+            yield ids
+            if token is not None:
+                yield [self.special_tokens[token]]
+
+    def _interleaved(self, encoded, found):
+        """The ids of texts and of the special tokens between them, as one list."""
+        ids = next(encoded)
+        for token, more in zip(found, encoded):
+            ids += [self.special_tokens[token], *more]
+        return ids
 
     def _without_special(self, text):
         """The same for a text without special tokens and without surrogates."""
-        if self._take_the_fast_way(len(text)):
+        if self._take_the_fast_way(len(text), LONG_TEXT if text.isascii() else LONG_TEXT_BEYOND_ASCII):
             yield from self._fast.blocks(text)
         else:
             yield self._by_pieces(text)
@@ -241,7 +266,7 @@ class BPETokenizer:
 
     def decode_bytes(self, ids):
         """The bytes of some ids (any iterable of integers); raises KeyError for an id that no token has."""
-        has_length = hasattr(ids, "__len__") and getattr(ids, "ndim", 1) > 0
+        has_length = hasattr(ids, "__len__") and getattr(ids, "ndim", 1) > 0 and not isinstance(ids, (bytes, bytearray))
         if has_length and len(ids) >= MANY_IDS and (found := self._decoder.decode(ids)) is not None:
             return found
         ids = ids.tolist() if hasattr(ids, "tolist") else ids

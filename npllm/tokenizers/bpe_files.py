@@ -118,8 +118,9 @@ def _save_openai(folder, tokenizer):
         raise ValueError(f"OpenAI's format cannot tell the special token {both[0]!r} from a token; save it as *.json")
     lines = ["#version: 0.2", *(f"{to_printable(left)} {to_printable(right)}" for left, right in tokenizer.merges())]
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "vocab.bpe", "\n".join(lines) + "\n")
-    _write(folder / "encoder.json", json.dumps(encoder | tokenizer.special_tokens))
+    with atomic_write(folder / "vocab.bpe") as merges, atomic_write(folder / "encoder.json") as ids:
+        merges.write(("\n".join(lines) + "\n").encode())
+        ids.write(json.dumps(encoder | tokenizer.special_tokens).encode())
 
 
 def _load_openai(folder):

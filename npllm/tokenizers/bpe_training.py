@@ -34,8 +34,11 @@ class Merge(NamedTuple):
 def learn_merges_plain(pieces, num_merges):
     """Merge the most frequent pair of neighbours, `num_merges` times or until no pair is left.
 
-    `pieces` are byte strings that no merge may cross. Returns the list of Merges in order. Time: text × merges.
+    `pieces` are byte strings that no merge may cross. Returns the list of Merges in order. Time: text × merges. Raises
+    ValueError for a negative num_merges.
     """
+    if num_merges < 0:
+        raise ValueError(f"num_merges is {num_merges}; it must be at least 0")
     words = [[bytes([byte]) for byte in piece] for piece in pieces]
     merges = []
     for _ in range(num_merges):

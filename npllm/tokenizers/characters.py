@@ -30,6 +30,7 @@ class CharacterTokenizer:
     @classmethod
     def from_text(cls, text):
         """A tokenizer for the characters of a text, in the order of their numbers."""
+        must_be_text("text", text)
         return cls("".join(sorted(set(text))))
 
     @property

@@ -8,7 +8,9 @@ text is encoded again, and shortened further until it fits.
 """
 
 import codecs
+import operator
 
+from npllm.tokenizers.surrogates import repair
 from npllm.tokenizers.words import must_be_text
 
 
@@ -20,9 +22,11 @@ def count_tokens(blocks):
 def truncate(tokenizer, text, max_tokens, **options):
     """The text up to the end of its last whole character within `max_tokens` tokens, so that it has no more of them.
 
-    Reads no more of the ids than are needed. Raises ValueError for a negative number; `options` as for encode.
+    Reads no more of the ids than are needed; `options` as for encode. Raises ValueError for a negative number, and if
+    the tokens do not make up the text, as with a pattern that leaves out some of it.
     """
     must_be_text("text", text)
+    max_tokens = operator.index(max_tokens)
     if max_tokens < 0:
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 0")
     ids = []
@@ -32,8 +36,11 @@ def truncate(tokenizer, text, max_tokens, **options):
             break
     else:
         return text
+    whole = repair(text)
     for number in range(max_tokens, 0, -1):
         shorter = codecs.getincrementaldecoder("utf-8")().decode(tokenizer.decode_bytes(ids[:number]))
+        if not whole.startswith(shorter):
+            raise ValueError("the pattern leaves out part of the text, so its tokens do not say where to cut it")
         if tokenizer.count(shorter, **options) <= max_tokens:
             return shorter
     return ""

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 @lru_cache
 def pattern_of(special_tokens):
-    """A pattern that finds any of a frozenset of texts, the longest first where several begin; None for an empty one."""
+    """A pattern that finds any of a frozenset of texts, the longest first where several begin; None if it is empty."""
     if not special_tokens:
         return None
     return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
@@ -28,7 +28,7 @@ def first_in(special_tokens, texts):
 
 
 def which(special_tokens, allowed, disallowed):
-    """The special tokens that are allowed, and those that are disallowed: two frozensets.
+    """Of a frozenset of special tokens those that are allowed, and those that are disallowed: two frozensets.
 
     "all" means every one, for `disallowed` those that are not allowed. Raises TypeError for another text, which would
     be taken for a set of its letters.
@@ -36,9 +36,16 @@ def which(special_tokens, allowed, disallowed):
     for name, chosen in (("allowed_special", allowed), ("disallowed_special", disallowed)):
         if isinstance(chosen, str) and chosen != "all":
             raise TypeError(f"{name} is the text {chosen!r}; it must be 'all' or a set of special tokens")
-    every = frozenset(special_tokens)
-    allowed = every if allowed == "all" else every.intersection(allowed)
-    return allowed, every - allowed if disallowed == "all" else frozenset(disallowed)
+    allowed = special_tokens if allowed == "all" else special_tokens.intersection(allowed)
+    if disallowed == "all":
+        return allowed, special_tokens - allowed if allowed else special_tokens
+    return allowed, frozenset(disallowed)
+
+
+def cut(special_tokens, text):
+    """The texts between special tokens, one more than these, and the special tokens: two lists."""
+    pattern = pattern_of(special_tokens)
+    return (pattern.split(text), pattern.findall(text)) if pattern else ([text], [])
 
 
 def must_have_none(special_tokens, texts):

@@ -13,6 +13,7 @@ import re
 from functools import lru_cache
 
 from npllm.tokenizers import unicode_classes as classes
+from npllm.tokenizers.words import must_be_text
 
 # Contractions; letters, numbers or other marks, each with one space before it; blanks. A run of blanks leaves its
 # last one to what follows: "a  b" is "a", " ", " b".
@@ -50,6 +51,7 @@ CLASSES = {
 
 def split_pieces(text, pattern=GPT2_PATTERN):
     """The pieces of a text in order; what the pattern does not match is left out, as tiktoken does."""
+    must_be_text("text", text)
     compiled = compile_pattern(pattern, _highest(text))
     if compiled.groups:
         return [match.group() for match in compiled.finditer(text)]
@@ -60,8 +62,8 @@ def split_pieces(text, pattern=GPT2_PATTERN):
 def compile_pattern(pattern, highest=0x10FFFF):
     r"""Compile a pattern in which the CLASSES and \S are Unicode's, in brackets or outside, and $ is the text's end.
 
-    It knows no characters above `highest`, and is faster on a text that has none: of the ranges above U+FFFF, `re`
-    asks one after the other.
+    The classes are written out up to `highest`, for texts that have no character above it: of the ranges above U+FFFF
+    `re` asks one after the other, so fewer of them are faster.
     Raises ValueError for another class and for what is no regular expression.
     """
     translated, inside = [], False

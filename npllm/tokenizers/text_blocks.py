@@ -76,8 +76,8 @@ def last_cut(text, special_tokens=()):
     codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
     longest = max(map(len, special_tokens), default=1)
     place = last_sure_start(codes[: max(0, len(codes) - longest + 1)])
-    while any(_stands_across(token, text, place) for token in special_tokens):
-        place = last_sure_start(codes[:place])
+    while begins := [begin for token in special_tokens if (begin := _stands_across(token, text, place)) >= 0]:
+        place = last_sure_start(codes[: min(begins) + 1])
     return place
 
 
@@ -85,11 +85,12 @@ def is_cut(before, after, special_tokens=()):
     """May a text be cut between these two parts? To know it, as many characters of each as a special token has do."""
     text, place = before + after, len(before)
     codes = np.frombuffer(text[: place + 1].encode("utf-32-le"), "<u4")
-    return last_sure_start(codes) == place and not any(_stands_across(token, text, place) for token in special_tokens)
+    return last_sure_start(codes) == place and all(_stands_across(token, text, place) < 0 for token in special_tokens)
 
 
 def _stands_across(token, text, place):
-    return token in text[max(0, place - len(token) + 1) : place + len(token) - 1]
+    """Where a special token begins that stands across a place, or −1."""
+    return text.find(token, max(0, place - len(token) + 1), place + len(token) - 1)
 
 
 def _decode(path, data, position, start, final):

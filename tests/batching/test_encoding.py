@@ -15,6 +15,7 @@ import pytest
 
 from npllm import corpora
 from npllm.batching import encode_file, encoding, open_token_file
+from npllm.batching.resumable_token_file import PartialTokenFile
 from npllm.batching.token_file import HEADER, read_header
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, text_blocks, train_bpe
 from npllm.tokenizers.split import PATTERNS
@@ -198,7 +199,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
     done = subprocess.run([*arguments, out], env=environment, capture_output=True, text=True, check=True)
     assert f"goes on after {read[-1]:,} bytes" in done.stdout
     assert out.read_bytes() == (tmp_path / "whole.bin").read_bytes()
-    assert names(tmp_path) == ["ids.bin", "text.txt", "whole.bin"]
+    kept = [name for name in names(tmp_path) if not name.endswith(".tmp")]  # a kill while the journal is written
+    assert kept == ["ids.bin", "text.txt", "whole.bin"]
 
 
 class TestWhatDoesNotBelong:
@@ -272,6 +274,14 @@ class TestWhatDoesNotBelong:
         assert open_token_file(out).tolist() == trained("gpt2").encode(TEXT, allowed_special="all")
         assert out.stat().st_mode & 0o777 == 0o600
 
+    @pytest.mark.parametrize("end", ["", ".partial", ".partial.json", ".npllm-lock"])
+    def test_the_text_itself_is_never_written_over(self, tmp_path, small, end):
+        text = tmp_path / f"text{end}"
+        text.write_bytes(b"a text of some words")
+        with pytest.raises(ValueError, match="is the text itself, and would be written over"):
+            encode_file(text, tmp_path / "text", trained("gpt2"), overwrite=True)
+        assert text.read_bytes() == b"a text of some words"
+
     def test_somebody_elses_partial_file(self, tmp_path, small, text_file):
         (tmp_path / "ids.bin.partial").write_bytes(b"mine")
         with pytest.raises(FileExistsError, match="ids.bin.partial is there without ids.bin.partial.json"):
@@ -344,6 +354,33 @@ def test_errors_leave_nothing_behind(tmp_path, text_file):
         with pytest.raises(error, match=says):
             encode_file(path, **{"path": tmp_path / "ids.bin", "tokenizer": tokenizer} | options)
         assert names(tmp_path) == before
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, small, text_file, monkeypatch):
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            self.file.close()
+            raise OSError(28, "No space left on device")
+
+    original = PartialTokenFile.__init__
+
+    def begin(self, *arguments):
+        original(self, *arguments)
+        self._file = Full(self._file)
+
+    monkeypatch.setattr(PartialTokenFile, "__init__", begin)
+    with pytest.raises(OSError, match="No space left"):
+        encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+    assert names(tmp_path) == ["text.txt"]
 
 
 def test_another_pattern_is_read_whole_and_right(tmp_path, small, text_file):

@@ -9,6 +9,7 @@ from npllm.tokenizers import BPETokenizer, split_pieces, train_bpe
 from npllm.tokenizers.bpe_training import merge_pair
 from npllm.tokenizers.fast.training import learn_merges
 from npllm.tokenizers.merging import merge_by_rank, merge_long_piece
+from npllm.tokenizers.surrogates import repair
 from tests.strategies import few_letters, texts
 from tests.tokenizers.fuzzing import random_ranks
 from tests.tokenizers.peers import gpt2, gpt2_twin, tiktoken_twin
@@ -119,6 +120,23 @@ class TestTraining:
         assert train_bpe(iter(parts), 270).ranks == train_bpe(parts, 270).ranks
         assert train_bpe(parts, 270).ranks != train_bpe("".join(parts), 270).ranks  # no merge crosses two texts
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"tie": "last"}, "tie is 'last'; it must be 'first' or 'id'"),
+            ({"pattern": "("}, "pattern is '\\('; it must be a regular expression"),
+            ({"special_tokens": [""]}, "special_tokens has the empty text"),
+            ({"vocab_size": 200}, "vocab_size is 200; it must be at least 256"),
+        ],
+    )
+    def test_what_is_wrong_is_said_before_a_text_is_read(self, options, message):
+        def texts():
+            raise AssertionError("read before it was checked")
+            yield
+
+        with pytest.raises(ValueError, match=message):
+            train_bpe(texts(), **{"vocab_size": 300, **options})
+
     def test_a_text_without_pairs_gives_the_bytes(self):
         assert train_bpe("", 1000).vocab_size == 256
 
@@ -169,6 +187,20 @@ class TestText:
         options = {"allowed_special": "all"}
         assert gpt2().encode_batch(batch, **options) == [gpt2().encode(text, **options) for text in batch]
 
+    @given(st.lists(texts, max_size=4), st.sampled_from([set(), {"<|endoftext|>"}]))
+    def test_long_texts_with_special_tokens_go_the_fast_way_together(self, batch, allowed):
+        long = "some words and more of them <|endoftext|> " * 200
+        batch = [*batch, long, "".join(batch).join([long, long])]
+        options = {"allowed_special": allowed, "disallowed_special": ()}
+        gpt2()._fast  # noqa: B018 - from now on long texts go this way
+        expected = [gpt2_twin().encode(repair(text), **options) for text in batch]
+        assert gpt2().encode_batch(batch, **options) == expected
+        assert [gpt2().encode(text, **options) for text in batch] == expected
+        assert [gpt2().encode_to_numpy(text, **options).tolist() for text in batch] == expected
+
+    def test_bytes_are_ids_too_however_many(self):
+        assert gpt2().decode_bytes(bytes(300)) == gpt2().decode_bytes([0] * 300) == b"!" * 300
+
     def test_half_a_character_is_replaced_or_refused(self):
         half = gpt2().encode("é")[:1] if len(gpt2().encode("é")) > 1 else gpt2().encode_bytes("é".encode()[:1])
         assert gpt2().decode(half) == "\ufffd"
@@ -202,6 +234,19 @@ class TestSpecialTokens:
             "disallowed_special=()",
         ):
             assert advice in str(caught.value)
+
+    def test_a_text_is_repaired_before_they_are_looked_for(self):
+        ranks = {token: rank for rank, token in enumerate(BYTES)}
+        tokenizer = BPETokenizer(ranks, special_tokens={"<\U0001f600>": 300})
+        text = "a<\ud83d\ude00>b"
+        assert tokenizer.encode(text, allowed_special="all") == [97, 300, 98]
+        assert tokenizer.encode_batch([text], allowed_special="all") == [[97, 300, 98]]
+        assert tiktoken_twin(tokenizer).encode(text, allowed_special="all") == [97, 300, 98]
+
+    def test_a_text_is_no_set_of_special_tokens(self):
+        for option in ("allowed_special", "disallowed_special"):
+            with pytest.raises(TypeError, match=f"{option} is the text '<.x.>'; it must be 'all' or a set"):
+                gpt2().encode("a", **{option: "<|x|>"})
 
     def test_the_longest_of_several_wins(self):
         assert self.tokenizer().encode("<|a|>b<|a|>", allowed_special="all") == [301, 300]

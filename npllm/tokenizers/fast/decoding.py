@@ -49,7 +49,8 @@ class Decoder:
 
     def _block(self, ids):
         places = self._places(ids)
-        if self.place is None and (self.ids.take(places) != ids).any() or (places < 0).any():
+        known = places >= 0 if self.place is not None else self.ids.take(places) == ids
+        if not known.all():
             return None
         return self.row.take(stretches(self.first.take(places), self.length.take(places)))
 

@@ -17,15 +17,19 @@ from npllm.tokenizers.fast.piece_memory import LONGEST, PieceMemory
 from npllm.tokenizers.fast.stretches import stretches
 from npllm.tokenizers.merging import merge_long_piece
 
+SMALL, SPARSE = 1 << 20, 8  # ids up to these, or up to so many times their number, go into tables by id
 HIGHEST_ID = int(NEVER) - 1  # NEVER and what is above it are no ids
 
 
 def make_encoder(ranks, pattern, merges=None):
-    """An Encoder for a vocabulary, or None if it has none: another pattern, or ranks that are not in order of merging.
+    """An Encoder for a vocabulary, or None if it has none.
+
+    It has none for another pattern, for ranks that are not in the order of merging, and for ids with very large gaps.
 
     `merges` are (left, right) in the order of their ranks, where they are known; else they are found from the ranks.
     """
-    if pattern not in STARTS or max(ranks.values()) > HIGHEST_ID:
+    highest = max(ranks.values())
+    if pattern not in STARTS or highest > HIGHEST_ID or highest > max(SMALL, SPARSE * len(ranks)):
         return None
     memory = PieceMemory(list(ranks), list(ranks.values()))
     if merges is None:
@@ -47,7 +51,7 @@ class Encoder:
     starts_of  says where pieces begin
     merger     merges
     memory     knows what came
-    unmade     the tokens, too long for the memory, that no merges lead to: a dict from byte strings to ids, mostly empty
+    unmade     the tokens too long for the memory that no merges lead to, mostly none: from byte strings to ids
     """
 
     def __init__(self, ranks, starts_of, merger, memory, unmade):
@@ -65,14 +69,12 @@ class Encoder:
             yield self._encode(block)[0]
 
     def batch(self, texts):
-        """The ids of several texts without surrogates, a list for each; short ones are encoded together."""
-        done = []
+        """The ids of several texts without surrogates, a list for each in turn; short ones are encoded together."""
         for bundle in bundles(texts):
             if len(bundle) == 1:
-                done.append([token for ids in self.blocks(bundle[0]) for token in ids.tolist()])
+                yield [token for ids in self.blocks(bundle[0]) for token in ids.tolist()]
             else:
-                done += self._together(bundle)
-        return done
+                yield from self._together(bundle)
 
     def _together(self, texts):
         """The ids of texts that share a block."""
@@ -88,11 +90,15 @@ class Encoder:
         data, starts, lengths = block
         long = np.flatnonzero(lengths > LONGEST)
         with self.one_at_a_time:
-            begins, counts = self.memory.look_up(data, starts, lengths, self._merge)
-            if len(long):  # merged each time
-                ids, counts[long] = self._merge(data, starts[long], lengths[long])
-                begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
-            return self.memory.ids(begins, counts), counts
+            try:
+                begins, counts = self.memory.look_up(data, starts, lengths, self._merge)
+                if len(long):  # merged each time
+                    ids, counts[long] = self._merge(data, starts[long], lengths[long])
+                    begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
+                return self.memory.ids(begins, counts), counts
+            except BaseException:  # Ctrl-C, too: a piece may stand in the memory without its ids
+                self.memory.forget()
+                raise
 
     def _merge(self, data, starts, lengths):
         """The ids of pieces that are not remembered, one piece's after the other's, and how many each has."""

@@ -47,7 +47,7 @@ from npllm.tokenizers.fast.table import Table
 NEVER = np.int32((1 << 31) - 2)  # the rank of a pair that no merge joins
 END = np.int32((1 << 31) - 1)  # stands where a piece ends, and so no pair begins
 SHIFT = np.uint64(32)
-ENOUGH = 64  # visits to a token for each byte; more are not made. Texts of many kinds took one to twenty rounds
+ENOUGH = 64  # visits to a token for each byte; more are not made. Most texts take less than ten
 PATIENCE = 32  # links of a chain that are followed before a merge is put off to a later round
 
 

@@ -3,9 +3,9 @@
     text → pieces → [keys → ids]
 
 A piece of up to 8 bytes is a number: its bytes, and 0xFF, which UTF-8 never uses, behind them. So all pieces of a text
-are gathered in one step, as numbers, and looked up in one step. Pieces of up to 16 and 32 bytes are two and four such
-numbers, in tables of their own. The keys are the pieces themselves, not hashes of them: nothing can be confused. (A
-token with the byte 0xFF is the only one that could be: it stands in no text, and so not in the tables.)
+are gathered in one step, as numbers, and looked up in one step. Pieces of up to 16, 32, 64 and 128 bytes are 2, 4, 8
+and 16 such numbers, in tables of their own. The keys are the pieces themselves, not hashes of them: nothing can be
+confused. (A token with the byte 0xFF is the only one that could be: it stands in no text, and so not in the tables.)
 
 All ids that are remembered stand in one row; what a table holds of a piece is where its ids begin in the row, and how
 many they are. The tokens of the vocabulary are there from the beginning, each with its own id, for a piece that is a
@@ -18,8 +18,8 @@ import numpy as np
 from npllm.tokenizers.fast.stretches import stretches
 from npllm.tokenizers.fast.table import Table
 
-LONGEST = 32  # bytes of a piece that is remembered
-WORDS = (1, 2, 4)  # 64-bit words of a key, in the three tables
+LONGEST = 128  # bytes of a piece that is remembered
+WORDS = (1, 2, 4, 8, 16)  # 64-bit words of a key, in each of the tables
 REMEMBERED = 1 << 18  # ids of pieces that are no tokens
 PADDING = bytes(LONGEST)  # behind the bytes, so that whole words can be read at each place
 # What a word is combined with (bitwise or) if so many of its 8 bytes belong to the piece
@@ -67,6 +67,8 @@ class PieceMemory:
         found = np.zeros(len(starts), np.int64)
         words, unknown = every_word(data), []
         for table, (number, chosen) in zip(self._tables, by_length(lengths)):
+            if not len(chosen):
+                continue
             keys = keys_of(words, starts[chosen], lengths[chosen], number)
             places, there = table.find(keys)
             found[chosen] = table.values.take(places)

@@ -43,6 +43,7 @@ def learn_merges(pieces, num_merges, on_merge=None, tie="first"):
         raise ValueError(f"num_merges is {num_merges}; it must be at least 0")
     if not isinstance(pieces, DistinctPieces):
         pieces = distinct_pieces(pieces)
+    num_merges = min(num_merges, len(pieces.data))  # each makes one token of two
     text = _Text(pieces, 256 + num_merges, tie)
     merges = []
     while len(merges) < num_merges and (found := text.most_frequent()) is not None:

@@ -49,7 +49,7 @@ def test_a_batch_is_its_texts(batch, block, name):
     tokenizer, batch = trained(name), [repair(text) for text in batch]
     blocks.BLOCK = block
     try:
-        assert tokenizer._fast.batch(batch) == [tokenizer.encode_ordinary(text) for text in batch]
+        assert list(tokenizer._fast.batch(batch)) == [tokenizer.encode_ordinary(text) for text in batch]
     finally:
         blocks.BLOCK = BLOCK
 
@@ -119,9 +119,11 @@ def test_a_tokenizer_can_be_pickled_after_use(story):
 
 class TestTokens:
     def test_a_long_piece_that_is_a_token_is_that_token(self):
-        ranks = {bytes([byte]): byte for byte in range(256)} | {b"x" * 50: 256, b"-" * 40: 257, b"xx": 258}
+        ranks = {bytes([byte]): byte for byte in range(256)} | {b"x" * 200: 256, b"-" * 160: 257, b"xx": 258}
         tokenizer, twin = BPETokenizer(ranks), fuzzing.tiktoken_twin(BPETokenizer(ranks))
-        text = " ".join(["a", "x" * 49, "b"]) + "\n" + "x" * 50 + "\n" + "-" * 40 + "\n" + "x" * 51 + " " + "-" * 40
+        text = (
+            " ".join(["a", "x" * 199, "b"]) + "\n" + "x" * 200 + "\n" + "-" * 160 + "\n" + "x" * 201 + " " + "-" * 160
+        )
         assert fast(tokenizer, text) == twin.encode_ordinary(text)
         assert fast(tokenizer, text).count(256) == fast(tokenizer, text).count(257) == 1
 
@@ -131,12 +133,38 @@ class TestTokens:
         expected = fuzzing.tiktoken_twin(BPETokenizer(ranks)).encode_ordinary(text)
         assert fast(BPETokenizer(ranks), text) == expected
 
+    def test_a_long_piece_that_is_a_token_whose_merge_never_happens(self):
+        left, right = b"a" * 70 + b"b", b"c" + b"d" * 70
+        ranks = {bytes([byte]): byte for byte in range(256)} | {b"bc": 256, left: 257, right: 258, left + right: 259}
+        text = (left + right).decode() + "\n" + right.decode()
+        assert fast(BPETokenizer(ranks), text) == fuzzing.tiktoken_twin(BPETokenizer(ranks)).encode_ordinary(text)
+        assert fast(BPETokenizer(ranks), text)[0] == 259
+
     def test_what_has_no_fast_path(self):
         ranks = {bytes([byte]): byte for byte in range(256)}
         assert make_encoder(ranks, r"\S+|\s+") is None
-        assert make_encoder(ranks | {b"ab": 1 << 31}, GPT2_PATTERN) is None
+        for high in (1 << 21, 1 << 31, 1 << 40):  # tables by id would be mostly empty
+            assert make_encoder(ranks | {b"ab": high}, GPT2_PATTERN) is None
         tokenizer = BPETokenizer(ranks | {b"ab": 1 << 31})
-        assert tokenizer.encode("ab" * 2000) == [1 << 31] * 2000 or len(tokenizer.encode("ab ab " * 900)) == 3600
+        text = "ab" * 200_000
+        assert tokenizer.encode(text) == [1 << 31] * 200_000
+        assert tokenizer.encode_to_numpy(text).tolist() == tokenizer.encode(text)
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("where", ["merger.merge", "memory._append", "memory.ids"])
+    def test_ctrl_c_leaves_no_piece_without_its_ids(self, where, monkeypatch):
+        tokenizer, text = trained("gpt2"), "unforgettablest flabbergastingly zyx " * 50
+        tokenizer.forget()
+        owner, name = where.split(".")
+
+        def stop(*arguments):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+            patch.setattr(getattr(tokenizer._fast, owner), name, stop)
+            fast(tokenizer, text)
+        assert fast(tokenizer, text) == tokenizer.encode_ordinary(text)
 
 
 def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch, story):

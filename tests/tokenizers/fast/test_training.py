@@ -107,6 +107,18 @@ class TestTies:
             learn_merges([b"ab"], 1, tie="last")
 
 
+def test_no_limit(story):
+    """A number of merges that no text has must not make pairs of ids that 64 bits cannot hold."""
+    assert len(learn_merges([b"low lower"], 2**63)) == 6
+    assert train_bpe("low lower", 2**62).ranks == train_bpe("low lower", 400).ranks
+
+
+@pytest.mark.parametrize("learn", [learn_merges, learn_merges_plain])
+def test_a_negative_number_is_refused(learn):
+    with pytest.raises(ValueError, match="num_merges is -1; it must be at least 0"):
+        learn([b"ab"], -1)
+
+
 class TestCounts:
     def test_of_64_bits(self):
         counts = {b"ab": 2**40, b"cd": 2**60 + 1, b"abab": 3}
