@@ -8,7 +8,7 @@ from tiktoken._educational import bpe_train
 
 from benchmarks import texts
 from benchmarks.measure import Job
-from benchmarks.tokenizing import TIKTOKEN_PATTERN
+from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS
 from npllm import corpora
 from npllm.tokenizers import learn_merges_plain, split_pieces, train_bpe
 from npllm.tokenizers.printable_bytes import to_printable
@@ -34,7 +34,7 @@ def _corpus(text, size, with_tiktoken):
         return [merge.token for merge in learn_merges_plain(pieces, 256)]
 
     def tiktoken_trains():
-        return list(bpe_train(text, 512, TIKTOKEN_PATTERN, visualise=None))[256:]
+        return list(bpe_train(text, 512, TIKTOKEN_PATTERNS["gpt2"], visualise=None))[256:]
 
     yield Job(
         "train BPE, 512 tokens",

@@ -40,7 +40,7 @@ def markdown_and_python(size=5_000_000):
 
 
 def many_languages(size=500_000):
-    """The sentences in random order, most of their words joined anew into other words: `size` characters."""
+    """`size` characters of these sentences in random order, each without a part of it, so that pieces differ."""
     draw = random.Random(0)
     parts, length = [], 0
     while length < size:
@@ -52,7 +52,7 @@ def many_languages(size=500_000):
 
 
 def hard_texts(size=1_000_000):
-    """Texts without a blank, by name, each one piece or nearly so; and texts in which hardly a piece comes twice."""
+    """Texts that are hard, by name: a single piece or nearly so, or hardly a piece twice."""
     draw = random.Random(0)
     words = [word.lower() for sentence in own_sources().split("\n") for word in sentence.split() if word.isalpha()]
     return {

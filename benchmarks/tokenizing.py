@@ -10,22 +10,19 @@ from pathlib import Path
 import tiktoken
 import tiktoken.load
 import tokenizers
-from tiktoken_ext.openai_public import r50k_pat_str as TIKTOKEN_PATTERN
 
 from benchmarks import texts
 from benchmarks.measure import Job
 from benchmarks.memory import peak_of_numpy
+from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
 from npllm import corpora
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
 from npllm.tokenizers.gpt2 import find_merges
 from npllm.tokenizers.merging import merge_by_rank
 from npllm.tokenizers.printable_bytes import to_printable
-from npllm.tokenizers.split import CL100K_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
+from npllm.tokenizers.split import PATTERNS, split_pieces
 
-TIKTOKEN_PATTERNS = {"cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN}
 LINES = 40_000
-
-
 CORPORA = ("story", "tinyshakespeare")
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 
@@ -42,7 +39,8 @@ def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=5_000_000, strings=
     yield from _twice(tokenizer, programs, f"Markdown and Python, {len(programs):,} characters")
     languages = texts.many_languages(sources // 10)
     yield from _twice(tokenizer, languages, f"eleven languages, {len(languages):,} characters")
-    yield from _short(tokenizer, programs, strings)
+    yield from _short(tokenizer, programs, strings, "Markdown and Python")
+    yield from _short(tokenizer, languages, strings // 6, "eleven languages")
     for size in sizes:
         yield from _twice(tokenizer, (programs * (1 + size // len(programs)))[:size], f"growth: {size:,} characters")
     for name, text in texts.hard_texts(hard).items():
@@ -52,12 +50,7 @@ def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=5_000_000, strings=
     yield from _loading()
 
 
-@lru_cache
-def twin(tokenizer, pattern=TIKTOKEN_PATTERN):
-    """tiktoken's Encoding with the tokenizer's ranks."""
-    return tiktoken.Encoding(
-        "twin", pat_str=pattern, mergeable_ranks=tokenizer.ranks, special_tokens=tokenizer.special_tokens
-    )
+twin = lru_cache(tiktoken_twin)
 
 
 @lru_cache
@@ -122,7 +115,7 @@ def _corpus(tokenizer, text, size, with_loops):
     )
     lines = (text.split("\n") * (1 + LINES // (text.count("\n") + 1)))[:LINES]
     yield Job(
-        "encode_batch",
+        "encode_batch, again",
         f"{LINES:,} lines of {size}",
         lambda: tokenizer.encode_batch(lines),
         {
@@ -157,13 +150,13 @@ def _twice(tokenizer, text, size, theirs=None):
     )
 
 
-def _short(tokenizer, text, number):
+def _short(tokenizer, text, number, title):
     theirs = twin(tokenizer)
     for length in (20, 100, 500, 2000, 5000, 20_000):
         parts = [text[begin : begin + length] for begin in range(0, min(len(text), number * length), length)]
         yield Job(
             "encode strings, again",
-            f"{len(parts)} of {length:,} characters",
+            f"{title}, {len(parts)} of {length:,} characters",
             lambda parts=parts: [tokenizer.encode_ordinary(part) for part in parts],
             {"tiktoken": lambda parts=parts: [theirs.encode_ordinary(part) for part in parts]},
         )
@@ -182,22 +175,23 @@ def _large_piece(tokenizer, size):
 
 def _patterns():
     text = texts.own_sources()
-    for name, pattern in TIKTOKEN_PATTERNS.items():
+    for name in ("cl100k", "o200k"):
         tokenizer = train_bpe(corpora.read("story"), 1024, pattern=PATTERNS[name])
         size = f"{name}'s pattern, 1,024 tokens, {len(text):,} characters"
-        yield from _twice(tokenizer, text, size, twin(tokenizer, pattern))
+        yield from _twice(tokenizer, text, size, twin(tokenizer, TIKTOKEN_PATTERNS[name]))
 
 
 def _loading():
     """From the files to the ids of a text, everything that is built included."""
-    merges = find_merges()
+    openai = find_merges().parent  # vocab.bpe and encoder.json, which both read
 
     def theirs(load, text):
-        encoding = tiktoken.Encoding("loaded", pat_str=TIKTOKEN_PATTERN, mergeable_ranks=load(), special_tokens={})
+        pattern = TIKTOKEN_PATTERNS["gpt2"]
+        encoding = tiktoken.Encoding("loaded", pat_str=pattern, mergeable_ranks=load(), special_tokens={})
         return encoding.encode_ordinary(text)
 
     def from_openai():
-        return tiktoken.load.data_gym_to_mergeable_bpe_ranks(str(merges), str(merges.with_name("encoder.json")))
+        return tiktoken.load.data_gym_to_mergeable_bpe_ranks(f"{openai}/vocab.bpe", f"{openai}/encoder.json")
 
     with tempfile.TemporaryDirectory() as folder:
         ranks = str(Path(folder) / "gpt2.tiktoken")
@@ -205,9 +199,9 @@ def _loading():
         for length in (3000, 1_000_000):
             text = texts.own_sources()[:length]
             yield Job(
-                "load vocab.bpe, then encode",
+                "load OpenAI's two files, then encode",
                 f"GPT-2, {length:,} characters",
-                lambda text=text: GPT2Tokenizer.load().encode_ordinary(text),
+                lambda text=text: BPETokenizer.load(openai).encode_ordinary(text),
                 {"tiktoken": lambda text=text: theirs(from_openai, text)},
             )
             yield Job(

@@ -37,7 +37,9 @@ O200K_PATTERN = (
 PATTERNS = {"gpt2": GPT2_PATTERN, "cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN}
 
 CLASSES = {
-    r"\p{L}": classes.LETTERS,
+    r"\p{L}": " ".join(
+        (classes.UPPERCASE, classes.LOWERCASE, classes.TITLECASE, classes.MODIFIERS, classes.OTHER_LETTERS)
+    ),
     r"\p{Lu}": classes.UPPERCASE,
     r"\p{Ll}": classes.LOWERCASE,
     r"\p{Lt}": classes.TITLECASE,
@@ -91,7 +93,12 @@ def code_points(name):
         behind, before = [0, *(high + 1 for _, high in blanks)], [*(low - 1 for low, _ in blanks), 0x10FFFF]
         return [(low, high) for low, high in zip(behind, before) if low <= high]
     ends = (entry.split("-") for entry in CLASSES[name].split())
-    return [(int(pair[0], 16), int(pair[-1], 16)) for pair in ends]
+    ranges = []
+    for low, high in sorted((int(pair[0], 16), int(pair[-1], 16)) for pair in ends):
+        if ranges and low == ranges[-1][1] + 1:
+            low = ranges.pop()[0]  # letters of one kind next to letters of another
+        ranges.append((low, high))
+    return ranges
 
 
 def _ranges(name, highest):

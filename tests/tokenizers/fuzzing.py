@@ -1,7 +1,7 @@
 """Rounds of random texts, each held against tiktoken; `python -m tests.fuzz` goes on with them for hours.
 
 Each function takes a numpy Generator, and how much to do; it raises AssertionError at the first difference and returns
-how many texts or pieces were compared.
+how many texts, pieces, or characters of long pieces were compared.
 """
 
 import random
@@ -179,5 +179,4 @@ ROUNDS = {
     "long pieces": (long_pieces, 20_000),
     "documents": (documents, 500),
     "every code point": (every_code_point, 500),
-}
-"""Each with how much of it is enough for every run of the tests."""
+}  # each with how much of it is enough for every run of the tests

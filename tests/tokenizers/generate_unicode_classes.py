@@ -11,7 +11,6 @@ import npllm.tokenizers
 
 TARGET = Path(npllm.tokenizers.__file__).with_name("unicode_classes.py")
 CLASSES = {
-    "LETTERS": r"\p{L}",
     "UPPERCASE": r"\p{Lu}",
     "LOWERCASE": r"\p{Ll}",
     "TITLECASE": r"\p{Lt}",

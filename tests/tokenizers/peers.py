@@ -3,33 +3,16 @@
 import sys
 from functools import lru_cache
 
-import tiktoken
 from tokenizers import Regex, pre_tokenizers
 
+from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
 from npllm import corpora
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.split import CLASSES, O200K_PATTERN, PATTERNS, split_pieces
+from npllm.tokenizers.split import CLASSES, PATTERNS, split_pieces
 from npllm.tokenizers.surrogates import repair
 from tests.strategies import texts
 
-# tiktoken's own spelling of GPT-2's pattern, with possessive quantifiers
-TIKTOKEN_GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-# as tiktoken's openai_public.py has them
-TIKTOKEN_PATTERNS = {
-    "gpt2": TIKTOKEN_GPT2_PATTERN,
-    "cl100k": (
-        r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
-        r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
-    ),
-    "o200k": O200K_PATTERN,
-}
-
-
-def tiktoken_twin(tokenizer, pattern=TIKTOKEN_GPT2_PATTERN):
-    """tiktoken's Encoding with the tokenizer's ranks and special tokens."""
-    return tiktoken.Encoding(
-        "twin", pat_str=pattern, mergeable_ranks=tokenizer.ranks, special_tokens=tokenizer.special_tokens
-    )
+TIKTOKEN_GPT2_PATTERN = TIKTOKEN_PATTERNS["gpt2"]
 
 
 @lru_cache

@@ -1,0 +1,22 @@
+"""The patterns as tiktoken itself spells them, with possessive quantifiers, and its encodings from npllm's ranks."""
+
+import tiktoken
+
+from npllm.tokenizers.split import O200K_PATTERN
+
+# as openai_public.py, which is part of tiktoken, has them
+TIKTOKEN_PATTERNS = {
+    "gpt2": r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
+    "cl100k": (
+        r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
+        r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
+    ),
+    "o200k": O200K_PATTERN,
+}
+
+
+def tiktoken_twin(tokenizer, pattern=TIKTOKEN_PATTERNS["gpt2"]):
+    """tiktoken's Encoding with the tokenizer's ranks and special tokens."""
+    return tiktoken.Encoding(
+        "twin", pat_str=pattern, mergeable_ranks=tokenizer.ranks, special_tokens=tokenizer.special_tokens
+    )
