@@ -67,7 +67,8 @@ def modern_starts(codes, rules, breaks=NO_BREAKS):
     np.not_equal(groups[1:], groups[:-1], out=start[1:])
     start[breaks] = True
     _numbers(start, groups)
-    swallowed = _marks_and_blanks(start, kinds, groups, rules)
+    _marks_and_blanks(start, kinds, groups, rules)
+    taken = _line_breaks_behind_marks(start, kinds, groups)
     _letters(start, kinds, groups)
     contractions, length = _contractions(start, codes, groups, rules)
     if rules.words_have_case:
@@ -76,7 +77,7 @@ def modern_starts(codes, rules, breaks=NO_BREAKS):
         start[contractions] = False
     start[contractions + 1] = start[contractions + length - 1] = False
     set_inside(start, contractions + length)
-    unsure = _unsure(start, codes, kinds, groups, contractions + length, swallowed) if rules.contractions_join else ()
+    unsure = _unsure(start, codes, kinds, groups, contractions + length, taken) if rules.contractions_join else ()
     if len(unsure):
         _ask_the_pattern(start, codes, kinds, unsure, rules.pattern)
     return np.flatnonzero(start)
@@ -98,17 +99,17 @@ def _numbers(start, groups):
 
 
 def _marks_and_blanks(start, kinds, groups, rules):
-    """Marks take a space before them and line breaks behind them; blanks are cut at their last line break and blank.
-
-    Returns the places behind the line breaks that marks have taken.
-    """
+    """Marks take a space before them; the last blank of a run, if text follows, begins a piece."""
     newline = kinds == NEWLINE
     plain = (groups == BLANKS) & ~newline
     start[1:] &= ~((groups[1:] == MARKS) & (kinds[:-1] == SPACE))
-    start[:-1] |= plain[:-1] & (groups[1:] < BLANKS)  # the last blank before text
-    # the last line break of a run: no more of them among the blanks that follow
+    start[:-1] |= plain[:-1] & (groups[1:] < BLANKS)
+    _last_line_breaks(start, newline, plain, groups, rules)
+
+
+def _last_line_breaks(start, newline, plain, groups, rules):
+    """Behind the last line break of a run of blanks a piece begins."""
     others = np.flatnonzero(~plain)
-    following = np.append(others[1:], len(start))
     last = newline[others]
     last[:-1] &= ~newline[others[1:]]
     if rules.last_blanks_whole:
@@ -116,14 +117,18 @@ def _marks_and_blanks(start, kinds, groups, rules):
         ended[:-1] = groups[others[1:]] == NO_TEXT
         last &= ~ended
     set_inside(start, others[last] + 1)
-    # line breaks right behind a mark
+
+
+def _line_breaks_behind_marks(start, kinds, groups):
+    """Marks take the line breaks right behind them; returns the places behind these."""
+    newline = kinds == NEWLINE
     first = np.flatnonzero(newline[1:] & (groups[:-1] == MARKS)) + 1
-    behind = following[:0]
-    if len(first):
-        start[first] = False
-        not_newline = np.append(np.flatnonzero(~newline), len(start))
-        behind = not_newline[np.searchsorted(not_newline, first)]
-        set_inside(start, behind)
+    if not len(first):
+        return first
+    start[first] = False
+    not_newline = np.append(np.flatnonzero(~newline), len(start))
+    behind = not_newline[np.searchsorted(not_newline, first)]
+    set_inside(start, behind)
     return behind
 
 
@@ -154,6 +159,8 @@ def _cases(start, kinds, groups, ends):
     The pattern takes capitals, then small letters; letters without case pass as both. So behind a small letter a
     capital begins anew, however many letters without case stand between. And where no small letter follows, the part
     for small letters still needs one letter: the last without case; the capitals behind it are left over.
+
+        camelCase → camel | Case        HTTPServer → HTTPServer        日AB → 日 | AB
     """
     letter = groups == LETTERS
     begins = letter.copy()
@@ -176,10 +183,10 @@ def _cases(start, kinds, groups, ends):
     start[first[ends_word[last] & ~begins[first]]] = True
 
 
-def _unsure(start, codes, kinds, groups, ends, swallowed):
+def _unsure(start, codes, kinds, groups, ends, taken):
     """The places of the three things that neighbours do not tell; see above."""
     combining = np.flatnonzero((kinds[1:] == COMBINING) & (groups[:-1] == MARKS) & start[1:]) + 1
-    slashes = swallowed[swallowed < len(codes)]
+    slashes = taken[taken < len(codes)]
     slashes = slashes[codes[slashes] == ord("/")]
     chained = ends[ends < len(codes)]
     chained = chained[codes[chained] == APOSTROPHE]

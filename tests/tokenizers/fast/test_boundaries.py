@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.tokenizers.fast import boundaries
+from npllm.tokenizers.fast import boundaries, modern_boundaries
 from npllm.tokenizers.fast import sure_starts as sure
 from npllm.tokenizers.fast.blocks import STARTS
 from npllm.tokenizers.fast.boundaries import NO_BREAKS
@@ -100,3 +100,10 @@ def test_a_long_run_of_anything(pattern):
         text = character * 10_001
         assert cut("x" + text, pattern) == split_pieces("x" + text, pattern)
         assert cut(text + "x", pattern) == split_pieces(text + "x", pattern)
+
+
+def test_the_examples_of_cases():
+    examples = re.findall(r"(\S+) → (\S+(?: \| \S+)?)", modern_boundaries._cases.__doc__)
+    assert len(examples) == 3
+    for text, pieces in examples:
+        assert cut(text, PATTERNS["o200k"]) == split_pieces(text, PATTERNS["o200k"]) == pieces.split(" | ")
