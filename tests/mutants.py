@@ -312,8 +312,8 @@ MUTANTS = [
     Mutant(
         "a block of a file ends within a special token",
         "npllm/tokenizers/text_blocks.py",
-        "while any(_stands_across(token, text, place) for token in special_tokens):",
-        "while False:",
+        "while begins := [begin for token in special_tokens if (begin := _stands_across(token, text, place)) >= 0]:",
+        "while begins := []:",
         "tests/tokenizers/test_text_blocks.py",
     ),
     Mutant(
@@ -329,6 +329,20 @@ MUTANTS = [
         "        self._to_the_disk()\n        self.read, self.sha256 = read, sha256",
         "        self.read, self.sha256 = read, sha256",
         "tests/batching/test_encoding.py",
+    ),
+    Mutant(
+        "Ctrl-C leaves pieces without their ids",
+        "npllm/tokenizers/fast/encoder.py",
+        "                self.memory.forget()\n                raise\n",
+        "                raise\n",
+        "tests/tokenizers/fast/test_encoder.py",
+    ),
+    Mutant(
+        "a token with 0xFF taken for another",
+        "npllm/tokenizers/fast/piece_memory.py",
+        'if b"\\xff" not in token]',
+        "]",
+        "tests/tokenizers/fast/test_encoder.py",
     ),
     Mutant(
         "half a character is printed",
