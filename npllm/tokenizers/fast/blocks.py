@@ -18,7 +18,7 @@ from npllm.tokenizers.fast.piece_memory import PADDING
 from npllm.tokenizers.fast.sure_starts import sure_starts
 from npllm.tokenizers.split import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN
 
-BLOCK = 1 << 18  # in characters; smaller blocks are lost in calls of NumPy, larger ones fall out of the cache
+BLOCK = 1 << 19  # in characters; smaller blocks are lost in calls of NumPy, larger ones fall out of the cache
 STARTS = {
     GPT2_PATTERN: gpt2_starts,
     CL100K_PATTERN: lambda codes, breaks: modern_starts(codes, CL100K, breaks),
