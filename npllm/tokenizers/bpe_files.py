@@ -136,10 +136,10 @@ def _load_openai(folder):
         raise ValueError(f"{folder / 'encoder.json'} must be a table from tokens to ids")
     merged = [left + right for left, right in merges]
     tokens = list(ranks_from_merges(merges))
-    missing = [to_printable(token) for token in tokens if to_printable(token) not in encoder]
-    if missing:
+    printable = [to_printable(token) for token in tokens]
+    if missing := [name for name in printable if name not in encoder]:
         raise ValueError(f"{folder}: {missing[0]!r} comes from vocab.bpe and has no id in encoder.json")
-    ranks = {token: encoder.pop(to_printable(token)) for token in tokens}
+    ranks = {token: encoder.pop(name) for token, name in zip(tokens, printable)}
     in_order = [ranks[token] for token in merged]
     if in_order != sorted(in_order):
         raise ValueError(f"{folder}: the ids of encoder.json do not rise with the merges of vocab.bpe")
