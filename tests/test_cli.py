@@ -146,6 +146,7 @@ def test_ctrl_c_ends_it_without_a_traceback():
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     for line in process.stdout:
         if "a GPT learns" in line:
