@@ -9,9 +9,9 @@ from tiktoken._educational import bpe_train
 from benchmarks import texts
 from benchmarks.measure import Job
 from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS
-from npllm import corpora
 from npllm.tokenizers import learn_merges_plain, split_pieces, train_bpe
-from npllm.tokenizers.printable_bytes import to_printable
+from npllm.tokenizers.byte_pair.bytes_to_unicode import to_printable
+from npllm.utils import corpora
 
 SIZES = (512, 5_000, 32_000)
 

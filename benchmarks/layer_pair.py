@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Job
-from torch_ref.equivalence import build, twin
+from tests.equivalence.harness import build, twin
 
 
 def layer_jobs(layer_class, config, x, loops=None, fused=None, title=None, memory=None):

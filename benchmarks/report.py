@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from rich.text import Text
 
 from benchmarks.measure import LOOPS, OURS
-from npllm.files import atomic_write
-from npllm.lab.readme_tables import markdown_table, replace_section
+from npllm.utils.files import atomic_write
+from npllm.utils.markdown import markdown_table, replace_section
 
 
 def show_machine(console, machine):

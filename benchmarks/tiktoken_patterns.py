@@ -2,7 +2,7 @@
 
 import tiktoken
 
-from npllm.tokenizers.split import O200K_PATTERN
+from npllm.tokenizers.byte_pair.pretokenize import O200K_PATTERN
 
 # as openai_public.py, which is part of tiktoken, has them
 TIKTOKEN_PATTERNS = {

@@ -15,12 +15,12 @@ from benchmarks import texts
 from benchmarks.measure import Job
 from benchmarks.memory import peak_of_numpy
 from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
-from npllm import corpora
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
+from npllm.tokenizers.byte_pair.bytes_to_unicode import to_printable
+from npllm.tokenizers.byte_pair.merge import merge_by_rank
+from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, split_pieces
 from npllm.tokenizers.gpt2 import find_merges
-from npllm.tokenizers.merging import merge_by_rank
-from npllm.tokenizers.printable_bytes import to_printable
-from npllm.tokenizers.split import PATTERNS, split_pieces
+from npllm.utils import corpora
 
 LINES = 40_000
 CORPORA = ("story", "tinyshakespeare")

@@ -2,6 +2,6 @@
 
 import sys
 
-from npllm.cli import main
+from npllm.cli.main import main
 
 sys.exit(main())

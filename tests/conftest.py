@@ -35,7 +35,7 @@ def pytest_configure(config):
             module = importlib.import_module(name.removesuffix(".py"))
         except ModuleNotFoundError as error:
             raise pytest.UsageError(f"--impl {name}: {error}; it must be a module importable from here") from error
-        from torch_ref import equivalence
+        from tests.equivalence import harness as equivalence
 
         equivalence.use_implementation(module)
     try:
@@ -63,6 +63,6 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def story():
     """The text that ships with the project."""
-    from npllm import corpora
+    from npllm.utils import corpora
 
     return corpora.read("story")

@@ -45,7 +45,7 @@ def run(tmp_path, source):
     """pytest --impl on a module with this source; the exit status and what was printed."""
     (tmp_path / "my_module.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--impl", "my_module"]
-    command += ["tests/functional", "tests/attention"]
+    command += ["tests/layers", "tests/attention"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
@@ -78,7 +78,7 @@ def test_a_module_without_any_known_name_says_which_are_known(tmp_path):
 
 
 def test_a_module_that_is_not_there(tmp_path):
-    command = [sys.executable, "-m", "pytest", "--impl", "no_such_module", "tests/functional"]
+    command = [sys.executable, "-m", "pytest", "--impl", "no_such_module", "tests/layers"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 4
     assert "it must be a module importable from here" in done.stderr

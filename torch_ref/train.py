@@ -61,11 +61,11 @@ def train(run, device, num_steps=None, checkpoint_every=250):
     while trainer.steps_done < end:
         started, step = time.perf_counter(), trainer.steps_done
         validation_loss = (
-            _evaluate(model, trainer, device) if rank == 0 and step % settings.evaluate_every == 0 else None
+            _evaluate(model, trainer, device) if rank == 0 and step % settings.eval_interval == 0 else None
         )
         inputs, targets = next(trainer.batches)  # all processes draw the same batch, and each keeps its rows
-        loss = _accumulate(parallel, inputs[rank::world], targets[rank::world], settings.micro_batches, device)
-        norm = clip_grad_norm_(model.parameters(), settings.gradient_limit)
+        loss = _accumulate(parallel, inputs[rank::world], targets[rank::world], settings.grad_accum_steps, device)
+        norm = clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_of(step)
         optimizer.step()
@@ -92,11 +92,11 @@ def _device():
     return device
 
 
-def _accumulate(model, inputs, targets, micro_batches, device):
+def _accumulate(model, inputs, targets, grad_accum_steps, device):
     """The gradient of the mean loss over this process's rows, part by part; return the loss."""
     model.zero_grad()
     total = torch.zeros((), device=device)
-    parts = min(micro_batches, len(inputs))
+    parts = min(grad_accum_steps, len(inputs))
     for part, part_targets in zip(np.array_split(inputs, parts), np.array_split(targets, parts)):
         logits = model(torch.from_numpy(part).to(device))
         wanted = torch.from_numpy(part_targets).to(device)
@@ -112,7 +112,7 @@ def _evaluate(model, trainer, device):
     """What Trainer.evaluate does, on the device."""
     model.eval()
     settings, data = trainer.settings, trainer.validation
-    num_windows = min(len(data), settings.evaluation_batches * settings.batch_size)
+    num_windows = min(len(data), settings.eval_batches * settings.batch_size)
     total = 0.0
     for start in range(0, num_windows, settings.batch_size):
         inputs, targets = data[np.arange(start, min(start + settings.batch_size, num_windows))]

@@ -6,7 +6,6 @@ causal, multi_head, causal_self_attention. Then the wider family: cross, past, p
 delta.
 """
 
-from npllm.attention.additive import AdditiveAttention
 from npllm.attention.causal import (
     CausalAttention,
     causal_weights_by_infinity,
@@ -15,16 +14,9 @@ from npllm.attention.causal import (
 )
 from npllm.attention.causal_self_attention import CausalSelfAttention
 from npllm.attention.cross import CrossAttention
-from npllm.attention.delta import DeltaNet
-from npllm.attention.differential import DifferentialAttention
-from npllm.attention.grouped_query import PARTS, GroupedQueryAttention
-from npllm.attention.latent import MultiHeadLatentAttention
-from npllm.attention.linear_attention import LinearAttention
-from npllm.attention.luong import LuongAttention
+from npllm.attention.kv_cache import KVCache, SlidingWindowKVCache
 from npllm.attention.multi_head import MultiHeadAttention, MultiHeadAttentionWrapper
-from npllm.attention.past import KeyValuePast, WindowPast
 from npllm.attention.self_attention import SelfAttentionV1, SelfAttentionV2
-from npllm.attention.shaw import RelativePositionAttention
 from npllm.attention.simplified import (
     SimplifiedSelfAttention,
     attention_scores,
@@ -33,3 +25,9 @@ from npllm.attention.simplified import (
     context_of_query,
     context_vectors,
 )
+from npllm.attention.variants.delta_net import DeltaNet
+from npllm.attention.variants.differential import DifferentialAttention
+from npllm.attention.variants.grouped_query import PARTS, GroupedQueryAttention
+from npllm.attention.variants.linear_attention import LinearAttention
+from npllm.attention.variants.mla import MultiHeadLatentAttention
+from npllm.attention.variants.shaw import ShawAttention

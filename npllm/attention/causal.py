@@ -10,13 +10,18 @@ Raschka, section 3.5.
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.attention.base import Attention, sequence
-from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, floats
+from npllm.attention.base import Attention, as_sequence
+from npllm.attention.masks import causal_mask
+from npllm.attention.scaled_dot_product import (
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
+from npllm.core.cache import Cache
+from npllm.core.checks import as_floats, check_context_length, check_positive
+from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
-from npllm.layers.module import generator
+from npllm.layers.softmax import normalize_by_sum, softmax
 
 
 def causal_weights_by_renormalizing(scores):
@@ -25,9 +30,9 @@ def causal_weights_by_renormalizing(scores):
     The obvious way. It computes weights of the future only to throw them away, and where the future had nearly
     all of the weight, little precision is left for the past; where it had all, ValueError is raised.
     """
-    scores = floats(scores=scores)
-    seen = F.causal_mask(*scores.shape[-2:])
-    return F.normalize_by_sum(F.softmax(scores) * seen)
+    scores = as_floats(scores=scores)
+    seen = causal_mask(*scores.shape[-2:])
+    return normalize_by_sum(softmax(scores) * seen)
 
 
 def causal_weights_by_prefix(scores):
@@ -35,10 +40,10 @@ def causal_weights_by_prefix(scores):
 
     The honest way, row by row: the future is never touched. What a mask has to reproduce.
     """
-    scores = floats(scores=scores)
+    scores = as_floats(scores=scores)
     weights = np.zeros_like(scores)
     for t in range(scores.shape[-2]):
-        weights[..., t, : t + 1] = F.softmax(scores[..., t, : t + 1])
+        weights[..., t, : t + 1] = softmax(scores[..., t, : t + 1])
     return weights
 
 
@@ -47,9 +52,9 @@ def causal_weights_by_infinity(scores):
 
     The way in use: exp(−∞) = 0, so the future gets weight 0 within one softmax of the whole table.
     """
-    scores = floats(scores=scores)
-    seen = F.causal_mask(*scores.shape[-2:])
-    return F.softmax(np.where(seen, scores, -np.inf))
+    scores = as_floats(scores=scores)
+    seen = causal_mask(*scores.shape[-2:])
+    return softmax(np.where(seen, scores, -np.inf))
 
 
 class CausalAttention(Attention):
@@ -59,8 +64,8 @@ class CausalAttention(Attention):
     """
 
     def __init__(self, d_in, d_out, context_length, dropout, qkv_bias=False, *, rng=None, dtype="float32"):
-        at_least_one(context_length=context_length)
-        rng = generator(rng)
+        check_positive(context_length=context_length)
+        rng = as_generator(rng)
         self.context_length = context_length
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)
@@ -69,18 +74,18 @@ class CausalAttention(Attention):
 
     def forward(self, x, rng=None):
         """The value, and the caches of the projections, of the core and of the dropout."""
-        fits_context(sequence(x).shape[-2], self.context_length)
+        check_context_length(as_sequence(x).shape[-2], self.context_length)
         q, W_query = self.W_query.forward(x)
         k, W_key = self.W_key.forward(x)
         v, W_value = self.W_value.forward(x)
         scores_shape = (*q.shape[:-1], k.shape[-2])
         mask = self.dropout.draw_mask(scores_shape, rng, q.dtype)
-        y, attention = F.scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
+        y, attention = scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
         return y, Cache(W_query=W_query, W_key=W_key, W_value=W_value, dropout=Cache(mask=mask), attention=attention)
 
     def backward(self, dy, cache):
         """The forward, read from its last line to its first; the three paths to x add up."""
-        dq, dk, dv = F.scaled_dot_product_attention_backward(dy, cache.attention)
+        dq, dk, dv = scaled_dot_product_attention_backward(dy, cache.attention)
         dx = self.W_value.backward(dv, cache.W_value)
         dx = dx + self.W_key.backward(dk, cache.W_key)
         return dx + self.W_query.backward(dq, cache.W_query)

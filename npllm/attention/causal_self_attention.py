@@ -11,15 +11,20 @@ Radford et al. 2019 (GPT-2); the names are those of its published weights.
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.attention.base import Attention, sequence
+from npllm.attention.base import Attention, as_sequence
+from npllm.attention.kv_cache import KVCache
+from npllm.attention.masks import position_mask
 from npllm.attention.multi_head import join_heads, split_heads
-from npllm.attention.past import KeyValuePast
-from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, heads_divide
+from npllm.attention.scaled_dot_product import (
+    scaled_dot_product_attention,
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
+from npllm.core.cache import Cache
+from npllm.core.checks import check_context_length, check_heads, check_positive
+from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
-from npllm.layers.module import generator
 
 
 class CausalSelfAttention(Attention):
@@ -30,45 +35,45 @@ class CausalSelfAttention(Attention):
     """
 
     def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True, *, rng=None, dtype="float32"):
-        heads_divide(num_heads, d_model=d_model)
-        at_least_one(context_length=context_length)
-        rng = generator(rng)
+        check_heads(num_heads, d_model=d_model)
+        check_positive(context_length=context_length)
+        rng = as_generator(rng)
         self.context_length, self.num_heads = context_length, num_heads
         self.c_attn = Linear(d_model, 3 * d_model, bias=qkv_bias, rng=rng, dtype=dtype)
         self.c_proj = Linear(d_model, d_model, rng=rng, dtype=dtype)
         self.dropout = Dropout(dropout)
 
-    def start_past(self, batch_size=1, padding=None):
+    def new_kv_cache(self, batch_size=1, left_padding=None):
         """An empty past for reading a text piece by piece."""
-        return KeyValuePast(batch_size, padding)
+        return KVCache(batch_size, left_padding)
 
-    def __call__(self, x, past=None):
+    def __call__(self, x, kv_cache=None):
         """The value alone. With a `past` (see past.py) x follows what that has seen, and is added."""
-        if past is None:
+        if kv_cache is None:
             return self.forward(x)[0]
-        places = past.places(sequence(x).shape[-2])
+        positions = kv_cache.positions(as_sequence(x).shape[-2])
         q, k, v = self._heads(self.c_attn(x))
-        k, v, key_places = past.extend(k, v)
-        if places.shape == (1,):
+        k, v, key_positions = kv_cache.extend(k, v)
+        if positions.shape == (1,):
             seen = None  # one new token, and no filling: it sees all there is
         else:
-            seen = F.visible(places, key_places)
-        return self.c_proj(join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=seen)))
+            seen = position_mask(positions, key_positions)
+        return self.c_proj(join_heads(scaled_dot_product_attention(q, k, v, attn_mask=seen)))
 
     def forward(self, x, rng=None):
         """The value, and the caches of both linear maps, of the core and of the dropout."""
-        fits_context(sequence(x).shape[-2], self.context_length)
+        check_context_length(as_sequence(x).shape[-2], self.context_length)
         qkv, c_attn = self.c_attn.forward(x)
         q, k, v = self._heads(qkv)
         mask = self.dropout.draw_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        context, attention = F.scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
+        context, attention = scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
         y, c_proj = self.c_proj.forward(join_heads(context))
         return y, Cache(c_attn=c_attn, dropout=Cache(mask=mask), attention=attention, c_proj=c_proj)
 
     def backward(self, dy, cache):
         """The forward, read from its last line to its first."""
         dcontext = split_heads(self.c_proj.backward(dy, cache.c_proj), self.num_heads)
-        dqkv = F.scaled_dot_product_attention_backward(dcontext, cache.attention)
+        dqkv = scaled_dot_product_attention_backward(dcontext, cache.attention)
         return self.c_attn.backward(np.concatenate([join_heads(d) for d in dqkv], axis=-1), cache.c_attn)
 
     def _heads(self, qkv):

@@ -11,14 +11,18 @@ itself.
 Vaswani et al. 2017, Attention Is All You Need, section 3.2.3.
 """
 
-from npllm import functional as F
-from npllm.attention.base import Attention, sequence
+from npllm.attention.base import Attention, as_sequence
 from npllm.attention.multi_head import join_heads, split_heads
-from npllm.functional.cache import Cache
-from npllm.functional.checks import heads_divide
+from npllm.attention.scaled_dot_product import (
+    scaled_dot_product_attention,
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
+from npllm.core.cache import Cache
+from npllm.core.checks import check_heads
+from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
-from npllm.layers.module import generator
 
 
 class CrossAttention(Attention):
@@ -28,8 +32,8 @@ class CrossAttention(Attention):
     """
 
     def __init__(self, d_model, num_heads, d_context=None, dropout=0.0, qkv_bias=False, *, rng=None, dtype="float32"):
-        heads_divide(num_heads, d_model=d_model)
-        rng = generator(rng)
+        check_heads(num_heads, d_model=d_model)
+        rng = as_generator(rng)
         d_context = d_model if d_context is None else d_context
         self.num_heads = num_heads
         self.q_proj = Linear(d_model, d_model, bias=qkv_bias, rng=rng, dtype=dtype)
@@ -44,28 +48,28 @@ class CrossAttention(Attention):
 
     def remember(self, context):
         """The keys and values of a context, to be given as `past` to many calls: they do not change while x grows."""
-        return tuple(split_heads(proj(sequence(context)), self.num_heads) for proj in (self.k_proj, self.v_proj))
+        return tuple(split_heads(proj(as_sequence(context)), self.num_heads) for proj in (self.k_proj, self.v_proj))
 
-    def __call__(self, x, context=None, mask=None, past=None):
+    def __call__(self, x, context=None, mask=None, kv_cache=None):
         """The value alone, for a context or for what `remember` made of it."""
-        if past is None:
+        if kv_cache is None:
             return self.forward(x, context, mask=mask)[0]
         if context is not None:
             raise ValueError("context and past are both set; past is what remember(context) gave, so leave out one")
-        q = split_heads(self.q_proj(sequence(x)), self.num_heads)
-        return self.o_proj(join_heads(F.scaled_dot_product_attention(q, *past, mask)))
+        q = split_heads(self.q_proj(as_sequence(x)), self.num_heads)
+        return self.o_proj(join_heads(scaled_dot_product_attention(q, *kv_cache, mask)))
 
     def forward(self, x, context, rng=None, mask=None):
         """The value, and the caches of the projections and of the core.
 
         `mask` is boolean, True: may look; broadcastable to (..., H, T, S); see functional.padding_mask.
         """
-        q, q_proj = self.q_proj.forward(sequence(x))
-        k, k_proj = self.k_proj.forward(sequence(context))
+        q, q_proj = self.q_proj.forward(as_sequence(x))
+        k, k_proj = self.k_proj.forward(as_sequence(context))
         v, v_proj = self.v_proj.forward(context)
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
         drop = self.dropout.draw_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        found, attention = F.scaled_dot_product_attention_forward(q, k, v, mask, dropout_mask=drop)
+        found, attention = scaled_dot_product_attention_forward(q, k, v, mask, dropout_mask=drop)
         y, o_proj = self.o_proj.forward(join_heads(found))
         return y, Cache(q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, dropout=Cache(mask=drop), attention=attention,
                         o_proj=o_proj)  # fmt: skip
@@ -73,7 +77,7 @@ class CrossAttention(Attention):
     def backward(self, dy, cache):
         """The gradients of x and of the context."""
         dfound = split_heads(self.o_proj.backward(dy, cache.o_proj), self.num_heads)
-        dqkv = F.scaled_dot_product_attention_backward(dfound, cache.attention)
+        dqkv = scaled_dot_product_attention_backward(dfound, cache.attention)
         dq, dk, dv = (join_heads(gradient) for gradient in dqkv)
         dcontext = self.v_proj.backward(dv, cache.v_proj) + self.k_proj.backward(dk, cache.k_proj)
         return self.q_proj.backward(dq, cache.q_proj), dcontext

@@ -10,14 +10,17 @@ Raschka, section 3.6; Vaswani et al. 2017, section 3.2.2.
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.attention.base import Attention, sequence
+from npllm.attention.base import Attention, as_sequence
 from npllm.attention.causal import CausalAttention
-from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, heads_divide
+from npllm.attention.scaled_dot_product import (
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
+from npllm.core.cache import Cache
+from npllm.core.checks import check_context_length, check_heads, check_positive
+from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
-from npllm.layers.module import generator
 
 
 class MultiHeadAttentionWrapper(Attention):
@@ -27,8 +30,8 @@ class MultiHeadAttentionWrapper(Attention):
     """
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False, *, rng=None, dtype="float32"):
-        at_least_one(num_heads=num_heads)
-        rng = generator(rng)
+        check_positive(num_heads=num_heads)
+        rng = as_generator(rng)
         self.heads = [
             CausalAttention(d_in, d_out, context_length, dropout, qkv_bias, rng=rng, dtype=dtype)
             for _ in range(num_heads)
@@ -57,9 +60,9 @@ class MultiHeadAttention(Attention):
     """
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False, *, rng=None, dtype="float32"):
-        heads_divide(num_heads, d_out=d_out)
-        at_least_one(context_length=context_length)
-        rng = generator(rng)
+        check_heads(num_heads, d_out=d_out)
+        check_positive(context_length=context_length)
+        rng = as_generator(rng)
         self.context_length, self.num_heads = context_length, num_heads
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)
@@ -69,13 +72,13 @@ class MultiHeadAttention(Attention):
 
     def forward(self, x, rng=None):
         """The value, and the caches of the projections, of the core and of the dropout."""
-        fits_context(sequence(x).shape[-2], self.context_length)
+        check_context_length(as_sequence(x).shape[-2], self.context_length)
         q, W_query = self.W_query.forward(x)
         k, W_key = self.W_key.forward(x)
         v, W_value = self.W_value.forward(x)
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
         mask = self.dropout.draw_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        context, attention = F.scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
+        context, attention = scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
         y, out_proj = self.out_proj.forward(join_heads(context))
         return y, Cache(
             W_query=W_query,
@@ -89,7 +92,7 @@ class MultiHeadAttention(Attention):
     def backward(self, dy, cache):
         """The forward, read from its last line to its first; join and split undo each other."""
         dcontext = split_heads(self.out_proj.backward(dy, cache.out_proj), self.num_heads)
-        dqkv = F.scaled_dot_product_attention_backward(dcontext, cache.attention)
+        dqkv = scaled_dot_product_attention_backward(dcontext, cache.attention)
         dq, dk, dv = (join_heads(gradient) for gradient in dqkv)
         dx = self.W_value.backward(dv, cache.W_value)
         dx = dx + self.W_key.backward(dk, cache.W_key)

@@ -8,12 +8,15 @@ what they take. V1 multiplies by plain matrices; V2 uses Linear layers, whose st
 Raschka, section 3.4; Vaswani et al. 2017, section 3.2.1.
 """
 
-from npllm import functional as F
-from npllm.attention.base import Attention, sequence
-from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, same_size
+from npllm.attention.base import Attention, as_sequence
+from npllm.attention.scaled_dot_product import (
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
+from npllm.core.cache import Cache
+from npllm.core.checks import as_floats, check_size
+from npllm.core.module import Parameter, as_generator
 from npllm.layers.linear import Linear
-from npllm.layers.module import Parameter, generator
 
 
 class SelfAttentionV1(Attention):
@@ -23,23 +26,23 @@ class SelfAttentionV1(Attention):
     """
 
     def __init__(self, d_in, d_out, *, rng=None, dtype="float32"):
-        rng = generator(rng)
+        rng = as_generator(rng)
         self.W_query = Parameter(rng.random((d_in, d_out)).astype(dtype))
         self.W_key = Parameter(rng.random((d_in, d_out)).astype(dtype))
         self.W_value = Parameter(rng.random((d_in, d_out)).astype(dtype))
 
     def forward(self, x):
         """The value, and in the cache x and the core's cache as `attention`."""
-        x, _ = floats(x=sequence(x), W_query=self.W_query.data)
-        same_size("d_in", self.W_query.shape[0], **{"the last axis of x": x.shape[-1]})
+        x, _ = as_floats(x=as_sequence(x), W_query=self.W_query.data)
+        check_size("d_in", self.W_query.shape[0], **{"the last axis of x": x.shape[-1]})
         q, k, v = x @ self.W_query.data, x @ self.W_key.data, x @ self.W_value.data
-        y, attention = F.scaled_dot_product_attention_forward(q, k, v)
+        y, attention = scaled_dot_product_attention_forward(q, k, v)
         return y, Cache(x=x, attention=attention)
 
     def backward(self, dy, cache):
         """q = x W, so dW = xᵀ dq and dx = dq Wᵀ; the three paths to x add up."""
         dx = 0.0
-        dqkv = F.scaled_dot_product_attention_backward(dy, cache.attention)
+        dqkv = scaled_dot_product_attention_backward(dy, cache.attention)
         x_rows = cache.x.reshape(-1, cache.x.shape[-1])
         for weight, dprojected in zip((self.W_query, self.W_key, self.W_value), dqkv):
             weight.add_grad(x_rows.T @ dprojected.reshape(-1, dprojected.shape[-1]))
@@ -54,22 +57,22 @@ class SelfAttentionV2(Attention):
     """
 
     def __init__(self, d_in, d_out, qkv_bias=False, *, rng=None, dtype="float32"):
-        rng = generator(rng)
+        rng = as_generator(rng)
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, rng=rng, dtype=dtype)
 
     def forward(self, x):
         """The value, and the caches of the three projections and of the core."""
-        q, W_query = self.W_query.forward(sequence(x))
+        q, W_query = self.W_query.forward(as_sequence(x))
         k, W_key = self.W_key.forward(x)
         v, W_value = self.W_value.forward(x)
-        y, attention = F.scaled_dot_product_attention_forward(q, k, v)
+        y, attention = scaled_dot_product_attention_forward(q, k, v)
         return y, Cache(W_query=W_query, W_key=W_key, W_value=W_value, attention=attention)
 
     def backward(self, dy, cache):
         """The forward, read from its last line to its first; the three paths to x add up."""
-        dq, dk, dv = F.scaled_dot_product_attention_backward(dy, cache.attention)
+        dq, dk, dv = scaled_dot_product_attention_backward(dy, cache.attention)
         dx = self.W_value.backward(dv, cache.W_value)
         dx = dx + self.W_key.backward(dk, cache.W_key)
         return dx + self.W_query.backward(dq, cache.W_query)

@@ -10,10 +10,13 @@ Raschka, section 3.3.
 
 import numpy as np
 
-from npllm import functional as F
 from npllm.attention.base import Attention
-from npllm.functional.cache import Cache
-from npllm.functional.checks import floats, same_size
+from npllm.attention.scaled_dot_product import (
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
+from npllm.core.cache import Cache
+from npllm.core.checks import as_floats, check_size
 
 
 def attention_scores_of_query(query, inputs):
@@ -21,8 +24,8 @@ def attention_scores_of_query(query, inputs):
 
     One query against every input, each score a dot product spelled out: the sum of products of their channels.
     """
-    query, inputs = floats(query=query, inputs=inputs)
-    same_size("one for each channel of inputs", inputs.shape[1:], **{"the shape of query": query.shape})
+    query, inputs = as_floats(query=query, inputs=inputs)
+    check_size("one for each channel of inputs", inputs.shape[1:], **{"the shape of query": query.shape})
     scores = np.empty(len(inputs), inputs.dtype)
     for s, key in enumerate(inputs):
         scores[s] = sum(query[c] * key[c] for c in range(len(key)))
@@ -34,7 +37,7 @@ def attention_scores_by_loops(inputs):
 
     Two nested loops: every position asks, every position answers.
     """
-    inputs = floats(inputs=inputs)
+    inputs = as_floats(inputs=inputs)
     scores = np.empty((len(inputs), len(inputs)), inputs.dtype)
     for t, query in enumerate(inputs):
         for s, key in enumerate(inputs):
@@ -47,7 +50,7 @@ def attention_scores(inputs):
 
     The same table as one matrix product.
     """
-    inputs = floats(inputs=inputs)
+    inputs = as_floats(inputs=inputs)
     return inputs @ inputs.mT
 
 
@@ -56,8 +59,8 @@ def context_of_query(weights, inputs):
 
     The weighted sum for one query, added up input by input.
     """
-    weights, inputs = floats(weights=weights, inputs=inputs)
-    same_size("one for each of inputs", inputs.shape[:1], **{"the shape of weights": weights.shape})
+    weights, inputs = as_floats(weights=weights, inputs=inputs)
+    check_size("one for each of inputs", inputs.shape[:1], **{"the shape of weights": weights.shape})
     context = np.zeros(inputs.shape[-1], inputs.dtype)
     for weight, value in zip(weights, inputs, strict=True):
         context += weight * value
@@ -69,7 +72,7 @@ def context_vectors(weights, inputs):
 
     The weighted sums for all queries as one matrix product.
     """
-    weights, inputs = floats(weights=weights, inputs=inputs)
+    weights, inputs = as_floats(weights=weights, inputs=inputs)
     return weights @ inputs
 
 
@@ -81,10 +84,10 @@ class SimplifiedSelfAttention(Attention):
 
     def forward(self, x):
         """The value, and the core's cache as `attention`."""
-        y, attention = F.scaled_dot_product_attention_forward(x, x, x, scale=1.0)
+        y, attention = scaled_dot_product_attention_forward(x, x, x, scale=1.0)
         return y, Cache(attention=attention)
 
     def backward(self, dy, cache):
         """dx = dq + dk + dv: the same x came in as query, as key and as value."""
-        dq, dk, dv = F.scaled_dot_product_attention_backward(dy, cache.attention)
+        dq, dk, dv = scaled_dot_product_attention_backward(dy, cache.attention)
         return dq + dk + dv

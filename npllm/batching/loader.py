@@ -73,7 +73,7 @@ class DataLoader:
                     future.cancel()
 
     def account(self):
-        """What an epoch covers of a WindowDataset's text, an EpochAccount."""
+        """What an epoch covers of a WindowDataset's text, an EpochStats."""
         dataset = self.dataset
         return account(len(dataset.ids), dataset.max_length, dataset.stride, self.batch_size, self.drop_last)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npllm.files import atomic_write
+from npllm.utils.files import atomic_write
 
 HEADER = struct.Struct("<8sIIQQ")
 MAGIC, VERSION = b"NPLLMTOK", 1

@@ -49,7 +49,7 @@ def check_window(num_tokens, max_length, stride):
 
 
 @dataclass(frozen=True)
-class EpochAccount:
+class EpochStats:
     """What one epoch shows of a text, counted in tokens; see `account`."""
 
     tokens: int  # in the text
@@ -72,7 +72,7 @@ class EpochAccount:
 
 
 def account(num_tokens, max_length, stride, batch_size, drop_last=True):
-    """Count what an epoch covers, an EpochAccount.
+    """Count what an epoch covers, an EpochStats.
 
     The first token is never a target, so at best num_tokens − 1 different ones are. Where the last batch is dropped
     the count is for windows in order.
@@ -81,7 +81,7 @@ def account(num_tokens, max_length, stride, batch_size, drop_last=True):
     used = windows // batch_size * batch_size if drop_last else windows
     step = min(stride, max_length)  # new targets that each further window brings
     last_target = (windows - 1) * stride + max_length
-    return EpochAccount(
+    return EpochStats(
         tokens=num_tokens,
         windows=windows,
         batches=-(-used // batch_size),

@@ -3,5 +3,5 @@
 Read in this order: sampling, generate.
 """
 
-from npllm.generation.generate import complete, generate
+from npllm.generation.autoregressive import complete, generate
 from npllm.generation.sampling import keep_top_k, keep_top_p, penalize_repetition, sample

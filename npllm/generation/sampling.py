@@ -10,8 +10,8 @@ section 3.1; penalty: Keskar et al. 2019 (CTRL), section 4.1.
 
 import numpy as np
 
-from npllm.functional import softmax
-from npllm.functional.checks import floats, integers
+from npllm.core.checks import as_floats, as_indices
+from npllm.layers.softmax import softmax
 
 
 def penalize_repetition(logits, ids, penalty):
@@ -19,12 +19,12 @@ def penalize_repetition(logits, ids, penalty):
 
     Whatever was said becomes less likely (penalty > 1); 1 changes nothing. Raises ValueError unless penalty > 0.
     """
-    logits = floats(logits=logits)
+    logits = as_floats(logits=logits)
     if not penalty > 0:
         raise ValueError(f"penalty is {penalty}; it must be greater than 0")
     if len(ids) == 0:
         return logits
-    said = np.unique(integers("ids", ids, 0, len(logits)))
+    said = np.unique(as_indices("ids", ids, 0, len(logits)))
     penalized = logits.copy()
     penalized[said] = np.where(logits[said] > 0, logits[said] / float(penalty), logits[said] * float(penalty))
     return penalized
@@ -35,7 +35,7 @@ def keep_top_k(logits, k):
 
     Exactly k of them: of equal ones the lower ids. Raises ValueError unless k ≥ 1.
     """
-    logits = floats(logits=logits)
+    logits = as_floats(logits=logits)
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
     return _keep(logits, _by_size(logits)[:k])
@@ -46,7 +46,7 @@ def keep_top_p(logits, p):
 
     At least one. Raises ValueError unless 0 < p ≤ 1.
     """
-    logits = floats(logits=logits)
+    logits = as_floats(logits=logits)
     if not 0.0 < p <= 1.0:
         raise ValueError(f"p is {p}; it must be greater than 0 and at most 1")
     order = _by_size(logits)
@@ -62,7 +62,7 @@ def sample(logits, rng, temperature=1.0, top_k=None, top_p=None):
     numpy.random.Generator. Raises ValueError for a negative temperature, and where the logits are not numbers or all
     −∞.
     """
-    logits = floats(logits=logits)
+    logits = as_floats(logits=logits)
     if not temperature >= 0:
         raise ValueError(f"temperature is {temperature}; it must be 0 or more")
     if np.isnan(logits).any() or not np.isfinite(logits.max(initial=-np.inf)):

@@ -5,11 +5,10 @@ mixture_of_experts, recurrent.
 """
 
 from npllm.layers.dropout import Dropout
-from npllm.layers.embedding import Embedding, LearnedPositions, SinusoidalPositions, TokenPositionEmbedding
+from npllm.layers.embedding import Embedding
 from npllm.layers.feed_forward import FeedForward
-from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.linear import Linear
 from npllm.layers.mixture_of_experts import MixtureOfExperts
-from npllm.layers.module import Module, Parameter
 from npllm.layers.normalization import LayerNorm, RMSNorm
-from npllm.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from npllm.layers.positions import LearnedPositionalEmbedding, SinusoidalPositionalEncoding, TokenPositionEmbedding
+from npllm.layers.swiglu import SwiGLU

@@ -1,4 +1,14 @@
-"""Embeddings: a vector for every token, a vector for every position, and their sum.
+"""An embedding is a table with one row a token; looking up an id takes its row.
+
+    ids → [embedding] → attention → logits → loss
+
+The lookup is a matrix product in disguise, one_hot(ids) @ weight: all but one of V products multiply by zero,
+so we skip them. Backward, the disguise is what tells us the gradient: one_hot(ids)ᵀ @ dy *adds* the gradients
+of every position that used a row.
+
+Raschka, section 2.7.
+
+Embeddings: a vector for every token, a vector for every position, and their sum.
 
     ids → [embedding + position] → attention → logits → loss
 
@@ -9,10 +19,59 @@ Raschka, sections 2.7 and 2.8.
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, integers, output_gradient
-from npllm.layers.module import Module, Parameter, generator
+from npllm.core.cache import Cache
+from npllm.core.checks import as_floats, as_indices, check_gradient, check_positive
+from npllm.core.module import Module, Parameter, as_generator
+
+
+def one_hot(ids, num_classes, dtype=np.float32):
+    """one_hot(ids)ᵢⱼ = 1 if j = idsᵢ else 0      (...) → (..., V)
+
+    Raises IndexError for an id outside [0, num_classes).
+    """
+    ids = as_indices("ids", ids, 0, num_classes)
+    return (ids[..., None] == np.arange(num_classes)).astype(dtype)
+
+
+def embedding(ids, weight, padding_idx=None):
+    """yᵢ = weight[idsᵢ]      (...), (V, C) → (..., C)
+
+    `padding_idx` names a row that is looked up as usual but never learns. Raises IndexError for an id outside
+    [0, V), TypeError for ids that are not integers.
+    """
+    weight = as_floats(weight=weight)
+    if weight.ndim != 2:
+        raise ValueError(f"weight has shape {weight.shape}; it must be (V, C), a row for every token")
+    ids = as_indices("ids", ids, 0, len(weight))
+    if padding_idx is not None:
+        as_indices("padding_idx", padding_idx, -len(weight), len(weight))
+    return weight[ids]
+
+
+def embedding_forward(ids, weight, padding_idx=None):
+    """The value, and in the cache the ids, the weight's shape and dtype, and the padding row."""
+    y = embedding(ids, weight, padding_idx)
+    return y, Cache(
+        ids=np.asarray(ids, None if np.size(ids) else np.int64),
+        shape=np.shape(weight),
+        dtype=y.dtype,
+        padding_idx=padding_idx,
+    )
+
+
+def embedding_backward(dy, cache):
+    """dweight[v] = Σ over i with idsᵢ = v of dyᵢ      (..., C) → (V, C)
+
+    y = one_hot(ids) @ weight, so dweight = one_hot(ids)ᵀ @ dy: a row used twice gets the sum of both gradients,
+    an unused row gets 0. `np.add.at` adds for repeated ids, where `dweight[ids] += dy` would keep the last only.
+    """
+    channels = cache.shape[-1]
+    dy = check_gradient(dy, (*cache.ids.shape, channels), cache.dtype)
+    dweight = np.zeros(cache.shape, cache.dtype)
+    np.add.at(dweight, cache.ids.reshape(-1), dy.reshape(-1, channels))
+    if cache.padding_idx is not None:
+        dweight[cache.padding_idx] = 0
+    return dweight
 
 
 class Embedding(Module):
@@ -22,93 +81,17 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings, embedding_dim, padding_idx=None, *, rng=None, dtype="float32"):
-        at_least_one(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        weight = generator(rng).standard_normal((num_embeddings, embedding_dim)).astype(dtype)
+        check_positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        weight = as_generator(rng).standard_normal((num_embeddings, embedding_dim)).astype(dtype)
         if padding_idx is not None:
-            weight[integers("padding_idx", padding_idx, -num_embeddings, num_embeddings)] = 0
+            weight[as_indices("padding_idx", padding_idx, -num_embeddings, num_embeddings)] = 0
         self.weight = Parameter(weight)
         self.padding_idx = padding_idx
 
     def forward(self, ids):
         """The value, and the cache of `functional.embedding_forward`."""
-        return F.embedding_forward(ids, self.weight.data, self.padding_idx)
+        return embedding_forward(ids, self.weight.data, self.padding_idx)
 
     def backward(self, dy, cache):
         """Ids have no gradient: dweight goes to the parameter, and nothing is returned."""
-        self.weight.add_grad(F.embedding_backward(dy, cache))
-
-
-class LearnedPositions(Module):
-    """y_t = weight[t]      () → (T, C)
-
-    A row for every position up to `context_length`, learned like a token's. It says nothing of later positions.
-    """
-
-    def __init__(self, context_length, d_model, *, rng=None, dtype="float32"):
-        at_least_one(context_length=context_length, d_model=d_model)
-        self.weight = Parameter(generator(rng).standard_normal((context_length, d_model)).astype(dtype))
-
-    def forward(self, num_positions):
-        """The first `num_positions` rows; raises ValueError if there are fewer."""
-        fits_context(num_positions, len(self.weight.data))
-        return self.weight.data[:num_positions].copy(), Cache(num_positions=num_positions)
-
-    def backward(self, dy, cache):
-        """dweight[t] = dy_t, summed over the batch: every sequence used the same row t."""
-        dy = output_gradient(
-            dy, (*np.shape(dy)[:-2], cache.num_positions, self.weight.shape[1]), self.weight.data.dtype
-        )
-        dweight = np.zeros_like(self.weight.data)
-        dweight[: cache.num_positions] = dy.sum(axis=tuple(range(dy.ndim - 2)))
-        self.weight.add_grad(dweight)
-
-
-class SinusoidalPositions(Module):
-    """y_t = P[t], see functional.sinusoidal_positions      () → (T, C)
-
-    Nothing to learn, so nothing to run backward, and no last position.
-    """
-
-    def __init__(self, d_model, *, dtype="float32"):
-        self.d_model, self.dtype = d_model, dtype
-
-    def forward(self, num_positions):
-        """P for the positions 0 … num_positions − 1."""
-        return F.sinusoidal_positions(num_positions, self.d_model, dtype=self.dtype), Cache()
-
-    def backward(self, dy, cache):
-        """Constants have no gradient."""
-
-
-class TokenPositionEmbedding(Module):
-    """y_t = wte[ids_t] + wpe[t]      (..., T) → (..., T, C)
-
-    Every sequence starts at position 0. `positions` is "learned" (GPT-2) or "sinusoidal" (the first transformer).
-    The children are called `wte` and `wpe`, as in GPT-2.
-    """
-
-    def __init__(self, vocab_size, context_length, d_model, positions="learned", *, rng=None, dtype="float32"):
-        rng = generator(rng)
-        self.context_length = context_length
-        self.wte = Embedding(vocab_size, d_model, rng=rng, dtype=dtype)
-        if positions == "learned":
-            self.wpe = LearnedPositions(context_length, d_model, rng=rng, dtype=dtype)
-        elif positions == "sinusoidal":
-            self.wpe = SinusoidalPositions(d_model, dtype=dtype)
-        else:
-            raise ValueError(f'positions is {positions!r}; it must be "learned" or "sinusoidal"')
-
-    def forward(self, ids):
-        """The value, and both caches by the children's names."""
-        ids = np.asarray(ids)
-        if ids.ndim == 0:
-            raise ValueError("ids is a single number; it must be a sequence (T) or a batch of them (B, T)")
-        fits_context(ids.shape[-1], self.context_length)
-        tokens, wte = self.wte.forward(ids)
-        positions, wpe = self.wpe.forward(ids.shape[-1])
-        return tokens + positions, Cache(wte=wte, wpe=wpe)
-
-    def backward(self, dy, cache):
-        """The sum passes dy on to both tables."""
-        self.wte.backward(dy, cache.wte)
-        self.wpe.backward(dy, cache.wpe)
+        self.weight.add_grad(embedding_backward(dy, cache))

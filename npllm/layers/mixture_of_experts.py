@@ -12,12 +12,12 @@ section 2.2 (the balance); Jiang et al. 2024, Mixtral of Experts, section 2.1.
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.functional.cache import Cache
-from npllm.functional.checks import output_gradient
-from npllm.layers.gated_feed_forward import GatedFeedForward
+from npllm.core.cache import Cache
+from npllm.core.checks import check_gradient
+from npllm.core.module import Module, as_generator
 from npllm.layers.linear import Linear
-from npllm.layers.module import Module, generator
+from npllm.layers.softmax import softmax_backward, softmax_forward
+from npllm.layers.swiglu import SwiGLU
 
 
 class MixtureOfExperts(Module):
@@ -37,10 +37,10 @@ class MixtureOfExperts(Module):
                 f"experts_per_token is {experts_per_token} and num_experts {num_experts}; the first must be at least 1 "
                 "and at most the second"
             )
-        rng = generator(rng)
+        rng = as_generator(rng)
         self.experts_per_token, self.normalize = experts_per_token, normalize
         self.gate = Linear(d_model, num_experts, bias=False, rng=rng, dtype=dtype)
-        self.experts = [GatedFeedForward(d_model, d_hidden, rng=rng, dtype=dtype) for _ in range(num_experts)]
+        self.experts = [SwiGLU(d_model, d_hidden, rng=rng, dtype=dtype) for _ in range(num_experts)]
 
     def __call__(self, x):
         """The value alone."""
@@ -51,7 +51,7 @@ class MixtureOfExperts(Module):
         x = np.asarray(x)
         rows = x.reshape(-1, x.shape[-1])
         logits, gate = self.gate.forward(rows)
-        probabilities, softmax = F.softmax_forward(logits)
+        probabilities, softmax = softmax_forward(logits)
         chosen = np.argsort(-probabilities, axis=-1, kind="stable")[:, : self.experts_per_token]
         weights = np.take_along_axis(probabilities, chosen, axis=-1)
         total = weights.sum(axis=-1, keepdims=True) if self.normalize else None
@@ -76,7 +76,7 @@ class MixtureOfExperts(Module):
         dp_i = (dw_i − Σ_j dw_j w_j) / s. `dbalance` is the gradient of the loss by `cache.balance`, whose share f has
         no derivative: dP_e = E f_e.
         """
-        dy = output_gradient(dy, cache.shape, cache.weights.dtype).reshape(-1, cache.shape[-1])
+        dy = check_gradient(dy, cache.shape, cache.weights.dtype).reshape(-1, cache.shape[-1])
         drows, dweights = np.zeros_like(dy), np.zeros_like(cache.weights)
         for expert, used in zip(self.experts, cache.experts):
             weight = cache.weights[used.row, used.rank][:, None]
@@ -89,5 +89,5 @@ class MixtureOfExperts(Module):
         if dbalance != 0.0:
             slope = dbalance * len(self.experts) / max(len(dy), 1) * cache.share
             dprobabilities += slope.astype(dprobabilities.dtype)
-        drows += self.gate.backward(F.softmax_backward(dprobabilities, cache.softmax), cache.gate)
+        drows += self.gate.backward(softmax_backward(dprobabilities, cache.softmax), cache.gate)
         return drows.reshape(cache.shape)

@@ -1,10 +1,139 @@
-"""LayerNorm and RMSNorm: the normalisations with their weights."""
+"""Normalisation puts every position on the same scale, whatever came before.
+
+    ids → embedding → [norm] → attention → + → [norm] → feed-forward → + → logits
+
+Layer norm subtracts each position's mean and divides by its standard deviation; RMS norm leaves the mean and
+divides by the root mean square. L2 normalisation, for keys that are to be directions, makes the length 1.
+
+Ba, Kiros, Hinton 2016, Layer Normalization, equation 3; Zhang, Sennrich 2019, Root Mean Square Layer
+Normalization, equation 4.
+
+LayerNorm and RMSNorm: the normalisations with their weights.
+"""
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.functional.checks import at_least_one
-from npllm.layers.module import Module, Parameter
+from npllm.core.cache import Cache
+from npllm.core.checks import as_floats, check_gradient, check_positive, check_size, drop_none, reject_half
+from npllm.core.module import Module, Parameter
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    """y = x̂ · weight + bias,  x̂ = (x − mean) / √(variance + eps)      (..., C), (C), (C) → (..., C)
+
+    Mean and variance run over the last axis. The variance divides by C, not C − 1: it describes these C
+    channels, it does not estimate a population.
+    """
+    return layer_norm_forward(x, weight, bias, eps)[0]
+
+
+def layer_norm_forward(x, weight=None, bias=None, eps=1e-5):
+    """The value, and in the cache `normalized` (x̂), `inverse_std` (1/√(variance + eps)) and the weight."""
+    x, weight, bias = as_floats(x=x, weight=weight, bias=bias)
+    _check_channels(x, weight=weight, bias=bias)
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered * centered).mean(axis=-1, keepdims=True)
+    inverse_std = 1.0 / np.sqrt(variance + float(eps))
+    normalized = centered * inverse_std
+    y = _scale_and_shift(normalized, weight, bias)
+    return y, Cache(normalized=normalized, inverse_std=inverse_std, weight=weight, has_bias=bias is not None)
+
+
+def layer_norm_backward(dy, cache):
+    """dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂)) / std      (..., C) → (..., C), (C), (C)
+
+    With x̂ = (x − μ)/σ:  ∂x̂ⱼ/∂xᵢ = ([i = j] − 1/C − x̂ᵢ x̂ⱼ/C) / σ.
+    1/C comes through the mean μ, x̂ᵢ x̂ⱼ/C through the standard deviation σ. Hence dx loses the two components
+    that normalisation throws away: along (1, …, 1) and along x̂.
+    """
+    normalized = cache.normalized
+    dy = check_gradient(dy, normalized.shape, normalized.dtype)
+    dnormalized = dy if cache.weight is None else dy * cache.weight
+    mean = dnormalized.mean(axis=-1, keepdims=True)
+    along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
+    dx = (dnormalized - mean - normalized * along) * cache.inverse_std
+    dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
+    dbias = _sum_over_positions(dy) if cache.has_bias else None
+    return drop_none(dx, dweight, dbias)
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    """y = x̂ · weight,  x̂ = x / √(mean(x²) + eps)      (..., C), (C) → (..., C)
+
+    Layer norm without the mean and without the bias.
+    """
+    return rms_norm_forward(x, weight, eps)[0]
+
+
+def rms_norm_forward(x, weight=None, eps=1e-6):
+    """The value, and in the cache `normalized` (x̂), `inverse_rms` and the weight."""
+    x, weight = as_floats(x=x, weight=weight)
+    _check_channels(x, weight=weight)
+    inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + float(eps))
+    normalized = x * inverse_rms
+    y = _scale_and_shift(normalized, weight, None)
+    return y, Cache(normalized=normalized, inverse_rms=inverse_rms, weight=weight)
+
+
+def rms_norm_backward(dy, cache):
+    """dx = (dx̂ − x̂ mean(dx̂ x̂)) / rms      (..., C) → (..., C), (C)
+
+    As in layer norm, without the component that the mean takes away.
+    """
+    normalized = cache.normalized
+    dy = check_gradient(dy, normalized.shape, normalized.dtype)
+    dnormalized = dy if cache.weight is None else dy * cache.weight
+    along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
+    dx = (dnormalized - normalized * along) * cache.inverse_rms
+    dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
+    return drop_none(dx, dweight)
+
+
+def l2_normalize(x, eps=1e-6):
+    """y = x / √(Σ x² + eps)      (..., C) → (..., C)
+
+    The direction of x, as a vector of length 1; without weights.
+    """
+    return l2_normalize_forward(x, eps)[0]
+
+
+def l2_normalize_forward(x, eps=1e-6):
+    """The value, and in the cache the value `y` and `inverse_length`."""
+    x = as_floats(x=x)
+    _check_channels(x)
+    inverse_length = 1.0 / np.sqrt((x * x).sum(axis=-1, keepdims=True) + float(eps))
+    y = x * inverse_length
+    return y, Cache(y=y, inverse_length=inverse_length)
+
+
+def l2_normalize_backward(dy, cache):
+    """dx = (dy − y Σ dy y) / length      (..., C) → (..., C)
+
+    ∂yⱼ/∂xᵢ = ([i = j] − yᵢ yⱼ) / length: dy loses its part along y, for a longer x points the same way.
+    """
+    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
+    along = (dy * cache.y).sum(axis=-1, keepdims=True)
+    return (dy - cache.y * along) * cache.inverse_length
+
+
+def _check_channels(x, **parameters):
+    if x.ndim == 0:
+        raise ValueError("x is a single number; its last axis must hold the C channels to normalise")
+    reject_half(x)
+    if x.shape[-1] == 0:
+        raise ValueError(f"x has shape {x.shape}; its last axis must hold at least one channel")
+    for name, parameter in parameters.items():
+        if parameter is not None:
+            check_size("one entry for each channel of x", x.shape[-1:], **{f"the shape of {name}": parameter.shape})
+
+
+def _scale_and_shift(normalized, weight, bias):
+    y = normalized if weight is None else normalized * weight
+    return y if bias is None else y + bias
+
+
+def _sum_over_positions(gradient):
+    return gradient.sum(axis=tuple(range(gradient.ndim - 1)))
 
 
 class LayerNorm(Module):
@@ -14,18 +143,18 @@ class LayerNorm(Module):
     """
 
     def __init__(self, num_channels, eps=1e-5, bias=True, *, dtype="float32"):
-        at_least_one(num_channels=num_channels)
+        check_positive(num_channels=num_channels)
         self.weight = Parameter(np.ones(num_channels, dtype))
         self.bias = Parameter(np.zeros(num_channels, dtype)) if bias else None
         self.eps = eps
 
     def forward(self, x):
         """The value, and the cache of `functional.layer_norm_forward`."""
-        return F.layer_norm_forward(x, self.weight.data, self.bias and self.bias.data, self.eps)
+        return layer_norm_forward(x, self.weight.data, self.bias and self.bias.data, self.eps)
 
     def backward(self, dy, cache):
         """dx; dweight and dbias go to the parameters."""
-        dx, *dparameters = F.layer_norm_backward(dy, cache)
+        dx, *dparameters = layer_norm_backward(dy, cache)
         for parameter, gradient in zip(self.params.values(), dparameters):
             parameter.add_grad(gradient)
         return dx
@@ -38,16 +167,16 @@ class RMSNorm(Module):
     """
 
     def __init__(self, num_channels, eps=1e-6, *, dtype="float32"):
-        at_least_one(num_channels=num_channels)
+        check_positive(num_channels=num_channels)
         self.weight = Parameter(np.ones(num_channels, dtype))
         self.eps = eps
 
     def forward(self, x):
         """The value, and the cache of `functional.rms_norm_forward`."""
-        return F.rms_norm_forward(x, self.weight.data, self.eps)
+        return rms_norm_forward(x, self.weight.data, self.eps)
 
     def backward(self, dy, cache):
         """dx; dweight goes to the parameter."""
-        dx, dweight = F.rms_norm_backward(dy, cache)
+        dx, dweight = rms_norm_backward(dy, cache)
         self.weight.add_grad(dweight)
         return dx

@@ -4,10 +4,8 @@ Read in this order: word2vec and seq2seq, which came before; transformer_block, 
 decoder_config, decoder, architectures.
 """
 
-from npllm.models.architectures import ARCHITECTURES, architecture, build, from_pretrained
 from npllm.models.decoder import Decoder, DecoderBlock
 from npllm.models.decoder_config import DecoderConfig
 from npllm.models.gpt import GPT, GPTConfig
-from npllm.models.seq2seq import Seq2Seq
+from npllm.models.presets import ARCHITECTURES, architecture, build, from_pretrained
 from npllm.models.transformer_block import TransformerBlock
-from npllm.models.word2vec import CBOW, SkipGram

@@ -12,16 +12,18 @@ import math
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.functional.cache import Cache
-from npllm.functional.checks import fits_context
-from npllm.interop import hugging_face_decoder
+from npllm.attention.kv_cache import ModelKVCache
+from npllm.attention.masks import document_positions
+from npllm.core.cache import Cache
+from npllm.core.checks import check_context_length
+from npllm.core.module import Blank, Module, as_generator
+from npllm.layers.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
-from npllm.layers.module import Blank, Module, generator
+from npllm.layers.positions import sinusoidal_positions
 from npllm.models.decoder_config import ATTENTIONS, FEED_FORWARDS, NORMS, DecoderConfig, choices, make
-from npllm.models.model_past import ModelPast
+from npllm.weights import llama as hugging_face_decoder
 
 ADDING = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # what writes into the stream
 
@@ -34,7 +36,7 @@ class Decoder(Module):
     """
 
     def __init__(self, config, *, rng=None, dtype="float32"):
-        rng = generator(rng)
+        rng = as_generator(rng)
         self.config, self.context_length, c = config, config.context_length, config
         self.embed_tokens = Embedding(c.vocab_size, c.d_model, rng=Blank(), dtype=dtype)
         if c.positions == "learned":
@@ -63,25 +65,25 @@ class Decoder(Module):
             elif name.endswith(".bias"):
                 parameter.data[...] = 0
 
-    def start_past(self, batch_size=1, padding=None):
+    def new_kv_cache(self, batch_size=1, left_padding=None):
         """An empty past for reading a text piece by piece: one for each layer, whatever that remembers."""
-        return ModelPast(
-            self.context_length, [block.self_attn.start_past(batch_size, padding) for block in self.layers]
+        return ModelKVCache(
+            self.context_length, [block.self_attn.new_kv_cache(batch_size, left_padding) for block in self.layers]
         )
 
-    def __call__(self, ids, past=None, documents=None):
+    def __call__(self, ids, kv_cache=None, document_ids=None):
         """The logits alone. With a `past` ids follow what it has seen, and are added. `documents`: see forward."""
-        return self.lm_head(self.features(ids, past, documents))
+        return self.lm_head(self.hidden_states(ids, kv_cache, document_ids))
 
-    def features(self, ids, past=None, documents=None):
+    def hidden_states(self, ids, kv_cache=None, document_ids=None):
         """What the head reads, (..., T, C): to know the last position's logits, nobody need compute the others."""
         ids = _sequence(ids)
-        x, _ = self._positions_forward(self.embed_tokens(ids), self._places(ids.shape, past, documents))
+        x, _ = self._positions_forward(self.embed_tokens(ids), self._places(ids.shape, kv_cache, document_ids))
         for index, block in enumerate(self.layers):
-            x = block(x, past and past.layers[index], documents)
+            x = block(x, kv_cache and kv_cache.layers[index], document_ids)
         return self.norm(x)
 
-    def forward(self, ids, rng=None, documents=None):
+    def forward(self, ids, rng=None, document_ids=None):
         """The logits, and the cache of every layer by name. With a generator, dropout is active.
 
         `documents` (..., T) numbers the documents that stand in one row: none sees into another, and each begins at
@@ -89,11 +91,11 @@ class Decoder(Module):
         """
         ids = _sequence(ids)
         x, embed_tokens = self.embed_tokens.forward(ids)
-        x, embed_positions = self._positions_forward(x, self._places(ids.shape, None, documents))
+        x, embed_positions = self._positions_forward(x, self._places(ids.shape, None, document_ids))
         x, drop = self.drop.forward(x, rng)
         caches = []
         for block in self.layers:
-            x, cache = block.forward(x, rng, documents)
+            x, cache = block.forward(x, rng, document_ids)
             caches.append(cache)
         x, norm = self.norm.forward(x)
         logits, lm_head = self.lm_head.forward(x)
@@ -112,17 +114,17 @@ class Decoder(Module):
             self.embed_positions.backward(dx, cache.embed_positions)
         self.embed_tokens.backward(dx, cache.embed_tokens)
 
-    def loss(self, ids, targets, documents=None):
+    def loss(self, ids, targets, document_ids=None):
         """loss = mean over all positions of −ln softmax(logits)[target]      (..., T), (..., T) → ()
 
         Positions whose target is −100 do not count. The routers' balance is not part of it.
         """
-        return F.cross_entropy(self(ids, documents=documents), targets)
+        return cross_entropy(self(ids, document_ids=document_ids), targets)
 
-    def loss_forward(self, ids, targets, rng=None, documents=None):
+    def loss_forward(self, ids, targets, rng=None, document_ids=None):
         """The loss, with `balance` times the mean of the routers' losses; and the caches of model and cross-entropy."""
-        logits, model = self.forward(ids, rng, documents)
-        loss, cross_entropy = F.cross_entropy_forward(logits, targets)
+        logits, model = self.forward(ids, rng, document_ids)
+        loss, cross_entropy = cross_entropy_forward(logits, targets)
         balances = [cache.mlp.balance for cache in model.layers if hasattr(cache.mlp, "balance")]
         slope = self.config.balance / max(len(balances), 1)
         return loss + loss.dtype.type(slope * sum(balances)), Cache(
@@ -131,7 +133,7 @@ class Decoder(Module):
 
     def loss_backward(self, dloss, cache):
         """Add dloss times the gradient of the loss to every parameter's `grad`."""
-        dlogits = F.cross_entropy_backward(dloss, cache.cross_entropy)
+        dlogits = cross_entropy_backward(dloss, cache.cross_entropy)
         self.backward(dlogits, cache.model, float(dloss) * cache.slope)
 
     @classmethod
@@ -151,24 +153,24 @@ class Decoder(Module):
         fields = {name: getattr(self.config, name) for name in self.config.__dataclass_fields__}
         hugging_face_decoder.save(folder, fields, self.state_dict())
 
-    def _places(self, shape, past=None, documents=None):
+    def _places(self, shape, kv_cache=None, document_ids=None):
         """The place of every id, in the shape of the ids; raises ValueError beyond the context."""
         length = shape[-1]
-        if past is not None:
-            places = past.places(length)
+        if kv_cache is not None:
+            positions = kv_cache.positions(length)
         else:
-            fits_context(length, self.context_length)
-            places = np.arange(length) if documents is None else F.document_places(documents)
-        return np.broadcast_to(places, shape)
+            check_context_length(length, self.context_length)
+            positions = np.arange(length) if document_ids is None else document_positions(document_ids)
+        return np.broadcast_to(positions, shape)
 
-    def _positions_forward(self, x, places):
+    def _positions_forward(self, x, positions):
         """x with what stands for its places, and the cache of their table."""
         if self.config.positions == "learned":
-            rows, cache = self.embed_positions.forward(places)
+            rows, cache = self.embed_positions.forward(positions)
             return x + rows, cache
         if self.config.positions == "sinusoidal":
-            table = F.sinusoidal_positions(self.context_length, self.config.d_model, dtype=x.dtype)
-            return x + table[places], None
+            table = sinusoidal_positions(self.context_length, self.config.d_model, dtype=x.dtype)
+            return x + table[positions], None
         return x, None
 
 
@@ -181,7 +183,7 @@ class DecoderBlock(Module):
     def __init__(
         self, d_model, context_length, attention, feed_forward, norm, dropout=0.0, *, rng=None, dtype="float32"
     ):
-        rng = generator(rng)
+        rng = as_generator(rng)
         sizes = {"context_length": context_length, "dropout": dropout}
         self.input_layernorm = make(NORMS, norm, d_model, dtype=dtype)
         self.self_attn = make(ATTENTIONS, attention, d_model, **sizes, rng=rng, dtype=dtype)
@@ -190,15 +192,15 @@ class DecoderBlock(Module):
         self.mlp = make(FEED_FORWARDS, feed_forward, d_model, rng=rng, dtype=dtype)
         self.drop_2 = Dropout(dropout)
 
-    def __call__(self, x, past=None, documents=None):
+    def __call__(self, x, kv_cache=None, document_ids=None):
         """The value alone. `past`: the one of this layer's attention."""
-        x = x + self.self_attn(self.input_layernorm(x), past, documents)
+        x = x + self.self_attn(self.input_layernorm(x), kv_cache, document_ids)
         return x + self.mlp(self.post_attention_layernorm(x))
 
-    def forward(self, x, rng=None, documents=None):
+    def forward(self, x, rng=None, document_ids=None):
         """The value, and the cache of every step by the children's names."""
         normed, input_layernorm = self.input_layernorm.forward(x)
-        gathered, self_attn = self.self_attn.forward(normed, rng, documents)
+        gathered, self_attn = self.self_attn.forward(normed, rng, document_ids)
         added, drop_1 = self.drop_1.forward(gathered, rng)
         x = x + added
         normed, post_attention_layernorm = self.post_attention_layernorm.forward(x)

@@ -1,6 +1,6 @@
 """What a decoder is made of: tables of parts, and a configuration that chooses from them by name.
 
-    {"kind": "grouped_query", "num_heads": 8, "num_key_heads": 2, "parts": {"rotary": {}}}     an attention
+    {"kind": "grouped_query", "num_heads": 8, "num_kv_heads": 2, "parts": {"rotary": {}}}     an attention
     {"kind": "gated"}                                                                         a feed-forward network
 
 A Llama is grouped-query attention with rotary positions, RMS norm and a gated network; Qwen3 adds a norm to queries and
@@ -13,11 +13,11 @@ import inspect
 from dataclasses import dataclass, field
 
 from npllm import attention, layers
-from npllm.functional.checks import at_least_one, probability
+from npllm.core.checks import check_positive, check_probability
 
 ATTENTIONS = {
     "grouped_query": attention.GroupedQueryAttention,
-    "relative_position": attention.RelativePositionAttention,
+    "relative_position": attention.ShawAttention,
     "differential": attention.DifferentialAttention,
     "latent": attention.MultiHeadLatentAttention,
     "linear": attention.LinearAttention,
@@ -25,7 +25,7 @@ ATTENTIONS = {
 }
 FEED_FORWARDS = {
     "gelu": layers.FeedForward,
-    "gated": layers.GatedFeedForward,
+    "gated": layers.SwiGLU,
     "mixture_of_experts": layers.MixtureOfExperts,
 }
 NORMS = {"layer_norm": layers.LayerNorm, "rms_norm": layers.RMSNorm}
@@ -56,13 +56,13 @@ class DecoderConfig:
     balance: float = 0.01
 
     def __post_init__(self):
-        at_least_one(
+        check_positive(
             vocab_size=self.vocab_size,
             context_length=self.context_length,
             d_model=self.d_model,
             num_layers=self.num_layers,
         )
-        probability("dropout", self.dropout)
+        check_probability("dropout", self.dropout)
         if self.positions not in POSITIONS:
             raise ValueError(f"positions is {self.positions!r}; it must be one of {', '.join(POSITIONS)}")
         for name, table in {"attention": ATTENTIONS, "feed_forward": FEED_FORWARDS}.items():

@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from npllm import functional as F
-from npllm.functional.cache import Cache
-from npllm.functional.checks import at_least_one, fits_context, heads_divide, probability
-from npllm.interop import hugging_face
+from npllm.attention.kv_cache import ModelKVCache
+from npllm.core.cache import Cache
+from npllm.core.checks import check_context_length, check_heads, check_positive, check_probability
+from npllm.core.module import Blank, Module, as_generator
+from npllm.layers.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from npllm.layers.dropout import Dropout
-from npllm.layers.embedding import Embedding, LearnedPositions
+from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
-from npllm.layers.module import Blank, Module, generator
 from npllm.layers.normalization import LayerNorm
-from npllm.models.model_past import ModelPast
+from npllm.layers.positions import LearnedPositionalEmbedding
 from npllm.models.transformer_block import TransformerBlock
+from npllm.weights import gpt2 as hugging_face
 
 GPT2_SIZES = {  # (num_layers, num_heads, d_model)
     "124M": (12, 12, 768),
@@ -50,7 +51,7 @@ class GPTConfig:
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self):
-        at_least_one(
+        check_positive(
             vocab_size=self.vocab_size,
             context_length=self.context_length,
             d_model=self.d_model,
@@ -58,8 +59,8 @@ class GPTConfig:
             num_heads=self.num_heads,
         )
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
-            probability(name, getattr(self, name))
-        heads_divide(self.num_heads, d_model=self.d_model)
+            check_probability(name, getattr(self, name))
+        check_heads(self.num_heads, d_model=self.d_model)
 
     @classmethod
     def gpt2(cls, size, **changes):
@@ -78,10 +79,10 @@ class GPT(Module):
     """
 
     def __init__(self, config, *, rng=None, dtype="float32"):
-        rng, blank = generator(rng), Blank()  # the layers' own way to start is not GPT-2's, so they need not draw
+        rng, blank = as_generator(rng), Blank()  # the layers' own way to start is not GPT-2's, so they need not draw
         self.config, self.context_length, c = config, config.context_length, config
         self.wte = Embedding(c.vocab_size, c.d_model, rng=blank, dtype=dtype)
-        self.wpe = LearnedPositions(c.context_length, c.d_model, rng=blank, dtype=dtype)
+        self.wpe = LearnedPositionalEmbedding(c.context_length, c.d_model, rng=blank, dtype=dtype)
         self.drop = Dropout(c.embedding_dropout)
         self.h = [
             TransformerBlock(
@@ -103,19 +104,21 @@ class GPT(Module):
                 parameter.data[...] = rng.standard_normal(parameter.shape, dtype=np.float32)
                 parameter.data *= 0.02 / math.sqrt(depth)
 
-    def start_past(self, batch_size=1, padding=None):
+    def new_kv_cache(self, batch_size=1, left_padding=None):
         """An empty past for reading a text piece by piece: the keys and values of every layer."""
-        return ModelPast(self.context_length, [block.attn.start_past(batch_size, padding) for block in self.h])
+        return ModelKVCache(
+            self.context_length, [block.attn.new_kv_cache(batch_size, left_padding) for block in self.h]
+        )
 
-    def __call__(self, ids, past=None):
-        """The logits alone. With a `past` (see start_past) ids follow what it has seen, and are added."""
-        return self.lm_head(self.features(ids, past))
+    def __call__(self, ids, kv_cache=None):
+        """The logits alone. With a `past` (see new_kv_cache) ids follow what it has seen, and are added."""
+        return self.lm_head(self.hidden_states(ids, kv_cache))
 
-    def features(self, ids, past=None):
+    def hidden_states(self, ids, kv_cache=None):
         """What the head reads, (..., T, C): to know the last position's logits, nobody need compute the others."""
-        x = self.wte(_sequence(ids)) + self.wpe.weight.data[self._places(ids, past)]
+        x = self.wte(_sequence(ids)) + self.wpe.weight.data[self._places(ids, kv_cache)]
         for index, block in enumerate(self.h):
-            x = block(x, past and past.layers[index])
+            x = block(x, kv_cache and kv_cache.layers[index])
         return self.ln_f(x)
 
     def forward(self, ids, rng=None):
@@ -145,24 +148,24 @@ class GPT(Module):
 
         Positions whose target is −100 do not count.
         """
-        return F.cross_entropy(self(ids), targets)
+        return cross_entropy(self(ids), targets)
 
     def loss_forward(self, ids, targets, rng=None):
         """The loss, and the caches of the model and of the cross-entropy."""
         logits, model = self.forward(ids, rng)
-        loss, cross_entropy = F.cross_entropy_forward(logits, targets)
+        loss, cross_entropy = cross_entropy_forward(logits, targets)
         return loss, Cache(model=model, cross_entropy=cross_entropy)
 
     def loss_backward(self, dloss, cache):
         """Add dloss times the gradient of the loss to every parameter's `grad`."""
-        self.backward(F.cross_entropy_backward(dloss, cache.cross_entropy), cache.model)
+        self.backward(cross_entropy_backward(dloss, cache.cross_entropy), cache.model)
 
-    def _places(self, ids, past):
+    def _places(self, ids, kv_cache):
         """The position of every id: 0, 1, 2 …, or where the past ends."""
         length = np.shape(ids)[-1]
-        if past is not None:
-            return past.places(length)
-        fits_context(length, self.context_length)
+        if kv_cache is not None:
+            return kv_cache.positions(length)
+        check_context_length(length, self.context_length)
         return np.arange(length)
 
     @classmethod

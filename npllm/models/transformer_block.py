@@ -10,10 +10,10 @@ Radford et al. 2019 (GPT-2), section 2.3, norm before the sub-layer; Raschka, se
 """
 
 from npllm.attention.causal_self_attention import CausalSelfAttention
-from npllm.functional.cache import Cache
+from npllm.core.cache import Cache
+from npllm.core.module import Module, as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.feed_forward import FeedForward
-from npllm.layers.module import Module, generator
 from npllm.layers.normalization import LayerNorm
 
 
@@ -37,7 +37,7 @@ class TransformerBlock(Module):
         rng=None,
         dtype="float32",
     ):
-        rng = generator(rng)
+        rng = as_generator(rng)
         attn_dropout = dropout if attn_dropout is None else attn_dropout
         self.ln_1 = LayerNorm(d_model, eps, dtype=dtype)
         self.attn = CausalSelfAttention(
@@ -48,9 +48,9 @@ class TransformerBlock(Module):
         self.mlp = FeedForward(d_model, rng=rng, dtype=dtype)
         self.drop_2 = Dropout(dropout)
 
-    def __call__(self, x, past=None):
+    def __call__(self, x, kv_cache=None):
         """The value alone; no cache outlives its line. `past`: see CausalSelfAttention."""
-        x = x + self.attn(self.ln_1(x), past)
+        x = x + self.attn(self.ln_1(x), kv_cache)
         return x + self.mlp(self.ln_2(x))
 
     def forward(self, x, rng=None):

@@ -6,11 +6,11 @@ surrogates, bpe; on files, printable_bytes, bpe_files, gpt2; what users ask for,
 """
 
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
-from npllm.tokenizers.bpe_training import Merge, learn_merges_plain
+from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
+from npllm.tokenizers.byte_pair.train import Merge, learn_merges_plain
 from npllm.tokenizers.characters import CharacterTokenizer
-from npllm.tokenizers.fast.training import learn_merges
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
-from npllm.tokenizers.split import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
 from npllm.tokenizers.streaming import StreamDecoder
 from npllm.tokenizers.text_blocks import TextBlock, read_text_blocks
+from npllm.tokenizers.vectorized.incremental_training import learn_merges
 from npllm.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, join_texts, split_words

@@ -14,19 +14,19 @@ from itertools import chain, islice
 
 import numpy as np
 
-from npllm.tokenizers import bpe_files
+from npllm.core.checks import check_special_tokens, check_text
+from npllm.tokenizers.byte_pair.bytes_to_unicode import BYTE_ORDER
+from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_long_piece, merges_behind
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, compile_pattern, split_pieces
+from npllm.tokenizers.byte_pair.special_tokens import cut, must_have_none, which
+from npllm.tokenizers.byte_pair.surrogates import is_encodable, repair
 from npllm.tokenizers.counting import count_tokens, truncate
-from npllm.tokenizers.fast.decoding import Decoder
-from npllm.tokenizers.fast.encoder import make_encoder
-from npllm.tokenizers.fast.piece_counts import count_pieces
-from npllm.tokenizers.fast.training import learn_merges, must_be_a_tie
-from npllm.tokenizers.merging import merge_by_rank, merge_long_piece, merges_behind
+from npllm.tokenizers.formats import vocabulary_files as bpe_files
 from npllm.tokenizers.offsets import offsets_of
-from npllm.tokenizers.printable_bytes import BYTE_ORDER
-from npllm.tokenizers.special_tokens import cut, must_have_none, which
-from npllm.tokenizers.split import GPT2_PATTERN, compile_pattern, split_pieces
-from npllm.tokenizers.surrogates import is_encodable, repair
-from npllm.tokenizers.words import distinct, must_be_text
+from npllm.tokenizers.vectorized.decode import Decoder
+from npllm.tokenizers.vectorized.encode import make_encoder
+from npllm.tokenizers.vectorized.incremental_training import learn_merges, must_be_a_tie
+from npllm.tokenizers.vectorized.pretoken_counts import count_pieces
 
 LONG_PIECE = 100  # bytes; from here on a heap is faster than looking at all pairs for every merge
 REMEMBERED_PIECES = 1 << 17  # pieces whose ids are kept; words repeat
@@ -46,7 +46,7 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
     text, raises ValueError if vocab_size has no room for the bytes and the special tokens, for another tie, for a
     pattern that is none and for an empty special token; and then TypeError for what is no text.
     """
-    special_tokens = distinct(special_tokens)
+    special_tokens = check_special_tokens(special_tokens)
     if "" in special_tokens:
         raise ValueError("special_tokens has the empty text, which stands everywhere")
     compile_pattern(pattern)
@@ -67,7 +67,7 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
 
 def _between(special_tokens, text):
     """The parts of a text between its special tokens."""
-    must_be_text("text", text)
+    check_text("text", text)
     return cut(special_tokens, repair(text))[0]
 
 
@@ -96,7 +96,7 @@ class BPETokenizer:
         if wrong := [token for token in ranks if not isinstance(token, bytes)]:
             raise ValueError(f"ranks has the token {wrong[0]!r}; tokens must be byte strings")
         for token in special_tokens:
-            must_be_text("a special token", token)
+            check_text("a special token", token)
         if "" in special_tokens or b"" in ranks:
             raise ValueError("ranks or special_tokens has the empty token, which stands everywhere")
         if wrong := [token for token in special_tokens if not is_encodable(token)]:
@@ -135,7 +135,7 @@ class BPETokenizer:
         tables of `fast` take about as long to build as WORTH_BUILDING characters take without them, and are built when
         there have been so many.
         """
-        must_be_text("text", text)
+        check_text("text", text)
         return _joined(self._without_special(repair(text)))
 
     def encode_to_numpy(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
@@ -169,7 +169,7 @@ class BPETokenizer:
             raise TypeError("texts is a single str; it must be a list of texts")
         texts = list(texts)
         for text in texts:
-            must_be_text("text", text)
+            check_text("text", text)
         allowed, disallowed = which(self._every_special, allowed_special, disallowed_special)
         texts = [repair(text) for text in texts]
         must_have_none(disallowed, texts)
@@ -211,7 +211,7 @@ class BPETokenizer:
 
     def _parts(self, text, allowed_special, disallowed_special):
         """The ids of a text, part by part: arrays where they went the fast way, else lists."""
-        must_be_text("text", text)
+        check_text("text", text)
         allowed, disallowed = which(self._every_special, allowed_special, disallowed_special)
         text = repair(text)
         must_have_none(disallowed, [text])

@@ -11,8 +11,8 @@ Karpathy 2015, The Unreasonable Effectiveness of Recurrent Neural Networks.
 import json
 from pathlib import Path
 
-from npllm.files import atomic_write
-from npllm.tokenizers.words import must_be_text
+from npllm.core.checks import check_text
+from npllm.utils.files import atomic_write
 
 FORMAT = "npllm characters"
 
@@ -21,7 +21,7 @@ class CharacterTokenizer:
     """Characters to ids and back; `characters` is a text in which each stands once, at the place of its id."""
 
     def __init__(self, characters):
-        must_be_text("characters", characters)
+        check_text("characters", characters)
         if len(set(characters)) != len(characters):
             raise ValueError("characters has one twice; each must be given once")
         self.characters = characters
@@ -30,7 +30,7 @@ class CharacterTokenizer:
     @classmethod
     def from_text(cls, text):
         """A tokenizer for the characters of a text, in the order of their numbers."""
-        must_be_text("text", text)
+        check_text("text", text)
         return cls("".join(sorted(set(text))))
 
     @property
@@ -40,7 +40,7 @@ class CharacterTokenizer:
 
     def encode(self, text):
         """The ids of a text; raises KeyError naming the first character that is not in the vocabulary."""
-        must_be_text("text", text)
+        check_text("text", text)
         try:
             return [self._ids[character] for character in text]
         except KeyError as error:

@@ -10,8 +10,8 @@ text is encoded again, and shortened further until it fits.
 import codecs
 import operator
 
-from npllm.tokenizers.surrogates import repair
-from npllm.tokenizers.words import must_be_text
+from npllm.core.checks import check_text
+from npllm.tokenizers.byte_pair.surrogates import repair
 
 
 def count_tokens(blocks):
@@ -25,7 +25,7 @@ def truncate(tokenizer, text, max_tokens, **options):
     Reads no more of the ids than are needed; `options` as for encode. Raises ValueError for a negative number, and if
     the tokens do not make up the text, as with a pattern that leaves out some of it.
     """
-    must_be_text("text", text)
+    check_text("text", text)
     max_tokens = operator.index(max_tokens)
     if max_tokens < 0:
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 0")

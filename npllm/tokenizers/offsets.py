@@ -10,7 +10,7 @@ places of tokens that share one overlap.
 
 import numpy as np
 
-from npllm.tokenizers.fast.character_kinds import read_characters
+from npllm.tokenizers.vectorized.char_classes import read_characters
 
 
 def offsets_of(text, repaired, lengths):

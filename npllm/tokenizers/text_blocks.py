@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm import corpora
-from npllm.tokenizers.fast.blocks import last_sure_start
-from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.vectorized.blocks import last_sure_start
+from npllm.utils import corpora
 
 BLOCK = 1 << 18  # bytes that are read at once
 

@@ -10,6 +10,8 @@ Raschka, sections 2.2 to 2.4.
 
 import re
 
+from npllm.core.checks import check_special_tokens, check_text
+
 # The notes' first pattern; a colon or semicolon stays on the word before it.
 FIRST_PATTERN = r'([,.?_!"()\']|--|\s)'
 # The full pattern, with : and ;
@@ -39,26 +41,8 @@ def split_words(text, pattern=PATTERN):
 
     "Hello, world. Is this-- a test?" → ["Hello", ",", "world", ".", "Is", "this", "--", "a", "test", "?"]
     """
-    must_be_text("text", text)
+    check_text("text", text)
     return drop_blanks(re.split(pattern, text))
-
-
-def must_be_text(name, text):
-    """Raise TypeError unless `text` is a str."""
-    if not isinstance(text, str):
-        raise TypeError(f"{name} is {type(text).__name__}; it must be a str")
-
-
-def distinct(special_tokens):
-    """Return the special tokens as a list; raise unless they are several texts, each given once."""
-    if isinstance(special_tokens, str):
-        raise TypeError(f"special_tokens is the text {special_tokens!r}; it must be a list of texts")
-    special_tokens = list(special_tokens)
-    for token in special_tokens:
-        must_be_text("a special token", token)
-    if len(set(special_tokens)) != len(special_tokens):
-        raise ValueError(f"special_tokens is {special_tokens}; each must be given once")
-    return special_tokens
 
 
 def build_vocab(text, special_tokens=(), pattern=PATTERN):
@@ -67,7 +51,7 @@ def build_vocab(text, special_tokens=(), pattern=PATTERN):
     Returns a dict from token to id, 0 … len − 1. A special token that stands in the text (see join_texts) is no word.
     Raises ValueError if one is given twice, TypeError for what is no text.
     """
-    special_tokens = distinct(special_tokens)
+    special_tokens = check_special_tokens(special_tokens)
     words = sorted(set(split_words(text, pattern)) - set(special_tokens))
     return {token: index for index, token in enumerate([*words, *special_tokens])}
 

@@ -8,7 +8,7 @@ whole. The arrays are safetensors' own; the numbers beside them are JSON in its 
 
 import json
 
-from npllm.interop import safetensors
+from npllm.weights import safetensors
 
 FORMAT, VERSION = "npllm checkpoint", "1"
 

@@ -6,7 +6,7 @@
 import json
 from pathlib import Path
 
-from npllm.files import atomic_write
+from npllm.utils.files import atomic_write
 
 
 class StepLog:

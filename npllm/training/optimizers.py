@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from npllm.functional.checks import probability
+from npllm.core.checks import check_probability
 
 
 class SGD:
@@ -62,7 +62,7 @@ class AdamW:
         self.parameters = _named(parameters)
         _not_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
         for index, beta in enumerate(betas):
-            probability(f"betas[{index}]", beta)
+            check_probability(f"betas[{index}]", beta)
         self.learning_rate, self.betas, self.eps, self.weight_decay = learning_rate, betas, eps, weight_decay
         self.decaying = {name for name, p in self.parameters.items() if decays is None or decays(name, p)}
         self.steps = dict.fromkeys(self.parameters, 0)  # each counts its own: one without a gradient stands still

@@ -18,12 +18,12 @@ import numpy as np
 
 from npllm.batching.dataset import WindowDataset, encode_for_training
 from npllm.batching.token_file import open_token_file, write_token_file
-from npllm.files import atomic_write
-from npllm.models.architectures import build, config_as_dict, config_from_dict
+from npllm.models.presets import build, config_as_dict, config_from_dict
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.training.checkpoint import load_checkpoint, save_checkpoint
 from npllm.training.trainer import Trainer, TrainingSettings
+from npllm.utils.files import atomic_write
 
 FORMAT, VERSION = "npllm run", 1
 RUN, VOCABULARY, CHECKPOINT = "run.json", "vocabulary.json", "checkpoint.safetensors"
@@ -49,18 +49,18 @@ class Run:
         self.model.save_pretrained(self.folder)
 
 
-def create_run(folder, text, tokenizer, config, settings=None, validation_share=0.1):
+def create_run(folder, text, tokenizer, config, settings=None, validation_fraction=0.1):
     """Prepare a folder for a training of a GPTConfig or DecoderConfig on a text, and open it.
 
-    The last `validation_share` of the text is kept for validation. Raises FileExistsError if the folder has a run, and
-    ValueError where a part of the text is too short for one window.
+    The last `validation_fraction` of the text is kept for validation. Raises FileExistsError if the folder has a run,
+    and ValueError where a part of the text is too short for one window.
     """
     folder, settings = Path(folder), settings or TrainingSettings()
     if (folder / RUN).exists():
         raise FileExistsError(f"{folder} has a run already; resume that one, or take another folder")
-    if not 0.0 < validation_share < 1.0:
-        raise ValueError(f"validation_share is {validation_share}; it must be between 0 and 1")
-    cut = int(len(text) * (1.0 - validation_share))
+    if not 0.0 < validation_fraction < 1.0:
+        raise ValueError(f"validation_fraction is {validation_fraction}; it must be between 0 and 1")
+    cut = int(len(text) * (1.0 - validation_fraction))
     parts = {
         name: encode_for_training(part, tokenizer) for name, part in (("train", text[:cut]), ("validation", text[cut:]))
     }

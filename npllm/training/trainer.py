@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npllm.batching.endless import EndlessBatches
+from npllm.batching.infinite_batches import InfiniteBatches
 from npllm.training.clipping import clip_gradient_norm
 from npllm.training.optimizers import AdamW, is_matrix
 from npllm.training.schedules import warmup_cosine
@@ -20,27 +20,29 @@ from npllm.training.schedules import warmup_cosine
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train: `micro_batches` cuts each batch into as many parts, one after the other, to save memory."""
+    """How to train: `grad_accum_steps` cuts each batch into as many parts, one after the other, to save memory."""
 
     num_steps: int = 2000
     batch_size: int = 12
-    micro_batches: int = 1
+    grad_accum_steps: int = 1
     learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-4
+    min_learning_rate: float = 1e-4
     warmup_steps: int = 100
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.1
-    gradient_limit: float = 1.0
-    evaluate_every: int = 250
-    evaluation_batches: int = 50
+    max_grad_norm: float = 1.0
+    eval_interval: int = 250
+    eval_batches: int = 50
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("num_steps", "batch_size", "micro_batches", "evaluate_every", "evaluation_batches"):
+        for name in ("num_steps", "batch_size", "grad_accum_steps", "eval_interval", "eval_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.micro_batches > self.batch_size:
-            raise ValueError(f"micro_batches is {self.micro_batches}; it must be at most batch_size, {self.batch_size}")
+        if self.grad_accum_steps > self.batch_size:
+            raise ValueError(
+                f"grad_accum_steps is {self.grad_accum_steps}; it must be at most batch_size, {self.batch_size}"
+            )
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
         self.learning_rate_of(0)
@@ -48,7 +50,7 @@ class TrainingSettings:
     def learning_rate_of(self, step):
         """The schedule."""
         warmup = min(self.warmup_steps, self.num_steps)
-        return warmup_cosine(step, self.num_steps, self.learning_rate, self.final_learning_rate, warmup)
+        return warmup_cosine(step, self.num_steps, self.learning_rate, self.min_learning_rate, warmup)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Trainer:
         self.model, self.validation = model, validation
         self.settings = settings = settings or TrainingSettings()
         batches_rng, self.dropout_rng = np.random.default_rng(settings.seed).spawn(2)
-        self.batches = EndlessBatches(train, settings.batch_size, batches_rng)
+        self.batches = InfiniteBatches(train, settings.batch_size, batches_rng)
         self.optimizer = AdamW(
             model.named_parameters(),
             settings.learning_rate,
@@ -100,11 +102,11 @@ class Trainer:
     def step(self):
         """One step; return its Report."""
         settings, step = self.settings, self.steps_done
-        validation_loss = self.evaluate() if step % settings.evaluate_every == 0 else None
+        validation_loss = self.evaluate() if step % settings.eval_interval == 0 else None
         started = time.perf_counter()
         inputs, targets = next(self.batches)
         loss = self.accumulate_gradient(inputs, targets)
-        norm = clip_gradient_norm(self.model.named_parameters(), settings.gradient_limit)
+        norm = clip_gradient_norm(self.model.named_parameters(), settings.max_grad_norm)
         self.optimizer.learning_rate = settings.learning_rate_of(step)
         self.optimizer.step()
         self.steps_done += 1
@@ -120,7 +122,7 @@ class Trainer:
         counted, loss = (targets != -100).sum(), 0.0
         if counted == 0:
             raise ValueError("targets has nothing but -100; at least one must count")
-        parts = (np.array_split(array, self.settings.micro_batches) for array in (inputs, targets))
+        parts = (np.array_split(array, self.settings.grad_accum_steps) for array in (inputs, targets))
         for part, part_targets in zip(*parts):
             share = float((part_targets != -100).sum() / counted)
             if share == 0.0:
@@ -131,10 +133,10 @@ class Trainer:
         return loss
 
     def evaluate(self):
-        """The mean loss over the first `evaluation_batches` of the validation text; None without one."""
+        """The mean loss over the first `eval_batches` of the validation text; None without one."""
         if self.validation is None:
             return None
-        limit = self.settings.evaluation_batches * self.settings.batch_size
+        limit = self.settings.eval_batches * self.settings.batch_size
         return evaluate(self.model, self.validation, self.settings.batch_size, limit)
 
     def state(self):

@@ -17,9 +17,9 @@ from npllm.attention import (
     causal_weights_by_prefix,
     causal_weights_by_renormalizing,
 )
-from tests.finite_differences import check_layer_gradients
+from npllm.core.gradient_check import check_layer_gradients
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
-from torch_ref.equivalence import check_layer, implementation
 
 FREE = [pytest.param(name, marks=pytest.mark.piece(name)) for name in ("SelfAttentionV1", "SelfAttentionV2")]
 CAUSAL = [

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.attention import CausalSelfAttention, MultiHeadAttention
+from npllm.core.gradient_check import check_layer_gradients
 from tests.attention import laws
-from tests.finite_differences import check_layer_gradients
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
-from torch_ref.equivalence import check_layer, implementation
 
 pytestmark = pytest.mark.piece("CausalSelfAttention")
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.attention import CrossAttention
-from tests.finite_differences import check_layer_gradients
+from npllm.core.gradient_check import check_layer_gradients
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
-from torch_ref.equivalence import check_layer, implementation
 
 NAME = "CrossAttention"
 pytestmark = pytest.mark.piece(NAME)
@@ -80,8 +80,8 @@ def test_filling_of_the_context_changes_nothing(seed, S):
 def test_a_context_is_remembered_once_for_many_queries():
     rng, layer = np.random.default_rng(0), build()
     x, context = rng.standard_normal((2, 4, 6)), rng.standard_normal((2, 3, 5))
-    past, mask = layer.remember(context), F.padding_mask([2, 3], 3)
-    one_by_one = [layer(x[:, t : t + 1], past=past, mask=mask) for t in range(4)]
+    kv_cache, mask = layer.remember(context), F.padding_mask([2, 3], 3)
+    one_by_one = [layer(x[:, t : t + 1], kv_cache=kv_cache, mask=mask) for t in range(4)]
     np.testing.assert_allclose(np.concatenate(one_by_one, axis=1), layer(x, context, mask), rtol=1e-12)
 
 
@@ -90,7 +90,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="num_heads must divide d_model"):
         CrossAttention(6, 4)
     with pytest.raises(ValueError, match="context and past are both set"):
-        layer(np.zeros((2, 6)), np.zeros((3, 5)), past=layer.remember(np.zeros((3, 5))))
+        layer(np.zeros((2, 6)), np.zeros((3, 5)), kv_cache=layer.remember(np.zeros((3, 5))))
     with pytest.raises(ValueError, match="the last axis of x is 6; it must be 5"):
         layer(np.zeros((2, 6)), np.zeros((3, 6)))
     with pytest.raises(ValueError, match="must broadcast to the scores'"):

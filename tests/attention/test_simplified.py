@@ -11,8 +11,8 @@ from npllm.attention import (
     context_of_query,
     context_vectors,
 )
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
-from torch_ref.equivalence import check_layer, implementation
 
 
 @given(st.data(), dtypes, sizes, sizes)

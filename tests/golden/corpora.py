@@ -2,7 +2,7 @@
 
 import pytest
 
-from npllm import corpora
+from npllm.utils import corpora
 
 
 def text_of(name):

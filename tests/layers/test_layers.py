@@ -1,4 +1,4 @@
-"""Every layer against its twin; what the functions below them do is tested in tests/functional."""
+"""Every layer against its twin; what the functions below them do is tested in tests/layers."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.layers import Dropout, Embedding, LayerNorm, LearnedPositions, Linear, TokenPositionEmbedding
+from npllm.layers import Dropout, Embedding, LayerNorm, LearnedPositionalEmbedding, Linear, TokenPositionEmbedding
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, integers, leading, sizes
-from torch_ref.equivalence import check_layer, implementation
 
 
 @pytest.mark.piece("Linear")
@@ -26,11 +26,11 @@ def test_embedding(data, dtype, batch, rows, channels):
     check_layer("Embedding", config, data.draw(integers((*batch, 5), rows)), dtype=dtype)
 
 
-@pytest.mark.piece("LearnedPositions", "SinusoidalPositions")
+@pytest.mark.piece("LearnedPositionalEmbedding", "SinusoidalPositionalEncoding")
 @given(dtypes, st.integers(0, 8), sizes)
 def test_positions(dtype, num_positions, channels):
-    check_layer("LearnedPositions", {"context_length": 8, "d_model": channels}, num_positions, dtype=dtype)
-    check_layer("SinusoidalPositions", {"d_model": channels}, num_positions, dtype=dtype)
+    check_layer("LearnedPositionalEmbedding", {"context_length": 8, "d_model": channels}, num_positions, dtype=dtype)
+    check_layer("SinusoidalPositionalEncoding", {"d_model": channels}, num_positions, dtype=dtype)
 
 
 @pytest.mark.piece("TokenPositionEmbedding")
@@ -99,7 +99,7 @@ def test_the_generator_alone_decides_the_weights():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="the sequence has 5 positions; it must have at most 4"):
-        LearnedPositions(4, 2)(5)
+        LearnedPositionalEmbedding(4, 2)(5)
     with pytest.raises(ValueError, match="the sequence has 5 positions; it must have at most 4"):
         TokenPositionEmbedding(9, 4, 2)(np.zeros((2, 5), int))
     with pytest.raises(ValueError, match="ids is a single number"):

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import torch_ref.layers
-from npllm.layers import GatedFeedForward, MixtureOfExperts
-from tests.finite_differences import check_gradients
+from npllm.core.gradient_check import check_gradients
+from npllm.layers import MixtureOfExperts, SwiGLU
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
-from torch_ref.equivalence import check_layer, implementation
 
 NAME = "MixtureOfExperts"
 pytestmark = pytest.mark.piece(NAME)
@@ -43,7 +43,7 @@ def test_one_expert_is_a_plain_network(data, T):
 
 
 def test_equal_experts_are_one_network_whoever_is_chosen():
-    layer, one = build(), GatedFeedForward(4, 3, rng=np.random.default_rng(9), dtype="float64")
+    layer, one = build(), SwiGLU(4, 3, rng=np.random.default_rng(9), dtype="float64")
     for expert in layer.experts:
         expert.load_state_dict(one.state_dict())
     x = np.random.default_rng(0).standard_normal((7, 4))

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 import torch_ref.models
 from npllm import functional as F
+from npllm.core.gradient_check import check_gradients
 from npllm.generation import complete, generate
 from npllm.models import GPT, Decoder, DecoderConfig, GPTConfig
 from npllm.models.decoder_config import ATTENTIONS, FEED_FORWARDS, NORMS
 from npllm.training.optimizers import AdamW
-from tests.finite_differences import check_gradients
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import dtypes, seeds
-from torch_ref.equivalence import check_layer, implementation
 
 NAME, CONTEXT, V = "Decoder", 10, 11
 pytestmark = pytest.mark.piece(NAME)
@@ -30,7 +30,7 @@ PARTS = [
 OTHER_ATTENTIONS = {
     "relative_position": {"num_heads": 2, "max_distance": 3},
     "differential": {"num_heads": 2, "lambda_init": 0.3},
-    "latent": {"num_heads": 2, "latent_width": 5, "head_width": 4, "rotary_width": 2, "query_latent_width": 3},
+    "latent": {"num_heads": 2, "kv_lora_rank": 5, "head_dim": 4, "qk_rope_head_dim": 2, "q_lora_rank": 3},
     "linear": {"num_heads": 2},
     "delta": {"num_heads": 2, "chunk": 3},
 }
@@ -52,7 +52,7 @@ def attentions(draw):
     kind = draw(st.sampled_from(["grouped_query", *OTHER_ATTENTIONS]))
     if kind != "grouped_query":
         return {"kind": kind, **OTHER_ATTENTIONS[kind]}
-    return {"kind": kind, "num_heads": 4, "num_key_heads": draw(st.sampled_from([1, 2, 4])), "head_width": 4,
+    return {"kind": kind, "num_heads": 4, "num_kv_heads": draw(st.sampled_from([1, 2, 4])), "head_dim": 4,
             "parts": draw(st.sampled_from(PARTS))}  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def test_equals_pytorch(config, dtype, T, seed, dropout):
 @given(configs(), st.integers(1, CONTEXT), seeds)
 def test_equals_pytorch_on_packed_documents(config, T, seed):
     rng = np.random.default_rng(seed)
-    ids, documents = rng.integers(0, V, (2, T)), np.sort(rng.integers(0, 3, (2, T)), axis=-1)
-    check_layer(NAME, {"config": config}, ids, dtype="float64", documents=documents, loosen=10.0)
+    ids, document_ids = rng.integers(0, V, (2, T)), np.sort(rng.integers(0, 3, (2, T)), axis=-1)
+    check_layer(NAME, {"config": config}, ids, dtype="float64", document_ids=document_ids, loosen=10.0)
 
 
 @given(configs(), seeds)
@@ -167,13 +167,13 @@ def test_it_can_be_gpt():
 @given(configs(), seeds, st.lists(st.integers(1, 4), min_size=1, max_size=5))
 def test_read_in_pieces_equals_read_at_once(config, seed, pieces):
     model, ids = build(config, seed), np.random.default_rng(seed).integers(0, V, (2, CONTEXT))
-    past, start, found = model.start_past(2), 0, []
+    kv_cache, start, found = model.new_kv_cache(2), 0, []
     for size in pieces:
         if start < CONTEXT:
-            found.append(model(ids[:, start : start + size], past))
+            found.append(model(ids[:, start : start + size], kv_cache))
             start += size
     logits = np.concatenate(found, axis=1)
-    assert past.length == logits.shape[1]
+    assert kv_cache.length == logits.shape[1]
     np.testing.assert_allclose(logits, model(ids)[:, : logits.shape[1]], rtol=1e-8, atol=1e-10)
 
 
@@ -181,8 +181,8 @@ def test_read_in_pieces_equals_read_at_once(config, seed, pieces):
 def test_packed_equals_separate(config, seed):
     model, rng = build(config, seed), np.random.default_rng(seed)
     lengths = rng.integers(1, 4, 3)
-    ids, documents = rng.integers(0, V, (1, lengths.sum())), np.repeat([4, 2, 4], lengths)[None]
-    logits, _ = model.forward(ids, documents=documents)
+    ids, document_ids = rng.integers(0, V, (1, lengths.sum())), np.repeat([4, 2, 4], lengths)[None]
+    logits, _ = model.forward(ids, document_ids=document_ids)
     ends = np.cumsum(lengths)
     for start, end in zip(ends - lengths, ends):
         np.testing.assert_allclose(logits[:, start:end], model(ids[:, start:end]), rtol=1e-8, atol=1e-10)
@@ -245,13 +245,13 @@ def test_weights_start_small_and_biases_at_zero():
 
 
 def test_a_past_costs_what_its_layers_remember():
-    full = {"kind": "grouped_query", "num_heads": 4, "num_key_heads": 2, "head_width": 4}
+    full = {"kind": "grouped_query", "num_heads": 4, "num_kv_heads": 2, "head_dim": 4}
     config = DecoderConfig(V, 100, 8, 2, [full | {"parts": {"window": {"size": 5}}}, full])
     model = Decoder(config, rng=np.random.default_rng(0))
-    past = model.start_past()
-    model(np.zeros((1, 80), int), past)
+    kv_cache = model.new_kv_cache()
+    model(np.zeros((1, 80), int), kv_cache)
     numbers = 2 * 2 * 4 * 4  # keys and values, key heads, width, bytes
-    assert past.nbytes == (4 + 80) * numbers  # the next query sees its own key and four of these
+    assert kv_cache.nbytes == (4 + 80) * numbers  # the next query sees its own key and four of these
 
 
 @pytest.mark.parametrize(
@@ -277,10 +277,10 @@ def test_bad_input():
     model = Decoder(DecoderConfig(V, 8, 8, 1), rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="the sequence has 9 positions; it must have at most 8"):
         model(np.zeros((1, 9), int))
-    past = model.start_past()
-    model(np.zeros((1, 6), int), past)
+    kv_cache = model.new_kv_cache()
+    model(np.zeros((1, 6), int), kv_cache)
     with pytest.raises(ValueError, match="3 tokens after 6 make 9; the context_length is 8"):
-        model(np.zeros((1, 3), int), past)
+        model(np.zeros((1, 3), int), kv_cache)
     with pytest.raises(ValueError, match="ids is a single number"):
         model(3)
     with pytest.raises(IndexError, match="11; it must be in"):

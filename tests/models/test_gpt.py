@@ -6,18 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.models import GPT, GPTConfig
-from npllm.models.accounting import (
+from npllm.core.gradient_check import check_gradients
+from npllm.inspect.cost import (
     activation_bytes,
     count_activation_bytes,
     count_operations,
     count_parameters,
     count_training_bytes,
 )
-from npllm.models.trace import trace
-from tests.finite_differences import check_gradients
+from npllm.inspect.trace import trace
+from npllm.models import GPT, GPTConfig
+from tests.equivalence.harness import check_layer, implementation, twin
 from tests.strategies import dtypes, integers, sizes
-from torch_ref.equivalence import check_layer, implementation, twin
 
 SMALL = GPTConfig(vocab_size=11, context_length=8, d_model=12, num_layers=2, num_heads=3)
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.finite_differences import check_layer_gradients
+from npllm.core.gradient_check import check_layer_gradients
+from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
-from torch_ref.equivalence import check_layer, implementation
 
 pytestmark = pytest.mark.piece("TransformerBlock")
 

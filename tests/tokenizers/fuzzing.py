@@ -10,9 +10,9 @@ import sys
 import numpy as np
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.fast.merge_tree import find_merges
-from npllm.tokenizers.fast.merging import Merger
-from npllm.tokenizers.split import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.vectorized.merge_tree import find_merges
+from npllm.tokenizers.vectorized.parallel_merge import Merger
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, gpt2, gpt2_twin, tiktoken_twin, trained
 
 CONTEXTS = ("{}", "a{}", "{}a", " {} ", "1{}1", "'{}s", "!{}!", "\n{}\n", "A{}b", "a{}'s", "  {}", "{0}{0}")

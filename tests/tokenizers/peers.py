@@ -6,10 +6,10 @@ from functools import lru_cache
 from tokenizers import Regex, pre_tokenizers
 
 from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
-from npllm import corpora
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.split import CLASSES, PATTERNS, split_pieces
-from npllm.tokenizers.surrogates import repair
+from npllm.tokenizers.byte_pair.pretokenize import CLASSES, PATTERNS, split_pieces
+from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.utils import corpora
 from tests.strategies import texts
 
 TIKTOKEN_GPT2_PATTERN = TIKTOKEN_PATTERNS["gpt2"]

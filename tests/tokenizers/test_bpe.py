@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, split_pieces, train_bpe
-from npllm.tokenizers.bpe_training import merge_pair
-from npllm.tokenizers.fast.training import learn_merges
-from npllm.tokenizers.merging import merge_by_rank, merge_long_piece
-from npllm.tokenizers.surrogates import repair
+from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_long_piece
+from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.train import merge_pair
+from npllm.tokenizers.vectorized.incremental_training import learn_merges
 from tests.strategies import few_letters, texts
 from tests.tokenizers.fuzzing import random_ranks
 from tests.tokenizers.peers import gpt2, gpt2_twin, tiktoken_twin

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, split_pieces, text_blocks, train_bpe
-from npllm.tokenizers.split import PATTERNS
-from npllm.tokenizers.surrogates import repair
+from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
+from npllm.tokenizers.byte_pair.surrogates import repair
 from npllm.tokenizers.text_blocks import is_cut, last_cut, read_text_blocks
 from tests.strategies import texts
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_twin, trained

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.layers import Parameter
+from npllm.core import Parameter
 from npllm.training import clip_gradient_norm, gradient_norm
 from tests.strategies import dtypes, sizes
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.layers import Parameter
+from npllm.core import Parameter
 from npllm.training import SGD, AdamW, is_matrix
 from tests.strategies import arrays, dtypes, seeds
 

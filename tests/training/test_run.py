@@ -28,7 +28,7 @@ TINY = {"layers": 1, "heads": 2, "width": 16, "context": 16, "batch": 4, "evalua
 def begin(folder, steps=30, **changes):
     tokenizer = CharacterTokenizer.from_text(TEXT)
     config = GPTConfig(tokenizer.vocab_size, 16, 16, 1, 2, attention_dropout=0.1)
-    settings = TrainingSettings(num_steps=steps, batch_size=4, warmup_steps=5, evaluate_every=10, **changes)
+    settings = TrainingSettings(num_steps=steps, batch_size=4, warmup_steps=5, eval_interval=10, **changes)
     return create_run(folder, TEXT, tokenizer, config, settings)
 
 
@@ -123,12 +123,12 @@ def curve(folder):
 
 
 def test_pytorch_on_one_process_and_on_two_continues_a_run_and_npllm_continues_theirs(tmp_path):
-    from npllm.lab.train_command import train_and_show
-    from tests.lab.test_display import console
+    from npllm.cli.train import train_and_show
+    from tests.utils.test_terminal import console
 
     tokenizer = CharacterTokenizer.from_text(TEXT)
     config = GPTConfig(tokenizer.vocab_size, 16, 16, 1, 2)
-    settings = TrainingSettings(num_steps=24, batch_size=4, warmup_steps=5, evaluate_every=10)
+    settings = TrainingSettings(num_steps=24, batch_size=4, warmup_steps=5, eval_interval=10)
     run = create_run(tmp_path / "npllm", TEXT, tokenizer, config, settings)
     log = StepLog(run.folder / "log.jsonl", 0)
     run.trainer.run(
@@ -168,7 +168,7 @@ def test_pytorch_continues_a_decoder_and_npllm_continues_it(tmp_path, name):
 
     tokenizer = CharacterTokenizer.from_text(TEXT)
     config = architecture(name, tokenizer.vocab_size, 16, 16, 1, 2)
-    settings = TrainingSettings(num_steps=24, batch_size=4, warmup_steps=5, evaluate_every=10)
+    settings = TrainingSettings(num_steps=24, batch_size=4, warmup_steps=5, eval_interval=10)
     run = create_run(tmp_path / "npllm", TEXT, tokenizer, config, settings)
     run.save()
     shutil.copytree(tmp_path / "npllm", tmp_path / "theirs")

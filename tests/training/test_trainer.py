@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from npllm.batching import WindowDataset
 from npllm.models import GPT, GPTConfig
 from npllm.training import Trainer, TrainingSettings, evaluate, is_matrix, load_checkpoint, save_checkpoint
+from tests.equivalence.harness import twin
 from tests.fingerprint import fingerprint
-from torch_ref.equivalence import twin
 
 CONFIG = GPTConfig(vocab_size=13, context_length=8, d_model=12, num_layers=2, num_heads=3)
 RULE = np.cumsum(np.random.default_rng(0).integers(1, 3, 400)) % 13  # each id is the one before plus 1 or 2
@@ -18,14 +18,14 @@ RULE = np.cumsum(np.random.default_rng(0).integers(1, 3, 400)) % 13  # each id i
 
 def trainer(dtype="float32", config=CONFIG, **changes):
     settings = TrainingSettings(
-        **({"num_steps": 30, "batch_size": 4, "warmup_steps": 5, "evaluate_every": 10} | changes)
+        **({"num_steps": 30, "batch_size": 4, "warmup_steps": 5, "eval_interval": 10} | changes)
     )
     model = GPT(config, rng=np.random.default_rng(1), dtype=dtype)
     return Trainer(model, WindowDataset(RULE[:300], 8, 1), WindowDataset(RULE[300:], 8, 8), settings)
 
 
 def test_it_learns_a_rule_to_its_limit():
-    found = trainer(num_steps=400, learning_rate=1e-2, final_learning_rate=1e-4)
+    found = trainer(num_steps=400, learning_rate=1e-2, min_learning_rate=1e-4)
     reports = []
     found.run([lambda _, report: reports.append(report)])
     assert [report.step for report in reports] == list(range(400))
@@ -39,8 +39,8 @@ def test_it_learns_a_rule_to_its_limit():
 
 @settings(max_examples=10)
 @given(st.integers(1, 4), st.booleans())
-def test_accumulated_gradients_are_those_of_the_large_batch(micro_batches, with_ignored):
-    whole, parts = trainer("float64"), trainer("float64", micro_batches=micro_batches)
+def test_accumulated_gradients_are_those_of_the_large_batch(grad_accum_steps, with_ignored):
+    whole, parts = trainer("float64"), trainer("float64", grad_accum_steps=grad_accum_steps)
     inputs, targets = next(whole.batches)
     if with_ignored:
         targets[0, 2:] = -100  # the parts then count differently
@@ -50,7 +50,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch(micro_batches, with_
 
 
 def test_parts_in_which_nothing_counts_are_passed_over():
-    found = trainer("float64", micro_batches=2)
+    found = trainer("float64", grad_accum_steps=2)
     inputs, targets = next(found.batches)
     targets[:2] = -100
     loss = found.accumulate_gradient(inputs, targets)
@@ -110,7 +110,7 @@ def _torch_run(start, order):
         optimizer.zero_grad()
         loss = model.loss(inputs, targets)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), s.gradient_limit)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), s.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = s.learning_rate_of(step)
         optimizer.step()
@@ -164,7 +164,7 @@ def test_biases_and_norms_do_not_decay():
 
 class TestCheckpoint:
     def test_foreign_and_damaged_files_are_refused(self, tmp_path):
-        from npllm.interop import safetensors
+        from npllm.weights import safetensors
 
         path = tmp_path / "c"
         with pytest.raises(FileNotFoundError):
@@ -201,7 +201,7 @@ class TestCheckpoint:
     ("changes", "message"),
     [
         ({"num_steps": 0}, "num_steps is 0; it must be at least 1"),
-        ({"micro_batches": 5}, "micro_batches is 5; it must be at most batch_size, 4"),
+        ({"grad_accum_steps": 5}, "grad_accum_steps is 5; it must be at most batch_size, 4"),
         ({"learning_rate": 1e-5}, "floor is 0.0001 and peak 1e-05"),
         ({"batch_size": 10_000}, "batch_size is 10000; it must be at least 1 and at most 292"),
     ],

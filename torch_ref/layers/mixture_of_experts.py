@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from torch_ref.layers.gated_feed_forward import GatedFeedForward
+from torch_ref.layers.swiglu import SwiGLU
 
 
 class MixtureOfExperts(nn.Module):
@@ -13,7 +13,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.experts_per_token, self.normalize = experts_per_token, normalize
         self.gate = nn.Linear(d_model, num_experts, bias=False)
-        self.experts = nn.ModuleList(GatedFeedForward(d_model, d_hidden) for _ in range(num_experts))
+        self.experts = nn.ModuleList(SwiGLU(d_model, d_hidden) for _ in range(num_experts))
 
     def forward(self, x):
         """The weighted sum; what the router thought is kept for `balance`."""

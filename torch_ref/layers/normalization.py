@@ -1,6 +1,25 @@
-"""The normalisations of PyTorch over the last axis, with the defaults of npllm."""
+"""Normalisations in PyTorch.
+
+The normalisations of PyTorch over the last axis, with the defaults of npllm.
+"""
 
 from torch import nn
+from torch.nn import functional as F
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    """F.layer_norm over the last axis."""
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    """F.rms_norm over the last axis."""
+    return F.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+def l2_normalize(x, eps=1e-6):
+    """x divided by its length."""
+    return x * (x.square().sum(dim=-1, keepdim=True) + eps).rsqrt()
 
 
 class LayerNorm(nn.LayerNorm):

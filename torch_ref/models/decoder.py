@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from npllm.models import decoder_config
 from torch_ref import attention, layers
-from torch_ref.attention.documents import places_and_mask
-from torch_ref.functional.positions import sinusoidal_positions
+from torch_ref.attention.masks import places_and_mask
 from torch_ref.layers.dropout import Dropout
+from torch_ref.layers.positions import sinusoidal_positions
 
 # the twins of npllm's classes, which have their names
 ATTENTIONS = {kind: getattr(attention, made.__name__) for kind, made in decoder_config.ATTENTIONS.items()}
@@ -46,23 +46,23 @@ class Decoder(nn.Module):
                 depth = 2 * c.num_layers if name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight")) else 1
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
 
-    def forward(self, ids, documents=None):
+    def forward(self, ids, document_ids=None):
         """The logits."""
         x = self.embed_tokens(ids)
-        places, _ = places_and_mask(ids.shape[-1], documents, ids.device)
-        places = places if documents is None else places.squeeze(-2)
+        positions, _ = places_and_mask(ids.shape[-1], document_ids, ids.device)
+        positions = positions if document_ids is None else positions.squeeze(-2)
         if self.config.positions == "learned":
-            x = x + self.embed_positions(places)
+            x = x + self.embed_positions(positions)
         elif self.config.positions == "sinusoidal":
-            x = x + sinusoidal_positions(self.config.context_length, self.config.d_model, dtype=x.dtype)[places]
+            x = x + sinusoidal_positions(self.config.context_length, self.config.d_model, dtype=x.dtype)[positions]
         x = self.drop(x)
         for block in self.layers:
-            x = block(x, documents)
+            x = block(x, document_ids)
         return self.lm_head(self.norm(x))
 
-    def loss(self, ids, targets, documents=None):
+    def loss(self, ids, targets, document_ids=None):
         """The mean cross-entropy."""
-        return F.cross_entropy(self(ids, documents).flatten(0, -2), targets.flatten())
+        return F.cross_entropy(self(ids, document_ids).flatten(0, -2), targets.flatten())
 
     def balance(self):
         """What the routers of the last forward add to the loss in training."""
@@ -82,9 +82,9 @@ class DecoderBlock(nn.Module):
         self.mlp = make(FEED_FORWARDS, feed_forward, d_model)
         self.drop_2 = Dropout(dropout)
 
-    def forward(self, x, documents=None):
+    def forward(self, x, document_ids=None):
         """The value of both halves."""
-        x = x + self.drop_1(self.self_attn(self.input_layernorm(x), documents))
+        x = x + self.drop_1(self.self_attn(self.input_layernorm(x), document_ids))
         return x + self.drop_2(self.mlp(self.post_attention_layernorm(x)))
 
 

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from npllm.interop import hugging_face
 from npllm.models.gpt import GPTConfig
+from npllm.weights import gpt2 as hugging_face
 from torch_ref.layers.dropout import Dropout
-from torch_ref.layers.embedding import Embedding, LearnedPositions
+from torch_ref.layers.embedding import Embedding
+from torch_ref.layers.positions import LearnedPositionalEmbedding
 from torch_ref.models.transformer_block import TransformerBlock
 
 
@@ -20,7 +21,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.wte = Embedding(config.vocab_size, config.d_model)
-        self.wpe = LearnedPositions(config.context_length, config.d_model)
+        self.wpe = LearnedPositionalEmbedding(config.context_length, config.d_model)
         self.drop = Dropout(config.embedding_dropout)
         self.h = nn.ModuleList(
             TransformerBlock(

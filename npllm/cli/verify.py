@@ -1,0 +1,47 @@
+"""`npllm verify`: the table of how far every piece is from PyTorch."""
+
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+from npllm.utils.markdown import markdown_table, replace_section
+
+HEADER = ["piece", "float32 output", "float32 gradients", "float64 output", "float64 gradients", ""]
+
+
+def show_equivalence(console, rows, readme=None):
+    """Print a line for every piece as its rows come in; return 0 if all are within tolerance, else 1.
+
+    `rows` are those of torch_ref.verify. `readme` names a file in which the section "verify" is replaced by the table.
+    """
+    table = Table(title="Largest absolute difference from PyTorch", title_justify="left", show_edge=False)
+    table.add_column(HEADER[0], overflow="fold")
+    for name in HEADER[1:-1]:
+        table.add_column(name.replace(" ", "\n"), justify="right")
+    table.add_column(HEADER[-1])
+    lines, failed = [], []
+    for piece, pair in groupby(rows, key=lambda row: row.piece):
+        pair = list(pair)
+        wrong = [row for row in pair if not row.ok]
+        failed += wrong
+        cells = [piece, *(cell for row in pair for cell in (_error(row.output), _error(row.gradients)))]
+        table.add_row(*map(Text, cells), Text("differs", style="bold red") if wrong else Text("equal", style="green"))
+        lines.append([*cells, "differs" if wrong else "equal"])
+    console.print(table)
+    for row in failed:
+        reason = row.problem or f"{row.share:.3g} times the tolerance"
+        console.print(Text(f"{row.piece}, {row.dtype}: {reason}", style="red"), soft_wrap=True)
+    console.print(
+        f"{len(lines) - len({row.piece for row in failed})} of {len(lines)} pieces equal to PyTorch within tolerance, "
+        "|a − b| ≤ r |b| + s · max(1, largest |b|): r = 1e-5, s = 1e-6 in float32, 1e-10 and 1e-12 in float64; ten "
+        "times that for layers in float32",
+        highlight=False,
+    )
+    if readme is not None:
+        replace_section(readme, "verify", markdown_table(HEADER, lines))
+    return 1 if failed else 0
+
+
+def _error(number):
+    return "–" if number is None else f"{number:.1e}" if number else "0"

@@ -1,0 +1,1 @@
+"""Small trainings that measure a claim."""

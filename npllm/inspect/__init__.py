@@ -1,0 +1,1 @@
+"""The inside of a model: every intermediate array, and what it costs in parameters, operations and bytes."""

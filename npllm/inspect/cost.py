@@ -1,0 +1,77 @@
+"""What a GPT costs, worked out from its shape: parameters, floating-point operations, bytes.
+
+    GPTConfig → how many numbers it learns → how much work a token is → how much memory a training step takes
+
+V vocabulary, L layers, C channels, H heads, T positions, B sequences. A product of matrices (M, K) and (K, N) counts
+2 M K N operations, an addition and a multiplication for each term; everything else is small beside the products.
+
+Kaplan et al. 2020, Scaling Laws for Neural Language Models, section 2.1.
+"""
+
+import numpy as np
+
+from npllm.core.cache import Cache
+
+
+def count_parameters(config):
+    """How many numbers each part learns, as a dict, and under "total" all of them; a tied head counts once."""
+    V, T, C, L = config.vocab_size, config.context_length, config.d_model, config.num_layers
+    attention = C * 3 * C + C * C + C + (3 * C if config.qkv_bias else 0)
+    feed_forward = C * 4 * C + 4 * C + 4 * C * C + C
+    parts = {
+        "token embeddings": V * C,
+        "position embeddings": T * C,
+        "attention": L * attention,
+        "feed-forward": L * feed_forward,
+        "norms": (2 * L + 1) * 2 * C,
+        "head": 0 if config.tied else V * C,
+    }
+    return parts | {"total": sum(parts.values())}
+
+
+def count_operations(config, batch_size, length):
+    """Operations of one forward pass by part, under "forward" their sum, and under "training step" three times that.
+
+    Backward does two products for each of the forward: one for the gradient of each factor.
+    """
+    C, rows = config.d_model, batch_size * length
+    parts = {
+        "attention projections": config.num_layers * 2 * rows * (3 * C * C + C * C),
+        "scores and context": config.num_layers * 2 * (2 * batch_size * length * length * C),
+        "feed-forward": config.num_layers * 2 * rows * (8 * C * C),
+        "head": 2 * rows * C * config.vocab_size,
+    }
+    forward = sum(parts.values())
+    return parts | {"forward": forward, "training step": 3 * forward}
+
+
+def count_activation_bytes(config, batch_size, length, dtype="float32"):
+    """Bytes that `GPT.loss_forward` keeps for its backward, without dropout; measured by `activation_bytes`.
+
+    Each block keeps, for every position, 20 C + 2 numbers: what its norms gave (2 C and two standard deviations), what
+    its four linear maps read (C, C, C and 4 C), q, k and v (3 C), and GELU's input and slope (8 C); and its attention
+    weights, a number for every pair of positions.
+    """
+    C, rows, itemsize = config.d_model, batch_size * length, np.dtype(dtype).itemsize
+    block = rows * (20 * C + 2) + batch_size * config.num_heads * length * length
+    end = rows * (2 * C + 1) + rows * config.vocab_size + rows + config.vocab_size  # norm, head, loss
+    integers = rows * (8 + 8 + 1)  # the ids, the targets, and which of them count
+    return (config.num_layers * block + end) * itemsize + integers
+
+
+def count_training_bytes(config, batch_size, length, dtype="float32"):
+    """Bytes of a training step with AdamW by part: weights, gradients, both averages, activations; and their sum."""
+    weights = count_parameters(config)["total"] * np.dtype(dtype).itemsize
+    parts = {
+        "weights": weights,
+        "gradients": weights,
+        "averages": 2 * weights,
+        "activations": count_activation_bytes(config, batch_size, length, dtype),
+    }
+    return parts | {"total": sum(parts.values())}
+
+
+def activation_bytes(model, cache: Cache):
+    """Bytes of memory that a cache keeps alive, each buffer once, the model's own parameters left out."""
+    own = Cache(parameters=[parameter.data for _, parameter in model.named_parameters()]).buffers()
+    return sum(buffer.nbytes for key, buffer in cache.buffers().items() if key not in own)

@@ -1,0 +1,1 @@
+"""The tour: a text goes through every part of npllm, section by section."""

@@ -1,0 +1,1 @@
+"""Vocabulary files of tiktoken, OpenAI and Hugging Face."""

@@ -1,0 +1,135 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm import functional as F
+from npllm.core.gradient_check import check_function_gradients
+from tests.equivalence.harness import check_function, implementation
+from tests.strategies import arrays, dtypes, leading, seeds, sizes
+
+pytestmark = pytest.mark.piece("rotary")
+layouts = st.sampled_from(["halves", "pairs"])
+
+
+@given(st.data(), dtypes, leading, sizes, st.integers(1, 4), st.integers(0, 3), layouts, st.sampled_from([1.0, 1.4]))
+def test_equals_pytorch(data, dtype, batch, T, pairs, rest, layout, amplitude):
+    x = data.draw(arrays((*batch, T, 2 * pairs + rest), dtype))
+    positions = np.random.default_rng(data.draw(seeds)).integers(0, 1000, T)
+    check_function("rotary", x, positions, F.rotary_frequencies(2 * pairs), layout=layout, amplitude=amplitude)
+
+
+@given(seeds, st.integers(1, 4), layouts, st.integers(0, 10_000))
+def test_scores_depend_on_the_distance_alone(seed, pairs, layout, shift):
+    rng = np.random.default_rng(seed)
+    q, k = rng.standard_normal((2, 5, 2 * pairs))
+    positions, frequencies = rng.integers(0, 50, 5), F.rotary_frequencies(2 * pairs)
+
+    def scores(shift):
+        turned = (implementation("rotary")(x, positions + shift, frequencies, layout) for x in (q, k))
+        return np.einsum("td,sd->ts", *turned)
+
+    np.testing.assert_allclose(scores(shift), scores(0), rtol=1e-7, atol=1e-9)
+
+
+@given(seeds, st.integers(1, 4))
+def test_one_layout_is_the_other_after_a_permutation(seed, pairs):
+    rng, turn = np.random.default_rng(seed), implementation("rotary")
+    x, frequencies, order = rng.standard_normal((3, 2 * pairs)), F.rotary_frequencies(2 * pairs), None
+    order = F.halves_from_pairs(2 * pairs)
+    in_pairs = turn(x, np.arange(3), frequencies, "pairs")
+    np.testing.assert_allclose(turn(x[:, order], np.arange(3), frequencies, "halves"), in_pairs[:, order], rtol=1e-12)
+
+
+@given(seeds, layouts)
+def test_lengths_stay_and_place_0_changes_nothing(seed, layout):
+    x = np.random.default_rng(seed).standard_normal((4, 6))
+    turned = implementation("rotary")(x, np.arange(4), F.rotary_frequencies(6), layout)
+    np.testing.assert_allclose((turned * turned).sum(-1), (x * x).sum(-1), rtol=1e-12)
+    np.testing.assert_array_equal(turned[0], x[0])
+    assert (turned[1:] != x[1:]).all()
+
+
+def test_by_hand():
+    turn = implementation("rotary")
+    x = np.array([[1.0, 0.0, 0.0, 1.0, 5.0]])
+    frequencies = np.array([math.pi / 2, math.pi / 6])
+    np.testing.assert_allclose(turn(x, [1], frequencies, "pairs"), [[0, 1, -0.5, math.sqrt(3) / 2, 5]], atol=1e-15)
+    np.testing.assert_allclose(turn(x, [1], frequencies, "halves"), [[0, -0.5, 1, math.sqrt(3) / 2, 5]], atol=1e-15)
+
+
+@pytest.mark.parametrize("layout", ["halves", "pairs"])
+def test_finite_differences(layout):
+    rng = np.random.default_rng(0)
+    options = {"positions": np.arange(4), "frequencies": F.rotary_frequencies(4), "layout": layout, "amplitude": 1.3}
+    check_function_gradients(F.rotary_forward, F.rotary_backward, [rng.standard_normal((2, 4, 5))], rng, **options)
+
+
+def transformers_frequencies(kind, **options):
+    """inv_freq and attention factor as transformers computes them for a Llama of this shape."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling = {"rope_type": kind, "rope_theta": 10000.0, **options}
+    config = LlamaConfig(hidden_size=128, num_attention_heads=4, max_position_embeddings=4096, rope_parameters=scaling)
+    return ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
+
+
+def test_stretched_frequencies_equal_those_of_transformers():
+    R, base = 32, 10000.0
+    theirs, _ = transformers_frequencies("linear", factor=4.0)
+    np.testing.assert_allclose(F.interpolated_frequencies(R, base, 4.0), theirs, rtol=1e-6)
+    theirs, amplitude = transformers_frequencies("yarn", factor=8.0, original_max_position_embeddings=512)
+    np.testing.assert_allclose(F.yarn_frequencies(R, base, 8.0, 512), theirs, rtol=1e-6)
+    assert F.yarn_amplitude(8.0) == pytest.approx(amplitude)
+    theirs, _ = transformers_frequencies(
+        "llama3", factor=8.0, original_max_position_embeddings=512, low_freq_factor=1.0, high_freq_factor=4.0
+    )
+    np.testing.assert_allclose(F.llama3_frequencies(R, base, 8.0, 512), theirs, rtol=1e-6)
+
+
+@given(st.integers(2, 32), st.sampled_from([10.0, 10000.0, 1e6]), st.sampled_from([1.0, 2.0, 16.0]))
+def test_stretched_frequencies(pairs, base, factor):
+    width = 2 * pairs
+    plain = F.rotary_frequencies(width, base)
+    assert plain[0] == 1.0
+    assert (np.diff(plain) < 0).all()
+    ntk = F.ntk_aware_frequencies(width, base, factor)
+    assert ntk[0] == 1.0
+    np.testing.assert_allclose(ntk[-1], plain[-1] / factor)
+    for stretched in (F.yarn_frequencies(width, base, factor, 4096), F.llama3_frequencies(width, base, factor, 4096)):
+        assert ((plain / factor * (1 - 1e-12) <= stretched) & (stretched <= plain * (1 + 1e-12))).all()
+        assert stretched[0] == 1.0  # turns hundreds of times
+        if factor == 1.0:
+            np.testing.assert_allclose(stretched, plain)
+    turns_once = 4096 * plain / (2 * np.pi) < 1
+    np.testing.assert_allclose(F.llama3_frequencies(width, base, factor, 4096)[turns_once], plain[turns_once] / factor)
+
+
+def test_dtype():
+    x = np.ones((3, 4), np.float32)
+    y, cache = F.rotary_forward(x, np.arange(3), F.rotary_frequencies(4), amplitude=np.float64(1.1))
+    assert y.dtype == np.float32
+    assert F.rotary_backward(y, cache).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: F.rotary(np.ones((3, 4)), np.arange(3), np.ones(3)), r"2 F ≤ D"),
+        (lambda: F.rotary(np.ones((3, 4)), np.arange(3), np.ones(2), "thirds"), "layout is 'thirds'"),
+        (lambda: F.rotary(np.ones((3, 4)), np.arange(2), np.ones(2)), "places has shape"),
+        (lambda: F.rotary_frequencies(3), "width is 3; it must be even"),
+        (lambda: F.rotary_frequencies(0), "width is 0"),
+        (lambda: F.rotary_frequencies(4, -1.0), "base is -1.0; it must be greater than 1"),
+        (lambda: F.llama3_frequencies(4, 10.0, 2.0, 9, 4.0, 4.0), "high_factor is 4.0; it must be greater than low"),
+        (lambda: F.interpolated_frequencies(4, 10.0, 0.5), "factor is 0.5; it must be at least 1"),
+        (lambda: F.yarn_frequencies(4, 10.0, 2.0, 0), "original_length is 0"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

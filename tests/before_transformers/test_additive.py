@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.before_transformers import AdditiveAttention
+from npllm.core.gradient_check import check_layer_gradients
+from tests.equivalence.harness import check_layer, implementation
+from tests.strategies import arrays, dtypes, leading, seeds, sizes
+
+pytestmark = pytest.mark.piece("AdditiveAttention")
+
+
+def built(query_size=3, key_size=4, hidden_size=5):
+    rng = np.random.default_rng(0)
+    return implementation("AdditiveAttention")(query_size, key_size, hidden_size, rng=rng, dtype="float64")
+
+
+@given(st.data(), dtypes, leading, sizes, sizes, st.tuples(sizes, sizes, sizes, sizes), st.booleans(), seeds)
+def test_equals_pytorch(data, dtype, batch, T, S, widths, masked, seed):
+    query_size, key_size, hidden_size, value_size = widths
+    q = data.draw(arrays((*batch, T, query_size), dtype))
+    k, v = (data.draw(arrays((*batch, S, width), dtype)) for width in (key_size, value_size))
+    mask = np.random.default_rng(seed).random((*batch, S)) < 0.6 if masked else None
+    config = {"query_size": query_size, "key_size": key_size, "hidden_size": hidden_size}
+    check_layer("AdditiveAttention", config, q, k, v, dtype=dtype, mask=mask)
+
+
+def test_finite_differences():
+    layer, rng = built(), np.random.default_rng(1)
+    inputs = [rng.standard_normal(shape) for shape in ((2, 3, 3), (2, 6, 4), (2, 6, 2))]
+    mask = np.arange(6) < np.array([[6], [4]])
+    check_layer_gradients(layer, inputs, rng, lambda: layer.forward(*inputs, mask))
+
+
+def test_by_plain_loops():
+    layer, rng = built(), np.random.default_rng(2)
+    q, k, v = (rng.standard_normal(shape) for shape in ((2, 3), (4, 4), (4, 2)))
+    W_query, W_key, reader = layer.W_query.weight.data, layer.W_key.weight.data, layer.v.data
+    y = layer(q, k, v)
+    for t in range(2):
+        scores = [
+            sum(
+                reader[a] * math.tanh(sum(W_query[a] * q[t]) + sum(W_key[a] * k[s]))
+                for a in range(5)
+            )
+            for s in range(4)
+        ]  # fmt: skip
+        exponentials = [math.exp(score) for score in scores]
+        expected = sum(e / sum(exponentials) * v[s] for s, e in enumerate(exponentials))
+        np.testing.assert_allclose(y[t], expected, rtol=1e-12)
+
+
+def test_a_single_key_gets_all_the_weight():
+    layer, rng = built(), np.random.default_rng(3)
+    q, k, v = (rng.standard_normal(shape) for shape in ((5, 3), (1, 4), (1, 2)))
+    np.testing.assert_array_equal(layer.attention_weights(q, k, v), np.ones((5, 1)))
+    np.testing.assert_array_equal(layer(q, k, v), np.repeat(v, 5, axis=0))
+
+
+@given(st.data(), sizes, sizes)
+def test_masked_keys_get_nothing_and_change_nothing(data, T, S):
+    layer, rng = built(), np.random.default_rng(4)
+    q, k, v = (rng.standard_normal(shape) for shape in ((T, 3), (S, 4), (S, 2)))
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=S, max_size=S).filter(any)))
+    weights = layer.attention_weights(q, k, v, mask)
+    assert not weights[:, ~mask].any()
+    np.testing.assert_allclose(weights[:, mask], layer.attention_weights(q, k[mask], v[mask]), rtol=1e-12)
+    np.testing.assert_allclose(layer(q, k, v, mask), layer(q, k[mask], v[mask]), rtol=1e-12, atol=1e-14)
+
+
+@given(st.data(), sizes, sizes)
+def test_keys_in_another_order_get_the_same_weights_in_that_order(data, T, S):
+    layer, rng = built(), np.random.default_rng(5)
+    q, k, v = (rng.standard_normal(shape) for shape in ((T, 3), (S, 4), (S, 2)))
+    order = data.draw(st.permutations(range(S)))
+    weights = layer.attention_weights(q, k, v)
+    np.testing.assert_allclose(layer.attention_weights(q, k[order], v[order]), weights[:, order], rtol=1e-12)
+    np.testing.assert_allclose(layer(q, k[order], v[order]), layer(q, k, v), rtol=1e-12, atol=1e-14)
+
+
+def test_looking_at_prepared_keys_step_by_step_is_the_whole():
+    layer, rng = built(), np.random.default_rng(6)
+    q, k, v = (rng.standard_normal(shape) for shape in ((2, 5, 3), (2, 4, 4), (2, 4, 2)))
+    keys, _ = layer.prepare_forward(k)
+    steps = [layer.look_forward(q[:, t : t + 1], keys, v)[0] for t in range(5)]
+    np.testing.assert_allclose(np.concatenate(steps, axis=1), layer(q, k, v), rtol=1e-12, atol=1e-14)
+
+
+def test_no_sequence_of_a_batch_knows_of_another():
+    layer, rng = built(), np.random.default_rng(7)
+    q, k, v = (rng.standard_normal(shape) for shape in ((3, 5, 3), (3, 4, 4), (3, 4, 2)))
+    np.testing.assert_allclose(layer(q, k, v)[1], layer(q[1], k[1], v[1]), rtol=1e-12, atol=1e-14)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="hidden_size is 0; it must be at least 1"):
+        AdditiveAttention(3, 4, 0)
+    layer = AdditiveAttention(3, 4, 5, dtype="float64")
+    q, k, v = np.zeros((5, 3)), np.zeros((4, 4)), np.zeros((4, 2))
+    with pytest.raises(ValueError, match="it must be a sequence of vectors"):
+        layer(q[0], k, v)
+    with pytest.raises(ValueError, match="the last axis of x is 4; it must be 3"):
+        layer(k, k, v)
+    with pytest.raises(ValueError, match=r"scores \(5, 4\), v \(3, 2\)"):
+        layer(q, k, v[:3])
+    with pytest.raises(TypeError, match="k is float32 but q is float64|weight is float64 but x is float32"):
+        layer(q, k.astype(np.float32), v)

@@ -1,0 +1,215 @@
+"""`npllm bpe train` and `npllm bpe encode`, in this process; tests/batching/test_encoding.py kills some of its own."""
+
+import io
+import os
+import threading
+import tracemalloc
+
+import pytest
+from rich.console import Console
+
+from npllm.batching import open_token_file
+from npllm.cli.bpe import FILES, OPENAI, encode_and_report, load_vocabulary, train_and_save
+from npllm.cli.main import main
+from npllm.tokenizers import BPETokenizer, text_blocks, train_bpe
+from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
+from npllm.utils import corpora
+from tests.tokenizers.peers import gpt2
+from tests.utils.test_terminal import console
+
+TEXT = "the ferry left at nine, and nobody on it spoke<|endoftext|>she counted the lamps on the far side.\r\n" * 12
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    (tmp_path / "text.txt").write_bytes(TEXT.encode())
+    return str(tmp_path / "text.txt")
+
+
+def bpe(*arguments):
+    """Run the command."""
+    return main(["bpe", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("tie", ["first", "id"])
+def test_it_learns_what_the_texts_in_memory_teach(tmp_path, text_file, monkeypatch, pattern, tie):
+    monkeypatch.setattr(text_blocks, "BLOCK", 100)
+    (tmp_path / "other.txt").write_text(corpora.read("story"), encoding="utf-8")
+    options = ["--special", "<|endoftext|>", "--special", "<|end|>", "--pattern", pattern, "--tie", tie]
+    out = tmp_path / "vocabulary"
+    assert bpe("train", text_file, tmp_path / "other.txt", "--vocab-size", 400, "--out", out, *options) == 0
+    special = ["<|endoftext|>", "<|end|>"]
+    expected = train_bpe([TEXT, corpora.read("story")], 400, PATTERNS[pattern], special, tie=tie)
+    learned = load_vocabulary(out)
+    assert (learned.ranks, learned.pattern, learned.special_tokens) == (
+        expected.ranks, expected.pattern, {"<|endoftext|>": 398, "<|end|>": 399}
+    )  # fmt: skip
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES + OPENAI)
+    assert BPETokenizer.load(out / "vocabulary.tiktoken").ranks == expected.ranks
+    for one in (BPETokenizer.load(out), BPETokenizer.load(out / "tokenizer.json")):
+        assert (one.ranks, one.special_tokens) == (expected.ranks, expected.special_tokens)
+
+
+def test_what_it_says(tmp_path, text_file, capsys):
+    assert bpe("train", text_file, "--vocab-size", 300, "--special", "<|endoftext|>", "--out", tmp_path / "v") == 0
+    out = capsys.readouterr().out
+    merges = [merge.token for merge in _merges(300)]
+    assert "merges  " + "  ".join(token.decode().replace(" ", "·") for token in merges[:6]) + "  …" in out
+    assert "300 tokens, 1 of them special" in out
+    assert "ran out" not in out
+    assert bpe("train", text_file, "--vocab-size", 3000, "--out", tmp_path / "w") == 0
+    out = capsys.readouterr().out
+    assert f"{load_vocabulary(tmp_path / 'w').vocab_size} tokens, 0 of them special" in out
+    assert "the text ran out of pairs to merge before there were 3,000" in out
+
+
+def _merges(vocab_size):
+    merges = []
+    train_bpe(TEXT, vocab_size, special_tokens=["<|endoftext|>"], on_merge=merges.append)
+    return merges
+
+
+def test_a_bar_in_two_stages_and_one_of_bytes(tmp_path, text_file):
+    shown = Console(file=io.StringIO(), width=100, force_terminal=True)
+    train_and_save(shown, [text_file], 300, tmp_path / "v", ["<|endoftext|>"])
+    assert f"{len(TEXT):,} bytes" in shown.file.getvalue()
+    assert "43 merges" in shown.file.getvalue()
+    shown = Console(file=io.StringIO(), width=100, force_terminal=True)
+    assert encode_and_report(shown, text_file, tmp_path / "ids.bin", tmp_path / "v", "as-tokens") == 0
+    assert f"{len(TEXT):,} bytes" in shown.file.getvalue()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_it_learns_from_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(TEXT.encode()))
+    writer.start()
+    train_and_save(console(), [pipe], 300, tmp_path / "v")
+    writer.join()
+    assert load_vocabulary(tmp_path / "v").ranks == train_bpe(TEXT, 300).ranks
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    story, peaks = corpora.read("story"), []
+    for size in (1_000_000, 8_000_000):
+        text = tmp_path / f"{size}.txt"
+        text.write_text(story * (size // len(story)), encoding="utf-8")
+        tracemalloc.start()
+        train_and_save(console(), [text], 300, tmp_path / str(size))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+@pytest.mark.parametrize("name", FILES + OPENAI)
+def test_a_folder_with_a_vocabulary_is_not_overwritten(tmp_path, text_file, name, capsys):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / name).write_bytes(b"mine")
+    assert bpe("train", text_file, "--vocab-size", 300, "--out", tmp_path / "v") == 1
+    assert f"has a vocabulary already, {name}; take another folder" in capsys.readouterr().err
+    assert [path.read_bytes() for path in (tmp_path / "v").iterdir()] == [b"mine"]
+
+
+def test_a_format_that_has_no_room_for_it_costs_nothing_else(tmp_path, text_file, capsys):
+    assert bpe("train", text_file, "--vocab-size", 300, "--special", "e", "--out", tmp_path / "v") == 0
+    assert "OpenAI's format cannot tell the special token 'e' from a token" in capsys.readouterr().out
+    assert load_vocabulary(tmp_path / "v").special_tokens == {"e": load_vocabulary(tmp_path / "v").vocab_size - 1}
+    assert not (tmp_path / "v" / "encoder.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vocab-size", "256", "--special", "x"], "vocab_size is 256; it must be at least 257"),
+        (["--vocab-size", "300", "--special", ""], "--special is ''; it must be a text of at least one character"),
+        (["--vocab-size", "300", "--special", "\udcff"], r"--special is '\udcff'; it must be a text"),
+        (["--vocab-size", "300", "--special", "x", "--special", "x"], "each must be given once"),
+        (["nowhere.txt", "--vocab-size", "300"], "nowhere.txt does not exist; it must be a text file"),
+        (["--vocab-size", "300", "--out", "setup.cfg"], "--out is setup.cfg; it must be a folder"),
+        (["--vocab-size", "300", "--out", "v.json"], "--out is v.json; it must be a folder"),
+    ],
+)
+def test_errors_of_train(tmp_path, text_file, arguments, message, capsys):
+    assert bpe("train", "--out", tmp_path / "v", text_file, *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "v").exists() or not list((tmp_path / "v").iterdir())
+
+
+def test_encode_with_gpt2s_vocabulary(tmp_path, text_file, capsys):
+    out = tmp_path / "ids.bin"
+    assert bpe("encode", text_file, "--out", out, "--special-tokens", "as-tokens") == 0
+    ids = gpt2().encode(TEXT, allowed_special="all")
+    assert open_token_file(out).tolist() == ids
+    printed = capsys.readouterr().out
+    assert f"{len(ids):,} ids, {len(TEXT) / len(ids):.2f} bytes each; " in printed
+    assert f"the ids are in {out}" in printed
+    assert bpe("encode", text_file, "--out", out, "--special-tokens", "as-text") == 1
+    assert "is there already; take another name, or overwrite it (--overwrite)" in capsys.readouterr().err
+    assert bpe("encode", text_file, "--out", out, "--special-tokens", "as-text", "--overwrite") == 0
+    assert open_token_file(out).tolist() == gpt2().encode(TEXT, disallowed_special=())
+
+
+def test_encode_refuses_special_tokens_unless_told(tmp_path, text_file, capsys):
+    assert bpe("encode", text_file, "--out", tmp_path / "ids.bin") == 1
+    error = capsys.readouterr().err
+    assert f"has '<|endoftext|>' at byte {TEXT.index('<|'):,}, which reads like a special token" in error
+    assert "--special-tokens" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.txt"]
+
+
+@pytest.mark.parametrize("name", ["", "vocabulary.json", "tokenizer.json", "vocabulary.tiktoken"])
+def test_encode_with_a_vocabulary_of_train(tmp_path, text_file, name):
+    vocabulary = tmp_path / "v"
+    options = ["--special", "<|endoftext|>", "--pattern", "o200k", "--tie", "id"]
+    assert bpe("train", text_file, "--vocab-size", 300, "--out", vocabulary, *options) == 0
+    out = tmp_path / "ids.bin"
+    assert (
+        bpe("encode", text_file, "--out", out, "--vocabulary", vocabulary / name, "--special-tokens", "as-tokens") == 0
+    )
+    tokenizer = BPETokenizer.load(vocabulary / (name or "vocabulary.json"))
+    assert tokenizer.pattern == PATTERNS["gpt2" if name == "vocabulary.tiktoken" else "o200k"]
+    assert open_token_file(out).tolist() == tokenizer.encode(TEXT, allowed_special="all")
+
+
+def test_ctrl_c_says_how_to_go_on_and_then_it_does(tmp_path, text_file, monkeypatch, capsys):
+    from npllm.batching import file_encoding as encoding
+
+    monkeypatch.setattr(text_blocks, "BLOCK", 100)
+    monkeypatch.setattr(encoding, "SAVE_EVERY", 200)
+    original, calls = encoding.read_text_blocks, []
+
+    def interrupted(*arguments):
+        for block in original(*arguments):
+            yield block
+            calls.append(block)
+            if len(calls) == 6:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoding, "read_text_blocks", interrupted)
+    arguments = ["encode", text_file, "--out", tmp_path / "ids.bin", "--special-tokens", "as-tokens"]
+    assert bpe(*arguments) == 130
+    assert (
+        f"interrupted after {sum(len(block.data) for block in calls):,} of {len(TEXT):,} bytes"
+        in capsys.readouterr().out
+    )
+    assert bpe(*arguments) == 0
+    assert "goes on after " in capsys.readouterr().out
+    assert open_token_file(tmp_path / "ids.bin").tolist() == gpt2().encode(TEXT, allowed_special="all")
+
+
+def test_errors_of_encode(tmp_path, text_file, capsys):
+    for arguments, message in [
+        (["nowhere.txt"], "nowhere.txt does not exist; it must be a text file"),
+        ([text_file, "--vocabulary", "nowhere"], "there is no file or folder nowhere"),
+        ([text_file, "--vocabulary", text_file], "line 1 of"),
+    ]:
+        assert bpe("encode", *arguments, "--out", tmp_path / "ids.bin") == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
+    with pytest.raises(SystemExit, match="2"):
+        bpe()

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from npllm.core import Module, Parameter
+from npllm.layers import Linear
+from npllm.models import TransformerBlock
+
+
+class Tied(Module):
+    """Two layers with one weight, and a list."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.first = Linear(3, 3, rng=rng, dtype="float64")
+        self.second = Linear(3, 3, rng=rng, dtype="float64")
+        self.second.weight = self.first.weight
+        self.more = [Linear(2, 2, bias=False, rng=rng)]
+        self.scale = Parameter(np.ones(()))
+
+
+def test_parameters_are_found_by_dotted_name_a_shared_one_once():
+    module = Tied()
+    assert [name for name, _ in module.named_parameters()] == [
+        "scale", "first.weight", "first.bias", "second.bias", "more.0.weight"
+    ]  # fmt: skip
+    assert list(module.state_dict()) == [
+        "scale", "first.weight", "first.bias", "second.weight", "second.bias", "more.0.weight"
+    ]  # fmt: skip
+    assert list(module.children) == ["first", "second", "more.0"]
+    assert list(module.params) == ["scale"]
+    assert module.num_parameters() == 1 + 9 + 3 + 3 + 4
+
+
+def test_a_shared_parameter_adds_up_both_gradients():
+    module = Tied()
+    x = np.random.default_rng(1).standard_normal((4, 3))
+    h, first = module.first.forward(x)
+    y, second = module.second.forward(h)
+    module.first.backward(module.second.backward(np.ones_like(y), second), first)
+    both = module.first.weight.grad.copy()
+    module.zero_grad()
+    dh = module.second.backward(np.ones_like(y), second)
+    alone = module.second.weight.grad.copy()
+    module.zero_grad()
+    module.first.backward(dh, first)
+    np.testing.assert_allclose(both, alone + module.first.weight.grad)
+
+
+def test_gradients_add_up_until_zero_grad_and_two_forwards_may_come_first():
+    rng = np.random.default_rng(0)
+    block = TransformerBlock(8, 6, 0.1, 2, rng=rng, dtype="float64")
+    batches = [rng.standard_normal((2, 5, 8)) for _ in range(2)]
+    done = [block.forward(x, rng) for x in batches]
+    for y, cache in done:
+        block.backward(np.ones_like(y), cache)
+    together = {name: parameter.grad.copy() for name, parameter in block.named_parameters()}
+    block.zero_grad()
+    assert all(parameter.grad is None for _, parameter in block.named_parameters())
+    parts = []
+    for y, cache in done:
+        block.zero_grad()
+        block.backward(np.ones_like(y), cache)
+        parts.append({name: parameter.grad for name, parameter in block.named_parameters()})
+    for name, gradient in together.items():
+        np.testing.assert_allclose(gradient, parts[0][name] + parts[1][name], rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def test_state_dict_round_trip():
+    one, other = (TransformerBlock(8, 6, 0.0, 2, rng=np.random.default_rng(seed)) for seed in (1, 2))
+    x = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    assert (one(x) != other(x)).any()
+    other.load_state_dict(one.state_dict())
+    np.testing.assert_array_equal(other(x), one(x))
+    one.mlp.c_fc.weight.data += 1
+    assert (one(x) != other(x)).any(), "loading must copy"
+
+
+def test_loading_is_strict_and_all_or_nothing():
+    layer = Linear(3, 2, rng=np.random.default_rng(0))
+    before = {name: array.copy() for name, array in layer.state_dict().items()}
+    with pytest.raises(KeyError, match=r"missing \['bias'\], unknown \['extra'\]"):
+        layer.load_state_dict({"weight": np.ones((2, 3)), "extra": 1})
+    with pytest.raises(ValueError, match=r"bias has shape \(3,\); it must be \(2,\)"):
+        layer.load_state_dict({"weight": np.ones((2, 3)), "bias": np.ones(3)})
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match="rng is 0; it must be a numpy.random.Generator"):
+        Linear(3, 2, rng=0)
+    with pytest.raises(ValueError, match=r"the gradient has shape \(3,\); it must be the parameter's \(2,\)"):
+        Parameter(np.zeros(2)).add_grad(np.zeros(3))
+    with pytest.raises(NotImplementedError, match="Tied must define forward"):
+        Tied()(1)
+    with pytest.raises(NotImplementedError, match="Tied must define backward"):
+        Tied().backward(1, None)
+
+
+def test_representation():
+    assert repr(Parameter(np.zeros((2, 3), np.float32))) == "Parameter(2 × 3, float32)"

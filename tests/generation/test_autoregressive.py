@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npllm.generation import complete, generate
+from npllm.generation.autoregressive import window_start
+from tests.models.test_gpt import SMALL, small
+
+prompts = st.lists(st.lists(st.integers(0, 10), min_size=1, max_size=12), min_size=1, max_size=3)
+
+
+def plain_greedy(model, ids, num_tokens):
+    """The likeliest token, again and again, each time by a whole forward pass: shares nothing with generate."""
+    ids = list(ids)
+    for _ in range(num_tokens):
+        start = 0
+        while len(ids) - start > model.context_length:
+            start += model.context_length // 2
+        ids.append(int(model.forward(np.array(ids[start:]))[0][-1].argmax()))
+    return ids[-num_tokens:]
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 99), st.booleans())
+def test_cached_logits_are_those_of_the_whole_sequence(chunks, seed, batched):
+    model, *_ = small()
+    length = min(sum(chunks), 8)
+    ids = np.random.default_rng(seed).integers(0, 11, (2, length) if batched else (1, length))
+    kv_cache, found, start = model.new_kv_cache(len(ids)), [], 0
+    for size in chunks:
+        if start < length:
+            found.append(model(ids[:, start : start + size], kv_cache))
+            start += size
+    np.testing.assert_allclose(np.concatenate(found, axis=1), model(ids), rtol=1e-10, atol=1e-12)
+    assert kv_cache.length == length
+
+
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=4), st.integers(0, 99))
+def test_prompts_of_different_lengths_do_not_see_each_other_or_the_filling(lengths, seed):
+    model, *_ = small()
+    rng, width = np.random.default_rng(seed), max(lengths)
+    left_padding = np.array([width - length for length in lengths])
+    ids = rng.integers(0, 11, (len(lengths), width))
+    logits = model(ids, model.new_kv_cache(len(lengths), left_padding))
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(logits[row, -length:], model(ids[row, -length:]), rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=15)
+@given(prompts, st.integers(1, 20))
+def test_greedy_text_is_that_of_the_plain_loop(rows, num_tokens):
+    model, *_ = small()
+    for use_cache in (True, False):
+        steps = list(generate(model, rows, num_tokens, temperature=0, use_cache=use_cache))
+        for row, prompt in enumerate(rows):
+            assert [step[row] for step in steps] == plain_greedy(model, prompt, num_tokens)
+
+
+@settings(max_examples=15)
+@given(prompts, st.integers(0, 99))
+def test_a_seed_decides_and_rows_do_not_depend_on_each_other(rows, seed):
+    model, *_ = small()
+    options = {"temperature": 1.3, "top_k": 7, "top_p": 0.95, "repetition_penalty": 1.2}
+    together = list(generate(model, rows, 12, rng=np.random.default_rng(seed), **options))
+    assert together == list(generate(model, rows, 12, rng=np.random.default_rng(seed), **options))
+    first_alone = complete(model, rows[0], 12, rng=np.random.default_rng(seed), **options)
+    assert [step[0] for step in together] == first_alone
+
+
+def test_a_row_ends_with_a_stop_id_and_the_others_go_on():
+    model, *_ = small()
+    rows = [[1, 2, 3], [4], [5, 6]]
+    free = list(zip(*generate(model, rows, 15, temperature=0)))
+    stop = free[0][4]
+    stopped = list(zip(*generate(model, rows, 15, temperature=0, stop_ids=[stop])))
+    for row, whole in zip(stopped, free):
+        end = whole.index(stop) + 1 if stop in whole else len(whole)
+        said = [new_id for new_id in row if new_id is not None]
+        assert said == list(whole[:end])[: len(row)]
+        assert all(new_id is None for new_id in row[end:])
+
+
+def test_it_streams(monkeypatch):
+    model, *_ = small()
+    calls = []
+    hidden_states = model.hidden_states
+    monkeypatch.setattr(
+        model, "hidden_states", lambda *a: calls.append(np.shape(a[0])) or hidden_states(*a), raising=False
+    )
+    steps = generate(model, [[1, 2, 3]], 5)
+    assert calls == []
+    next(steps)
+    assert calls == [(1, 3)]
+    next(steps)
+    assert calls == [(1, 3), (1, 1)], "the second token costs one query"
+
+
+def test_a_long_prompt_is_read_in_chunks(monkeypatch):
+    model, *_ = small()
+    expected = complete(model, [1, 2, 3, 4, 5, 6, 7], 3, temperature=0)
+    monkeypatch.setattr("npllm.generation.autoregressive.CHUNK", 2)
+    assert complete(model, [1, 2, 3, 4, 5, 6, 7], 3, temperature=0) == expected
+
+
+@given(st.integers(1, 300), st.integers(1, 40))
+def test_the_window_holds_half_to_all_of_what_fits_and_moves_seldom(num_ids, context_length):
+    start = window_start(num_ids, context_length)
+    kept = num_ids - start
+    assert min(num_ids, context_length - max(context_length // 2, 1) + 1) <= kept <= context_length
+    moved = sum(window_start(n + 1, context_length) != window_start(n, context_length) for n in range(1, num_ids))
+    assert moved <= num_ids / max(context_length // 2, 1)
+
+
+def test_work_after_the_window_is_full_stays_bounded(monkeypatch):
+    """Tokens read per new token, once the window has filled: at most a half window every half window, plus one."""
+    model, *_ = small()
+    read = []
+    hidden_states = model.hidden_states
+    monkeypatch.setattr(
+        model, "hidden_states", lambda *a: read.append(np.size(a[0])) or hidden_states(*a), raising=False
+    )
+    complete(model, [1], 80, temperature=0)
+    assert sum(read) / 80 <= 3.0
+    assert sum(size > 1 for size in read) <= 80 / (SMALL.context_length // 2) + 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "error", "message"),
+    [
+        ([[]], {}, ValueError, r"prompts\[0\] is empty"),
+        ([[1], [99]], {}, IndexError, r"prompts\[1\]\[0\] is 99; it must be in \[0, 11\)"),
+        ([[1]], {"max_new_tokens": -1}, ValueError, "max_new_tokens is -1"),
+    ],
+)
+def test_errors_come_before_the_first_step(rows, options, error, message):
+    model, *_ = small()
+    with pytest.raises(error, match=message):
+        generate(model, rows, **{"max_new_tokens": 3} | options)
+
+
+def test_nothing_to_do():
+    model, *_ = small()
+    assert list(generate(model, [], 3)) == []
+    assert complete(model, [1], 0) == []
+
+
+def test_a_past_has_room_for_the_context_only():
+    model, *_ = small()
+    kv_cache = model.new_kv_cache()
+    model(np.zeros((1, 6), int), kv_cache)
+    with pytest.raises(ValueError, match="3 tokens after 6 make 9; the context_length is 8"):
+        model(np.zeros((1, 3), int), kv_cache)
+    assert kv_cache.length == 6
+    assert kv_cache.nbytes == 2 * 2 * 12 * 6 * 8  # keys and values, layers, channels, columns, bytes

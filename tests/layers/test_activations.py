@@ -1,0 +1,68 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm import functional as F
+from npllm.core.gradient_check import check_function_gradients
+from tests.equivalence.harness import check_function, implementation
+from tests.strategies import arrays, dtypes, leading, sizes
+
+FORMS = [
+    pytest.param("relu", {}, marks=pytest.mark.piece("relu")),
+    pytest.param("sigmoid", {}, marks=pytest.mark.piece("sigmoid")),
+    pytest.param("silu", {}, marks=pytest.mark.piece("silu")),
+    pytest.param("gelu", {"approximate": "none"}, marks=pytest.mark.piece("gelu")),
+    pytest.param("gelu", {"approximate": "tanh"}, marks=pytest.mark.piece("gelu")),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), FORMS)
+@given(data=st.data(), dtype=dtypes, batch=leading, size=sizes, scale=st.sampled_from([1.0, 5.0, 100.0]))
+def test_equals_pytorch(name, options, data, dtype, batch, size, scale):
+    # erf is exact to 3e-7 in float32 and 3e-14 in float64; gelu multiplies that by x before it saturates at 4 or 6
+    check_function(name, data.draw(arrays((*batch, size), dtype, scale)), loosen=2.0, **options)
+
+
+@pytest.mark.parametrize(("name", "options"), FORMS)
+def test_finite_differences(name, options):
+    rng = np.random.default_rng(0)
+    x = 3 * rng.standard_normal((4, 5))
+    check_function_gradients(getattr(F, f"{name}_forward"), getattr(F, f"{name}_backward"), [x], rng, **options)
+
+
+@pytest.mark.parametrize(("name", "options"), FORMS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_far_out_it_is_zero_or_the_input_without_a_warning(name, options, dtype):
+    x = np.array([-np.finfo(dtype).max / 2, -1e6, 0.0, 1e6, np.finfo(dtype).max / 2], dtype)
+    y, cache = getattr(F, f"{name}_forward")(x, **options)
+    slope = getattr(F, f"{name}_backward")(np.ones_like(x), cache)
+    assert y.dtype == slope.dtype == dtype
+    far = [0, 1, 3, 4]
+    expected = [0, 0, 1, 1] if name == "sigmoid" else np.where(x > 0, x, 0)[far]
+    np.testing.assert_array_equal(y[far], expected)
+    np.testing.assert_allclose(slope[far], [0, 0, 0, 0] if name == "sigmoid" else [0, 0, 1, 1], rtol=0, atol=1e-100)
+
+
+@pytest.mark.piece("gelu")
+def test_gelu_is_x_times_the_normal_distribution():
+    x = np.linspace(-6, 6, 101)
+    expected = [number * 0.5 * math.erfc(-number / math.sqrt(2)) for number in x]
+    np.testing.assert_allclose(implementation("gelu")(x), expected, atol=1e-13)
+
+
+@pytest.mark.piece("gelu")
+def test_the_two_gelus_are_close_but_not_the_same():
+    x = np.linspace(-4, 4, 101)
+    gap = np.abs(implementation("gelu")(x) - implementation("gelu")(x, approximate="tanh")).max()
+    assert 1e-4 < gap < 5e-4
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="approximate is 'fast'; it must be"):
+        F.gelu(np.zeros(3), approximate="fast")
+    for name in ("relu", "sigmoid", "silu", "gelu"):
+        with pytest.raises(TypeError, match="x has dtype int64"):
+            getattr(F, name)(np.array([1, 2]))

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm import functional as F
+from npllm.core.gradient_check import check_function_gradients
+from tests.equivalence.harness import check_function
+from tests.strategies import arrays, dtypes, leading, sizes
+
+
+@pytest.mark.piece("linear")
+@given(st.data(), dtypes, leading, sizes, sizes, st.booleans())
+def test_equals_pytorch(data, dtype, batch, inputs, outputs, has_bias):
+    x = data.draw(arrays((*batch, inputs), dtype))
+    weight = data.draw(arrays((outputs, inputs), dtype))
+    bias = data.draw(arrays((outputs,), dtype)) if has_bias else None
+    check_function("linear", x, weight, bias)
+
+
+def test_finite_differences():
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(shape) for shape in ((2, 3, 5), (4, 5), (4,))]
+    check_function_gradients(F.linear_forward, F.linear_backward, inputs, rng)
+
+
+def test_plain_loops():
+    rng = np.random.default_rng(0)
+    x, weight, bias = rng.standard_normal((3, 5)), rng.standard_normal((4, 5)), rng.standard_normal(4)
+    expected = [[sum(a * w for a, w in zip(row, out)) + b for out, b in zip(weight, bias)] for row in x]
+    np.testing.assert_allclose(F.linear(x, weight, bias), expected, rtol=1e-12)
+
+
+def test_bad_arguments():
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match="the last axis of x is 3; it must be 5"):
+        F.linear(x, np.zeros((4, 5), np.float32))
+    with pytest.raises(ValueError, match=r"the shape of bias is \(1,\); it must be \(4,\)"):
+        F.linear(x, np.zeros((4, 3), np.float32), np.zeros(1, np.float32))
+    with pytest.raises(TypeError, match="weight is float64 but x is float32"):
+        F.linear(x, np.zeros((4, 3)))
+    with pytest.raises(ValueError, match=r"weight has shape \(3,\)"):
+        F.linear(x, np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="single number"):
+        F.linear(np.float32(1), np.zeros((4, 3), np.float32))

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm import functional as F
+from npllm.core.gradient_check import check_function_gradients
+from tests.equivalence.harness import check_function, implementation
+from tests.strategies import arrays, dtypes, leading
+
+channels = st.integers(2, 9)
+
+
+@pytest.mark.piece("layer_norm")
+class TestLayerNorm:
+    @given(st.data(), dtypes, leading, channels, st.booleans(), st.booleans(), st.sampled_from([1e-5, 1e-3]))
+    def test_equals_pytorch(self, data, dtype, batch, size, has_weight, has_bias, eps):
+        x = data.draw(arrays((*batch, size), dtype, scale=5.0))
+        weight = data.draw(arrays((size,), dtype)) if has_weight else None
+        bias = data.draw(arrays((size,), dtype)) if has_bias else None
+        # where all channels are nearly equal, 1/std is up to 300 and multiplies the rounding of the mean
+        check_function("layer_norm", x, weight, bias, eps, loosen=300.0 if np.ptp(x, axis=-1).min() < 1 else 10.0)
+
+    @given(st.data(), leading, channels)
+    def test_mean_zero_and_variance_one(self, data, batch, size):
+        x = data.draw(arrays((*batch, size), np.dtype(np.float64)))
+        y = implementation("layer_norm")(x, eps=0.0 if x.std(axis=-1).min() > 0 else 1e-5)
+        np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-7)
+        variance = x.var(axis=-1)
+        spread = variance > 1e-3
+        np.testing.assert_allclose(y.var(axis=-1)[spread], 1, rtol=2e-2)
+
+    @given(st.data(), channels, st.floats(0.5, 100), st.floats(-100, 100))
+    def test_scale_and_shift_of_the_input_make_no_difference(self, data, size, factor, shift):
+        x = np.random.default_rng(data.draw(st.integers(0, 99))).standard_normal((3, size))
+        layer_norm = implementation("layer_norm")
+        np.testing.assert_allclose(layer_norm(x * factor + shift, eps=0.0), layer_norm(x, eps=0.0), atol=1e-7)
+
+
+@pytest.mark.piece("rms_norm")
+class TestRMSNorm:
+    @given(st.data(), dtypes, leading, channels, st.booleans(), st.sampled_from([1e-6, 1e-3]))
+    def test_equals_pytorch(self, data, dtype, batch, size, has_weight, eps):
+        x = data.draw(arrays((*batch, size), dtype, scale=5.0))
+        weight = data.draw(arrays((size,), dtype)) if has_weight else None
+        # of a row of tiny or no numbers, 1/rms is up to 1000 and multiplies the rounding
+        check_function("rms_norm", x, weight, eps, loosen=300.0 if np.abs(x).max(axis=-1).min() < 1 else 10.0)
+
+    def test_equals_layer_norm_where_the_mean_is_zero(self):
+        x = np.random.default_rng(0).standard_normal((4, 6))
+        x -= x.mean(axis=-1, keepdims=True)
+        np.testing.assert_allclose(implementation("rms_norm")(x, eps=1e-5), F.layer_norm(x, eps=1e-5), rtol=1e-10)
+
+
+def test_finite_differences():
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(shape) for shape in ((2, 3, 5), (5,), (5,))]
+    check_function_gradients(F.layer_norm_forward, F.layer_norm_backward, inputs, rng)
+    check_function_gradients(F.rms_norm_forward, F.rms_norm_backward, inputs[:2], rng)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"the shape of bias is \(4,\); it must be \(3,\)"):
+        F.layer_norm(np.zeros((2, 3)), np.ones(3), np.zeros(4))
+    with pytest.raises(ValueError, match=r"the shape of weight is \(1,\); it must be \(3,\)"):
+        F.rms_norm(np.zeros((2, 3)), np.ones(1))
+    with pytest.raises(ValueError, match="single number"):
+        F.layer_norm(np.float64(1.0))
+
+
+@pytest.mark.piece("l2_normalize")
+class TestL2Normalize:
+    @given(st.data(), dtypes, leading, channels, st.sampled_from([1e-6, 1e-3]))
+    def test_equals_pytorch(self, data, dtype, batch, size, eps):
+        check_function("l2_normalize", data.draw(arrays((*batch, size), dtype, scale=5.0)), eps, loosen=10.0)
+
+    def test_length_one_and_the_same_direction(self):
+        x = np.random.default_rng(0).standard_normal((4, 5))
+        y = implementation("l2_normalize")(x, eps=0.0)
+        np.testing.assert_allclose(np.linalg.norm(y, axis=-1), 1, rtol=1e-12)
+        np.testing.assert_allclose(y * np.linalg.norm(x, axis=-1, keepdims=True), x, rtol=1e-12)
+
+    def test_finite_differences(self):
+        rng = np.random.default_rng(0)
+        check_function_gradients(F.l2_normalize_forward, F.l2_normalize_backward, [rng.standard_normal((3, 5))], rng)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.core.gradient_check import check_layer_gradients
+from tests.equivalence.harness import check_layer, implementation
+from tests.strategies import arrays, dtypes, leading, sizes
+
+NAME = "SwiGLU"
+pytestmark = pytest.mark.piece(NAME)
+
+
+@given(st.data(), dtypes, leading, sizes, sizes, st.none() | sizes)
+def test_equals_pytorch(data, dtype, batch, T, d_model, d_hidden):
+    x = data.draw(arrays((*batch, T, d_model), dtype))
+    check_layer(NAME, {"d_model": d_model, "d_hidden": d_hidden}, x, dtype=dtype)
+
+
+def test_equals_llamas():
+    from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
+
+    layer = implementation(NAME)(6, 10, rng=np.random.default_rng(0), dtype="float64")
+    reference = LlamaMLP(LlamaConfig(hidden_size=6, intermediate_size=10, num_attention_heads=2)).double()
+    reference.load_state_dict({name: torch.tensor(array) for name, array in layer.state_dict().items()})
+    x = np.random.default_rng(1).standard_normal((2, 5, 6))
+    np.testing.assert_allclose(layer(x), reference(torch.tensor(x)).detach(), rtol=1e-12)
+
+
+def test_finite_differences():
+    rng = np.random.default_rng(0)
+    layer, x = implementation(NAME)(4, rng=rng, dtype="float64"), rng.standard_normal((3, 4))
+    check_layer_gradients(layer, [x], rng)
+
+
+@pytest.mark.parametrize(("d_model", "d_hidden"), [(3, 8), (12, 32), (10, 28)])
+def test_the_hidden_width_is_eight_thirds(d_model, d_hidden):
+    assert implementation(NAME)(d_model).gate_proj.weight.shape == (d_hidden, d_model)

@@ -1,0 +1,48 @@
+import json
+
+import numpy as np
+import pytest
+
+from npllm.models import ARCHITECTURES, GPT, Decoder, GPTConfig, architecture, build, from_pretrained
+from npllm.models.presets import config_as_dict, config_from_dict
+
+SIZES = {"vocab_size": 11, "context_length": 8, "d_model": 12, "num_layers": 2, "num_heads": 2}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_is_built_written_and_read_again(tmp_path, name):
+    config = architecture(name, **SIZES, dropout=0.1)
+    assert config_from_dict(json.loads(json.dumps(config_as_dict(config)))) == config
+    model = build(config, rng=np.random.default_rng(0))
+    assert isinstance(model, GPT if name == "gpt" else Decoder)
+    model.save_pretrained(tmp_path)
+    ids = np.arange(7)[None]
+    np.testing.assert_array_equal(from_pretrained(tmp_path)(ids), model(ids))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_sizes_are_those_asked_for(name):
+    config = architecture(name, **SIZES, dropout=0.1)
+    for field in ("vocab_size", "context_length", "d_model", "num_layers"):
+        assert getattr(config, field) == SIZES[field]
+    assert (config.residual_dropout if isinstance(config, GPTConfig) else config.dropout) == 0.1
+
+
+def test_differential_layers_subtract_more_the_deeper_they_are():
+    """The schedule of Ye et al., section 2.1, for layers counted from 1."""
+    model = build(architecture("differential", **SIZES | {"num_layers": 3, "num_heads": 6}))
+    for number, layer in enumerate(model.layers, start=1):
+        assert layer.self_attn.lambda_init == pytest.approx(0.8 - 0.6 * np.exp(-0.3 * (number - 1)))
+        assert layer.self_attn.num_heads == 3
+    with pytest.raises(ValueError, match="num_heads is 3; for differential attention it must be even"):
+        architecture("differential", **SIZES | {"num_heads": 3})
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(ValueError, match="the architecture is 'rnn'; it must be one of gpt, llama"):
+        architecture("rnn", **SIZES)
+    with pytest.raises(ValueError, match="class is 'RNNConfig'; it must be one of GPTConfig, DecoderConfig"):
+        config_from_dict({"class": "RNNConfig"})
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="has model_type 'bert'; it must be one of gpt2, llama"):
+        from_pretrained(tmp_path)

@@ -1,0 +1,86 @@
+"""The structure of the tree: imports point one way, no name hides a module, every folder is installed."""
+
+import ast
+import configparser
+import importlib
+import pkgutil
+from pathlib import Path
+
+import npllm
+
+ROOT = Path(__file__).parent.parent
+ORDER = [  # an import points to an entry that stands before its own, or to its own folder
+    "core", "utils", "tokenizers", "batching", "layers", "attention", "before_transformers", "weights", "models",
+    "training", "generation", "inspect", "experiments", "lessons", "cli", "__main__",
+]  # fmt: skip
+NOT_TO_IMPORT = {"torch", "tiktoken", "transformers", "tokenizers", "regex", "torch_ref", "tests"}
+
+
+def imported_modules(path):
+    """The absolute names of the modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources():
+    """Every Python file of npllm but those that only export names of others."""
+    return [p for p in sorted(ROOT.glob("npllm/**/*.py")) if p.name not in ("__init__.py", "functional.py")]
+
+
+def test_imports_point_to_a_folder_above():
+    wrong = []
+    for path in sources():
+        own = path.relative_to(ROOT / "npllm").parts[0].removesuffix(".py")
+        for name in imported_modules(path):
+            parts = name.split(".")
+            if parts[0] == "npllm" and len(parts) > 1 and parts[1] not in ORDER[: ORDER.index(own) + 1]:
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not wrong
+
+
+def test_no_two_folders_import_each_other():
+    arrows = set()
+    for path in sources():
+        own = ".".join(path.parent.relative_to(ROOT).parts)
+        for name in imported_modules(path):
+            module = ROOT / (name.replace(".", "/") + ".py")
+            if name.startswith("npllm.") and module.is_file():
+                other = name.rsplit(".", 1)[0]
+                if other != own:
+                    arrows.add((own, other))
+    assert sorted((a, b) for a, b in arrows if (b, a) in arrows) == []
+
+
+def test_no_module_is_hidden_by_a_name_of_its_package():
+    hidden = []
+    for module in pkgutil.walk_packages(npllm.__path__, "npllm."):
+        if module.name.endswith("__main__"):
+            continue
+        loaded = importlib.import_module(module.name)
+        package, name = module.name.rsplit(".", 1)
+        if getattr(importlib.import_module(package), name) is not loaded:
+            hidden.append(module.name)
+    assert not hidden
+
+
+def test_npllm_never_imports_what_it_teaches():
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in ROOT.glob("npllm/**/*.py")
+        for name in imported_modules(path)
+        if name.split(".")[0] in NOT_TO_IMPORT
+    ]
+    allowed = {"npllm/cli/main.py: tests.equivalence.verify", "npllm/cli/main.py: tests.equivalence.verify.rows"}
+    assert set(found) <= allowed, "the command `npllm verify` alone compares with PyTorch"
+
+
+def test_every_package_is_installed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    folders = {path.parent for top in ("npllm", "torch_ref") for path in ROOT.glob(f"{top}/**/*.py")}
+    assert listed == {".".join(folder.relative_to(ROOT).parts) for folder in folders} | {"npllm.data"}

@@ -1,0 +1,127 @@
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.utils.files import alone, atomic_write
+
+pieces = st.lists(st.binary(max_size=200), max_size=5)
+
+
+def write(path, *contents):
+    with atomic_write(path) as file:
+        for content in contents:
+            file.write(content)
+
+
+class TestAtomicWrite:
+    @given(pieces, st.none() | st.binary(max_size=200))
+    def test_writes_what_it_is_given_over_what_was_there(self, contents, before):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.txt"
+            if before is not None:
+                path.write_bytes(before)
+            write(path, *contents)
+            assert path.read_bytes() == b"".join(contents)
+            assert os.listdir(folder) == ["text.txt"]
+
+    @given(pieces, st.sampled_from([KeyboardInterrupt, SystemExit, OSError, ZeroDivisionError]))
+    def test_any_exception_leaves_the_old_file_and_nothing_else(self, contents, exception):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.txt"
+            path.write_bytes(b"old")
+            with pytest.raises(exception), atomic_write(path) as file:
+                for content in contents:
+                    file.write(content)
+                raise exception
+            assert path.read_bytes() == b"old"
+            assert os.listdir(folder) == ["text.txt"]
+
+    def test_the_name_keeps_the_old_content_until_the_end(self, tmp_path):
+        path = tmp_path / "text.txt"
+        path.write_bytes(b"old")
+        with atomic_write(path) as file:
+            file.write(b"new")
+            file.flush()
+            assert path.read_bytes() == b"old"
+        assert path.read_bytes() == b"new"
+
+    def test_content_reaches_the_disk_before_the_name_does(self, tmp_path, monkeypatch):
+        calls = []
+        fsync, replace = os.fsync, os.replace
+        monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a)))
+        monkeypatch.setattr(os, "replace", lambda *a: (calls.append("replace"), replace(*a)))
+        write(tmp_path / "text.txt", b"new")
+        assert calls == ["fsync", "replace"]
+
+    @pytest.mark.parametrize("step", ["fsync", "replace"])
+    def test_a_failing_last_step_leaves_the_old_file(self, tmp_path, monkeypatch, step):
+        def full(*arguments):
+            raise OSError("the disk is full")
+
+        path = tmp_path / "text.txt"
+        path.write_bytes(b"old")
+        monkeypatch.setattr(os, step, full)
+        with pytest.raises(OSError, match="the disk is full"):
+            write(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["text.txt"]
+
+    def test_a_missing_folder_is_an_error(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            write(tmp_path / "nowhere" / "text.txt", b"new")
+        assert os.listdir(tmp_path) == []
+
+    def test_a_folder_in_its_place_is_an_error(self, tmp_path):
+        (tmp_path / "text.txt").mkdir()
+        with pytest.raises(OSError):
+            write(tmp_path / "text.txt", b"new")
+        assert os.listdir(tmp_path) == ["text.txt"]
+
+    def test_a_name_of_full_length(self, tmp_path):
+        write(tmp_path / ("n" * 255), b"new")
+        assert (tmp_path / ("n" * 255)).read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links of POSIX")
+class TestPermissions:
+    @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+    def test_a_new_file_has_those_of_open(self, tmp_path, umask):
+        before = os.umask(umask)
+        try:
+            write(tmp_path / "text.txt", b"new")
+            (tmp_path / "other.txt").write_bytes(b"")
+        finally:
+            os.umask(before)
+        mode = stat.S_IMODE((tmp_path / "text.txt").stat().st_mode)
+        assert mode == 0o666 & ~umask == stat.S_IMODE((tmp_path / "other.txt").stat().st_mode)
+
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+    def test_a_replaced_file_keeps_its_own(self, tmp_path, mode):
+        path = tmp_path / "text.txt"
+        path.write_bytes(b"old")
+        path.chmod(mode)
+        write(path, b"new")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+    def test_of_a_link_the_file_it_points_to_is_replaced(self, tmp_path):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "text.txt").write_bytes(b"old")
+        (tmp_path / "link").symlink_to(tmp_path / "folder" / "text.txt")
+        write(tmp_path / "link", b"new")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "folder" / "text.txt").read_bytes() == b"new"
+
+
+def test_a_file_that_is_no_lock_is_left_alone(tmp_path):
+    (tmp_path / "poetry.lock").write_text("somebody's")
+    with (
+        pytest.raises(FileExistsError, match="poetry.lock is no lock file, for it is not empty"),
+        alone(tmp_path / "poetry.lock"),
+    ):
+        raise AssertionError("never entered")
+    assert (tmp_path / "poetry.lock").read_text() == "somebody's"

@@ -1,0 +1,153 @@
+import json
+import struct
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.weights import safetensors as ours
+
+DTYPES = [
+    "float64",
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+]
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(lambda name: name != "__metadata__")
+shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
+
+
+@st.composite
+def tensors(draw):
+    """Arrays of every kind by name, some of them views."""
+    found = {}
+    for name in draw(st.lists(names, max_size=4, unique=True)):
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        array = (100 * rng.standard_normal(draw(shapes))).astype(draw(st.sampled_from(DTYPES)))
+        found[name] = array.T if draw(st.booleans()) else array
+    return found
+
+
+@given(tensors(), st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=2))
+def test_round_trip_and_the_librarys_reading(tmp_path_factory, arrays, metadata):
+    path = tmp_path_factory.mktemp("files") / "x.safetensors"
+    ours.save(path, arrays, metadata)
+    found, texts = ours.load(path)
+    assert texts == metadata
+    theirs = safetensors.numpy.load_file(path)
+    assert list(found) == list(arrays)
+    assert set(theirs) == set(arrays)
+    for name, array in arrays.items():
+        for read in (found[name], theirs[name]):
+            assert read.dtype == array.dtype
+            np.testing.assert_array_equal(read, array)
+        assert not found[name].flags.writeable
+
+
+@given(tensors())
+def test_it_reads_what_the_library_writes(tmp_path_factory, arrays):
+    path = tmp_path_factory.mktemp("files") / "x.safetensors"
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}, path
+    )
+    found, _ = ours.load(path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_bfloat16_comes_as_float32(tmp_path):
+    tensor = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    safetensors.torch.save_file({"w": tensor}, tmp_path / "x.safetensors")
+    array = ours.load(tmp_path / "x.safetensors")[0]["w"]
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, tensor.float().numpy())
+
+
+def test_the_same_contents_give_the_same_bytes(tmp_path):
+    arrays = {"b": np.arange(6.0), "a": np.ones((2, 3), np.float32)}
+    for name in ("one", "other"):
+        ours.save(tmp_path / name, arrays, {"x": "y"})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_arrays_are_mapped_not_read(tmp_path):
+    ours.save(tmp_path / "x", {"w": np.zeros(1000)})
+    array = ours.load(tmp_path / "x")[0]["w"]
+    while not isinstance(array, np.memmap):
+        array = array.base
+    assert array.mode == "r"
+
+
+def write(path, header, data=b""):
+    """A file with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
+    """A tensor's entry."""
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "message"),
+    [
+        (b"{{", b"", "its header is no JSON"),
+        (b"[]", b"", "damaged header"),
+        ({"__metadata__": {"a": 1}}, b"", "texts as its __metadata__"),
+        ({"w": entry()}, b"\0" * 7, "is cut off: tensor 'w' would end at byte 8 of 7"),
+        ({"w": entry()}, b"\0" * 9, "has 1 bytes behind its last tensor"),
+        ({"w": entry(shape=(3,))}, b"\0" * 8, "damaged header: tensor 'w'"),
+        ({"w": entry(shape=(-2,))}, b"\0" * 8, "damaged header: tensor 'w'"),
+        ({"w": entry(shape=(2.0,))}, b"\0" * 8, "damaged header: tensor 'w'"),
+        ({"w": entry(dtype="F99")}, b"\0" * 8, "damaged header: tensor 'w'"),
+        ({"w": entry(offsets=(8, 0))}, b"\0" * 8, "damaged header: tensor 'w'"),
+        ({"w": {}}, b"", "damaged header: tensor 'w'"),
+        ({"w": 3}, b"", "damaged header: tensor 'w'"),
+        ({"v": entry(), "w": entry()}, b"\0" * 8, "no tensor, or two of them, at byte 0"),
+        ({"v": entry(), "w": entry(offsets=(12, 20))}, b"\0" * 20, "no tensor, or two of them, at byte 8"),
+        ({"w": entry(shape=(2**40, 2**40))}, b"\0" * 8, "damaged header"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, header, data, message):
+    write(tmp_path / "x", header, data)
+    with pytest.raises(ValueError, match=message):
+        ours.load(tmp_path / "x")
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\xff" * 20, b"PK\x03\x04" + b"\0" * 50])
+def test_foreign_files_are_refused(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(ValueError, match="no safetensors file"):
+        ours.load(tmp_path / "x")
+
+
+@given(st.data())
+def test_a_file_cut_anywhere_is_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("files") / "x"
+    ours.save(path, {"a": np.arange(5.0), "b": np.ones((2, 3), np.float32)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(ValueError, match=str(path)):
+        ours.load(path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    ours.save(tmp_path / "x", {"a": np.ones(3)})
+    before = (tmp_path / "x").read_bytes()
+    with pytest.raises(TypeError, match="b has dtype complex128"):
+        ours.save(tmp_path / "x", {"a": np.ones(3), "b": np.ones(3, complex)})
+    assert (tmp_path / "x").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

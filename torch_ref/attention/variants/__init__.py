@@ -1,0 +1,1 @@
+"""Twins of npllm.attention.variants."""
