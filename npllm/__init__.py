@@ -1,18 +1,29 @@
 """Everything inside a GPT, in NumPy you can read, every number checked against PyTorch.
 
-The rooms of the house, in the order in which data flows. Read them from top to bottom:
+The folders, in the order in which data flows; read them from top to bottom:
 
-    corpora        the texts
-    tokenizers     text → ids                      words, then byte pair encoding, then GPT-2's
-    batching       ids → windows → batches         what comes next, asked at every position
-    functional     the mathematics                 every function, and right below it its derivative
-    layers         the same with weights           parameters, and gradients added up
-    attention      positions look at each other    as it came about; simplified, self, causal, multi-head
-    interop        weight files in and out
-    models         all of it together              what came before, and a GPT
-    training       gradients → better weights, in a folder that survives a power cut
-    generation     a trained model continues a text
-    lab            the tour, which shows all of this at work, and the commands
+    core                  the conventions: cache, checks, Parameter and Module, gradient check
+    utils                 files, downloads, threads, terminal
+    tokenizers            text → ids: words, characters, byte pair encoding, GPT-2
+    batching              ids → windows of inputs and shifted targets → batches; token files
+    layers                softmax, linear, embedding, positions, normalization, activations, feed-forward, loss
+    attention             simplified → self → causal → multi-head; the variants
+    before_transformers   word2vec, recurrent networks, attention in translation
+    weights               weight files: safetensors, Hugging Face's folders
+    models                transformer block, GPT, decoder
+    training              optimizers, schedules, trainer, checkpoints
+    generation            sampling, next-token prediction in a loop
+    inspect               every intermediate array of a model; parameters, operations, bytes
+    experiments           small trainings that measure a claim
+    lessons               the tour
+    cli                   the commands
 
-An import points upwards in this list, never down. Computing needs NumPy alone.
+An import points to a folder above in this list. `npllm.functional` offers every function under its public name.
 """
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("npllm")
+except PackageNotFoundError:  # used from a source tree that was never installed
+    __version__ = "unknown"

@@ -13,16 +13,6 @@ class Attention(Module):
         return self.forward(x)[1].attention.weights
 
 
-def as_sequence(x):
-    """Return x as an array; raise ValueError unless it is a sequence (T, C) or a batch of them (..., T, C)."""
-    x = np.asarray(x)
-    if x.ndim < 2:
-        raise ValueError(
-            f"x has shape {x.shape}; it must be a sequence of vectors (T, C), or a batch of them (B, T, C)"
-        )
-    return x
-
-
 def document_ids_per_head(document_ids, x):
     """Documents (..., T) of x (..., T, C), with an axis for the heads: (..., 1, T). None stays None.
 

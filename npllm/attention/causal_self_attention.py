@@ -11,7 +11,7 @@ Radford et al. 2019 (GPT-2); the names are those of its published weights.
 
 import numpy as np
 
-from npllm.attention.base import Attention, as_sequence
+from npllm.attention.base import Attention
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.masks import position_mask
 from npllm.attention.multi_head import join_heads, split_heads
@@ -21,7 +21,7 @@ from npllm.attention.scaled_dot_product import (
     scaled_dot_product_attention_forward,
 )
 from npllm.core.cache import Cache
-from npllm.core.checks import check_context_length, check_heads, check_positive
+from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear

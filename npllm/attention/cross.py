@@ -11,7 +11,7 @@ itself.
 Vaswani et al. 2017, Attention Is All You Need, section 3.2.3.
 """
 
-from npllm.attention.base import Attention, as_sequence
+from npllm.attention.base import Attention
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.scaled_dot_product import (
     scaled_dot_product_attention,
@@ -19,7 +19,7 @@ from npllm.attention.scaled_dot_product import (
     scaled_dot_product_attention_forward,
 )
 from npllm.core.cache import Cache
-from npllm.core.checks import check_heads
+from npllm.core.checks import as_sequence, check_heads
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear

@@ -10,14 +10,14 @@ Raschka, section 3.6; Vaswani et al. 2017, section 3.2.2.
 
 import numpy as np
 
-from npllm.attention.base import Attention, as_sequence
+from npllm.attention.base import Attention
 from npllm.attention.causal import CausalAttention
 from npllm.attention.scaled_dot_product import (
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )
 from npllm.core.cache import Cache
-from npllm.core.checks import check_context_length, check_heads, check_positive
+from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear

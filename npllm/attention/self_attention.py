@@ -8,13 +8,13 @@ what they take. V1 multiplies by plain matrices; V2 uses Linear layers, whose st
 Raschka, section 3.4; Vaswani et al. 2017, section 3.2.1.
 """
 
-from npllm.attention.base import Attention, as_sequence
+from npllm.attention.base import Attention
 from npllm.attention.scaled_dot_product import (
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_size
+from npllm.core.checks import as_floats, as_sequence, check_size
 from npllm.core.module import Parameter, as_generator
 from npllm.layers.linear import Linear
 

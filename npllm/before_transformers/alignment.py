@@ -13,9 +13,9 @@ Bahdanau, Cho, Bengio 2015, Neural Machine Translation by Jointly Learning to Al
 
 import numpy as np
 
-from npllm.attention.base import Attention, as_sequence
+from npllm.attention.base import Attention
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_size
+from npllm.core.checks import as_floats, as_sequence, check_gradient, check_size
 from npllm.layers.softmax import softmax_backward, softmax_forward
 
 

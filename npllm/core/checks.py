@@ -1,19 +1,25 @@
-"""The questions every function asks of its arguments, so that bad input is an error and never a wrong number."""
+"""Checks of arguments: invalid input raises an error that names the argument, and never gives a wrong number.
+
+Every function starts with these: the dtype (`as_floats`, `as_indices`), then the shape (`check_shape`).
+"""
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 
-def as_floats(**arguments):
-    """Return the arguments as arrays of one floating-point dtype; a single one comes back by itself.
+def as_floats(**arguments: Any) -> Any:
+    """Return the arguments as arrays of one floating-point dtype; a single array is returned bare.
 
-    `floats(x=x, weight=weight)` names them for the message. None stands for an optional argument left out and
-    stays None. Raises TypeError for integers and for mixed dtypes: NumPy would answer both with a silent
-    float64, twice the memory and half the speed.
+    `as_floats(x=x, weight=weight)` names them for the message. None, an optional argument left out, stays None.
+    Raises TypeError for integers and for mixed dtypes, which NumPy would promote to float64 without a word.
     """
     arrays = {name: None if value is None else np.asarray(value) for name, value in arguments.items()}
-    first = None
-    if next(iter(arguments.values())) is None:
-        raise TypeError(f"{next(iter(arguments))} is None; it must be an array")
+    first = next(iter(arrays))
+    if arrays[first] is None:
+        raise TypeError(f"{first} is None; it must be an array")
+    dtype = arrays[first].dtype
     for name, array in arrays.items():
         if array is None:
             continue
@@ -21,25 +27,26 @@ def as_floats(**arguments):
             raise TypeError(
                 f"{name} has dtype {array.dtype}; it must be floating point (try {name}.astype(np.float32))"
             )
-        if first is None:
-            first = name
-        elif array.dtype != arrays[first].dtype:
-            raise TypeError(f"{name} is {array.dtype} but {first} is {arrays[first].dtype}; they must have one dtype")
+        if array.dtype != dtype:
+            raise TypeError(
+                f"{name} is {array.dtype} but {first} is {dtype}; they must have one dtype: use "
+                f'{first}.astype("{array.dtype}"), or construct the layer with dtype="{dtype}"'
+            )
     values = tuple(arrays.values())
     return values[0] if len(values) == 1 else values
 
 
-def reject_half(x):
-    """Raise TypeError for half precision, in which sums of squares overflow from 256 on."""
+def reject_half(x: np.ndarray) -> None:
+    """Raise TypeError for float16: its largest number is 65504, so a sum of squares overflows from 256 on."""
     if x.dtype == np.float16:
         raise TypeError("float16 is too narrow to compute with here; it must be float32 or float64")
 
 
-def as_indices(name, ids, low, high):
+def as_indices(name: str, ids: Any, low: int, high: int) -> np.ndarray:
     """Return `ids` as an integer array whose entries lie in [low, high).
 
-    Raises TypeError for another dtype and IndexError naming the first entry out of range: NumPy would let −1
-    mean the last row.
+    Raises TypeError for another dtype, and IndexError that names the first entry out of range: NumPy would take −1 as
+    the last row.
     """
     ids = np.asarray(ids)
     if ids.size == 0 and ids.dtype == np.float64:
@@ -53,18 +60,49 @@ def as_indices(name, ids, low, high):
     return ids
 
 
-def check_size(what, expected, **sizes):
-    """Raise ValueError unless every named size equals `expected`."""
-    for name, size in sizes.items():
-        if size != expected:
-            raise ValueError(f"{name} is {size}; it must be {expected}, {what}")
+def as_id_sequence(name: str, ids: Any, min_length: int = 0) -> np.ndarray:
+    """Return `ids` as an array (T) or (B, T); raise ValueError for a single number or a shorter sequence."""
+    ids = np.asarray(ids)
+    if ids.ndim == 0:
+        raise ValueError(f"{name} is a single number; it must be a sequence (T) or a batch of them (B, T)")
+    if ids.shape[-1] < min_length:
+        raise ValueError(f"{name} has shape {ids.shape}; each sequence must have at least {min_length} ids")
+    return ids
 
 
-def check_gradient(dy, shape, dtype):
-    """Return dy as an array; for one number of output a plain number will do.
+def as_sequence(x: Any) -> np.ndarray:
+    """Return x as an array; raise ValueError unless it is a sequence (T, C) or a batch of them (..., T, C)."""
+    x = np.asarray(x)
+    if x.ndim < 2:
+        raise ValueError(
+            f"x has shape {x.shape}; it must be a sequence of vectors (T, C), or a batch of them (B, T, C)"
+        )
+    return x
 
-    Raises ValueError or TypeError unless it has the shape and the dtype of the output whose gradient it is: NumPy
-    would stretch the one and promote the other, and answer with a wrong gradient.
+
+def check_shape(name: str, array: np.ndarray, pattern: str, **sizes: int) -> dict[str, int]:
+    """Raise ValueError unless the array has the shape of the pattern, in the notation of the docstrings.
+
+    `check_shape("x", x, "(..., I)", I=weight.shape[1])`: the last axis must have the size I. A letter without a size
+    may be anything, but the same everywhere in the pattern. Returns the size of every letter.
+    """
+    axes = [axis.strip() for axis in pattern.strip("()").split(",") if axis.strip()]
+    leading = axes[:1] == ["..."]
+    axes = axes[1:] if leading else axes
+    shape = array.shape[array.ndim - len(axes) :] if leading and array.ndim >= len(axes) else array.shape
+    found = dict(sizes)
+    if len(shape) != len(axes) or any(found.setdefault(axis, n) != n for axis, n in zip(axes, shape)):
+        known = [f"{axis} = {sizes[axis]}" for axis in dict.fromkeys(axes) if axis in sizes]
+        where = f" with {', '.join(known)}" if known else ""
+        raise ValueError(f"{name} has shape {array.shape}; it must be {pattern}{where}")
+    return found
+
+
+def check_gradient(dy: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return dy, the gradient of an output, as an array; for an output of shape () a plain number is accepted.
+
+    Raises ValueError or TypeError unless it has the shape and the dtype of the output: NumPy would broadcast the one
+    and promote the other, and the gradient would be wrong.
     """
     dy = np.asarray(dy)
     if dy.shape != shape:
@@ -76,35 +114,29 @@ def check_gradient(dy, shape, dtype):
     return dy
 
 
-def check_probability(name, p):
+def check_probability(name: str, p: float) -> float:
     """Return p as a float; raise ValueError unless 0 ≤ p < 1."""
     if not 0.0 <= p < 1.0:
         raise ValueError(f"{name} is {p}; it must be at least 0 and less than 1")
     return float(p)
 
 
-def check_positive(**sizes):
+def check_positive(**sizes: int) -> None:
     """Raise ValueError unless every named size is 1 or more."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} is {size}; it must be at least 1")
 
 
-def check_heads(num_heads, **widths):
-    """Raise ValueError unless num_heads is at least 1 and divides every named width."""
-    for name, width in widths.items():
-        if num_heads < 1 or width % num_heads:
-            raise ValueError(f"{name} is {width} and num_heads {num_heads}; num_heads must divide {name}")
+def check_heads(num_heads: int, **sizes: int) -> None:
+    """Raise ValueError unless num_heads is at least 1 and divides every named size."""
+    for name, size in sizes.items():
+        if num_heads < 1 or size % num_heads:
+            raise ValueError(f"{name} is {size} and num_heads {num_heads}; num_heads must divide {name}")
 
 
-def drop_none(*gradients):
-    """Return the gradients of the inputs that were there: None (an input left out) is dropped, a single one is bare."""
-    present = tuple(gradient for gradient in gradients if gradient is not None)
-    return present[0] if len(present) == 1 else present
-
-
-def check_context_length(num_positions, context_length):
-    """Raise ValueError if a sequence has more positions than the context, or a negative number of them."""
+def check_context_length(num_positions: int, context_length: int) -> None:
+    """Raise ValueError unless 0 ≤ num_positions ≤ context_length."""
     if num_positions < 0:
         raise ValueError(f"the number of positions is {num_positions}; it must be at least 0")
     if num_positions > context_length:
@@ -113,19 +145,32 @@ def check_context_length(num_positions, context_length):
         )
 
 
-def check_text(name, text):
+def check_text(name: str, text: Any) -> None:
     """Raise TypeError unless `text` is a str."""
     if not isinstance(text, str):
         raise TypeError(f"{name} is {type(text).__name__}; it must be a str")
 
 
-def check_special_tokens(special_tokens):
-    """Return the special tokens as a list; raise unless they are several texts, each given once."""
+def check_special_tokens(special_tokens: Iterable[str]) -> list[str]:
+    """Return the special tokens as a list; raise TypeError or ValueError unless they are distinct strings."""
     if isinstance(special_tokens, str):
         raise TypeError(f"special_tokens is the text {special_tokens!r}; it must be a list of texts")
-    special_tokens = list(special_tokens)
-    for token in special_tokens:
+    tokens = list(special_tokens)
+    for token in tokens:
         check_text("a special token", token)
-    if len(set(special_tokens)) != len(special_tokens):
-        raise ValueError(f"special_tokens is {special_tokens}; each must be given once")
-    return special_tokens
+    if len(set(tokens)) != len(tokens):
+        raise ValueError(f"special_tokens is {tokens}; each must be given once")
+    return tokens
+
+
+def drop_none(*gradients: np.ndarray | None) -> Any:
+    """Return the gradients that are not None, those of the inputs that were given; a single one is returned bare."""
+    present = tuple(gradient for gradient in gradients if gradient is not None)
+    return present[0] if len(present) == 1 else present
+
+
+def check_size(what, expected, **sizes):
+    """Raise ValueError unless every named size equals `expected`; to be replaced by `check_shape`."""
+    for name, size in sizes.items():
+        if size != expected:
+            raise ValueError(f"{name} is {size}; it must be {expected}, {what}")

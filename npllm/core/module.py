@@ -1,26 +1,34 @@
 """Parameters, and the modules that own them.
 
-A module is a function with weights: calling it gives the value alone; `forward` gives the value and a cache;
-`backward` takes the gradient of the value and that cache, *adds* to the `grad` of every parameter, and returns the
-gradient of the input. Nothing of one call is stored on the module, so it may be used many times before a backward.
+A module is a function with trainable weights:
+
+    y        = m(x)                   the value: m.forward(x)[0]
+    y, cache = m.forward(x)           the value, and what the backward needs
+    dx       = m.backward(dy, cache)  the gradient of the input; the parameters' gradients are *added* to their `grad`
+
+A call stores nothing on the module, so a module may be used many times before its first backward. A constructor
+allocates the arrays; `init_weights(rng)` draws their initial values.
 """
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 
 class Parameter:
-    """An array that learns: `data`, and `grad`, the gradients added up since the last `zero_grad` (None at first)."""
+    """A trainable array: `data`, and `grad`, the sum of the gradients since the last `zero_grad` (None at first)."""
 
     __slots__ = ("data", "grad")
 
-    def __init__(self, data):
+    def __init__(self, data: np.ndarray) -> None:
         if not np.issubdtype(data.dtype, np.floating):
             raise TypeError(f"dtype is {data.dtype}; a parameter must be floating point")
         self.data = data
-        self.grad = None
+        self.grad: np.ndarray | None = None
 
-    def add_grad(self, gradient):
-        """Add to the gradient. The first one is kept as it is: backward functions return fresh arrays."""
+    def add_grad(self, gradient: np.ndarray) -> None:
+        """Add to `grad`. The first gradient is kept without a copy: backward functions return new arrays."""
         if gradient.shape != self.data.shape:
             raise ValueError(f"the gradient has shape {gradient.shape}; it must be the parameter's {self.data.shape}")
         if self.grad is None:
@@ -29,31 +37,48 @@ class Parameter:
             self.grad += gradient
 
     @property
-    def shape(self):
-        """The shape of the data."""
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `data`."""
         return self.data.shape
 
     @property
-    def size(self):
-        """How many numbers it holds."""
+    def size(self) -> int:
+        """The number of elements."""
         return self.data.size
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Parameter({' × '.join(map(str, self.shape))}, {self.data.dtype})"
 
 
 class Module:
-    """What every layer and model shares. Parameters, modules and lists of modules are found by attribute name."""
+    """The base class of layers and models. Parameters, modules and lists of modules are found by attribute name."""
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """The value, without the cache."""
+        return self.forward(*inputs, **options)[0]
+
+    def forward(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+        """The value, and the cache that `backward` needs. Dropout is active only where a generator is passed."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def backward(self, dy: Any, cache: Any) -> Any:
+        """Add to the gradient of every parameter; return the gradient of each floating-point input."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward")
+
+    def init_weights(self, rng: np.random.Generator) -> None:
+        """Draw the initial values of all parameters: here those of the children, in the order of the attributes."""
+        for child in self.children.values():
+            child.init_weights(rng)
 
     @property
-    def params(self):
-        """This module's own parameters by name, without those of its children."""
+    def params(self) -> dict[str, Parameter]:
+        """The module's own parameters by name, without those of its children."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
 
     @property
-    def children(self):
-        """The modules right inside this one by name; those of a list are called `heads.0`, `heads.1`, …"""
-        found = {}
+    def children(self) -> "dict[str, Module]":
+        """The modules directly inside this one, by name; the items of a list are `heads.0`, `heads.1`, …"""
+        found: dict[str, Module] = {}
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 found[name] = value
@@ -61,33 +86,47 @@ class Module:
                 found.update({f"{name}.{i}": item for i, item in enumerate(value) if isinstance(item, Module)})
         return found
 
-    def named_parameters(self, prefix=""):
-        """Yield (dotted name, Parameter) for this module and all below; a shared parameter under its first name."""
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield (dotted name, Parameter) of this module and its descendants; a shared parameter once, at first."""
         seen = set()
         for name, parameter in self._all_parameters(prefix):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
                 yield name, parameter
 
-    def _all_parameters(self, prefix):
+    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
         for name, parameter in self.params.items():
             yield prefix + name, parameter
         for name, child in self.children.items():
             yield from child._all_parameters(f"{prefix}{name}.")
 
-    def num_parameters(self):
-        """How many numbers the module learns, shared ones counted once."""
+    def num_parameters(self) -> int:
+        """The number of trainable numbers, shared ones counted once."""
         return sum(parameter.size for _, parameter in self.named_parameters())
 
-    def state_dict(self):
-        """Every parameter's array by dotted name; the arrays themselves, not copies."""
+    def add_grads(self, **gradients: np.ndarray | None) -> None:
+        """Add each gradient to the own parameter of that name: `self.add_grads(weight=dweight, bias=dbias)`.
+
+        None is skipped: the gradient of a parameter that this module does not have.
+        """
+        for name, gradient in gradients.items():
+            if gradient is not None:
+                getattr(self, name).add_grad(gradient)
+
+    def zero_grad(self) -> None:
+        """Set every gradient to None."""
+        for _, parameter in self.named_parameters():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The array of every parameter by dotted name; the arrays themselves, not copies."""
         return {name: parameter.data for name, parameter in self._all_parameters("")}
 
-    def load_state_dict(self, state):
-        """Copy arrays into the parameters; they keep their dtype.
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy arrays into the parameters, which keep their dtype. Strict.
 
-        Strict: raises KeyError naming what is missing or unknown, ValueError naming a shape that differs, both
-        before anything is written.
+        Raises KeyError that names missing and unknown arrays, ValueError for a shape that differs and TypeError for
+        integers, before anything is written.
         """
         own = dict(self._all_parameters(""))
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -101,26 +140,15 @@ class Module:
         for name, parameter in own.items():
             parameter.data[...] = state[name]
 
-    def zero_grad(self):
-        """Forget all gradients."""
-        for _, parameter in self.named_parameters():
-            parameter.grad = None
-
-    def __call__(self, *inputs):
-        """The value alone: what inference runs. Dropout is active only where a generator is passed."""
-        return self.forward(*inputs)[0]
-
-    def forward(self, *inputs):
-        """The value, and in the cache what `backward` will need."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
-
-    def backward(self, dy, cache):
-        """Add to every parameter's gradient and return the gradient of the inputs."""
-        raise NotImplementedError(f"{type(self).__name__} must define backward")
+    def __repr__(self) -> str:
+        """The tree of modules, with the shapes of their parameters and the total at the top."""
+        lines = _describe(self)
+        total = f"  # {self.num_parameters():,} parameters"
+        return "\n".join([lines[0] + total, *lines[1:]])
 
 
-def as_generator(rng):
-    """The caller's numpy.random.Generator, or, if rng is None, one seeded by the operating system."""
+def as_generator(rng: np.random.Generator | None) -> np.random.Generator:
+    """The generator itself, or, for None, one that is seeded by the operating system. Raises TypeError for others."""
     if rng is None:
         return np.random.default_rng()
     if not isinstance(rng, np.random.Generator):
@@ -128,8 +156,28 @@ def as_generator(rng):
     return rng
 
 
+def _describe(module: Module) -> list[str]:
+    """The lines of a module's tree; equal neighbours in a list of modules, such as blocks, are written once."""
+    own = ", ".join(f"{name} {parameter.shape}" for name, parameter in module.params.items())
+    if not module.children:
+        return [f"{type(module).__name__}({own})"]
+    lines = [f"{type(module).__name__}({own}"]
+    groups: list[tuple[list[str], list[str]]] = []  # (names, description)
+    for name, child in module.children.items():
+        description = _describe(child)
+        if groups and groups[-1][1] == description and "." in name:
+            groups[-1][0].append(name)
+        else:
+            groups.append(([name], description))
+    for names, description in groups:
+        label = names[0] if len(names) == 1 else f"{names[0]} … {names[-1].rsplit('.', 1)[-1]}"
+        count = "" if len(names) == 1 else f"{len(names)} × "
+        lines += [f"  ({label}): {count}{description[0]}", *(f"  {line}" for line in description[1:])]
+    return [*lines, ")"]
+
+
 class Blank(np.random.Generator):
-    """A generator that draws zeros, for a model whose weights are about to be loaded: nothing is drawn in vain."""
+    """A generator that draws zeros; to be replaced by `init=False`."""
 
     def __init__(self):
         super().__init__(np.random.PCG64(0))

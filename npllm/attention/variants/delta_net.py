@@ -45,7 +45,7 @@ Yang, Wang, Zhang, Shen, Kim 2024, Parallelizing Linear Transformers with the De
 
 import numpy as np
 
-from npllm.attention.base import as_sequence, document_ids_per_head, reject_document_ids
+from npllm.attention.base import document_ids_per_head, reject_document_ids
 from npllm.attention.kv_cache import RecurrentState
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.variants.linear_attention import (
@@ -59,6 +59,7 @@ from npllm.attention.variants.linear_attention import (
 from npllm.core.cache import Cache
 from npllm.core.checks import (
     as_floats,
+    as_sequence,
     check_context_length,
     check_gradient,
     check_heads,

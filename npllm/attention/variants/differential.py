@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from npllm.attention.base import Attention, as_sequence, document_ids_per_head, reject_document_ids
+from npllm.attention.base import Attention, document_ids_per_head, reject_document_ids
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.masks import document_mask, position_mask
 from npllm.attention.multi_head import join_heads, split_heads
@@ -31,7 +31,7 @@ from npllm.attention.scaled_dot_product import (
     scaled_dot_product_attention_forward,
 )
 from npllm.core.cache import Cache
-from npllm.core.checks import check_context_length, check_positive
+from npllm.core.checks import as_sequence, check_context_length, check_positive
 from npllm.core.module import Parameter, as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear

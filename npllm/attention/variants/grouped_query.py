@@ -14,7 +14,7 @@ import inspect
 
 import numpy as np
 
-from npllm.attention.base import Attention, as_sequence, document_ids_per_head, reject_document_ids
+from npllm.attention.base import Attention, document_ids_per_head, reject_document_ids
 from npllm.attention.kv_cache import KVCache, SlidingWindowKVCache
 from npllm.attention.masks import document_mask, document_positions, position_mask
 from npllm.attention.multi_head import join_heads, split_heads
@@ -35,7 +35,7 @@ from npllm.attention.variants.hooks import (
 from npllm.attention.variants.relative_bias import ALiBi, T5Bias
 from npllm.attention.variants.rope import RoPE
 from npllm.core.cache import Cache
-from npllm.core.checks import check_context_length, check_heads, check_positive
+from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear

@@ -32,13 +32,14 @@ Katharopoulos, Vyas, Pappas, Fleuret 2020, Transformers are RNNs, section 3.
 
 import numpy as np
 
-from npllm.attention.base import as_sequence, document_ids_per_head, reject_document_ids
+from npllm.attention.base import document_ids_per_head, reject_document_ids
 from npllm.attention.kv_cache import RecurrentState
 from npllm.attention.masks import causal_mask, document_mask, document_starts
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.core.cache import Cache
 from npllm.core.checks import (
     as_floats,
+    as_sequence,
     check_context_length,
     check_gradient,
     check_heads,

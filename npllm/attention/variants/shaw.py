@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from npllm.attention.base import Attention, as_sequence, document_ids_per_head, reject_document_ids
+from npllm.attention.base import Attention, document_ids_per_head, reject_document_ids
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.masks import causal_mask, distances, document_mask, position_mask
 from npllm.attention.multi_head import join_heads, split_heads
@@ -21,6 +21,7 @@ from npllm.core.cache import Cache
 from npllm.core.checks import (
     as_floats,
     as_indices,
+    as_sequence,
     check_context_length,
     check_gradient,
     check_heads,
