@@ -101,7 +101,7 @@ def _accumulate(model, inputs, targets, grad_accum_steps, device):
         logits = model(torch.from_numpy(part).to(device))
         wanted = torch.from_numpy(part_targets).to(device)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), wanted.flatten())
-        loss = (loss + getattr(model, "module", model).balance()) * (len(part) / len(inputs))
+        loss = (loss + getattr(model, "module", model).aux_loss()) * (len(part) / len(inputs))
         loss.backward()
         total += loss.detach()
     return total

@@ -79,9 +79,11 @@ class CausalAttention(Attention):
         k, W_key = self.W_key.forward(x)
         v, W_value = self.W_value.forward(x)
         scores_shape = (*q.shape[:-1], k.shape[-2])
-        mask = self.dropout.draw_mask(scores_shape, rng, q.dtype)
+        mask = self.dropout.draw_dropout_mask(scores_shape, rng, q.dtype)
         y, attention = scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
-        return y, Cache(W_query=W_query, W_key=W_key, W_value=W_value, dropout=Cache(mask=mask), attention=attention)
+        return y, Cache(
+            W_query=W_query, W_key=W_key, W_value=W_value, dropout=Cache(dropout_mask=mask), attention=attention
+        )
 
     def backward(self, dy, cache):
         """The forward, read from its last line to its first; the three paths to x add up."""

@@ -65,10 +65,10 @@ class CausalSelfAttention(Attention):
         check_context_length(as_sequence(x).shape[-2], self.context_length)
         qkv, c_attn = self.c_attn.forward(x)
         q, k, v = self._heads(qkv)
-        mask = self.dropout.draw_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
+        mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
         context, attention = scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
         y, c_proj = self.c_proj.forward(join_heads(context))
-        return y, Cache(c_attn=c_attn, dropout=Cache(mask=mask), attention=attention, c_proj=c_proj)
+        return y, Cache(c_attn=c_attn, dropout=Cache(dropout_mask=mask), attention=attention, c_proj=c_proj)
 
     def backward(self, dy, cache):
         """The forward, read from its last line to its first."""

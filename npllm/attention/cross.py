@@ -68,11 +68,13 @@ class CrossAttention(Attention):
         k, k_proj = self.k_proj.forward(as_sequence(context))
         v, v_proj = self.v_proj.forward(context)
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
-        drop = self.dropout.draw_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
+        drop = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
         found, attention = scaled_dot_product_attention_forward(q, k, v, mask, dropout_mask=drop)
         y, o_proj = self.o_proj.forward(join_heads(found))
-        return y, Cache(q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, dropout=Cache(mask=drop), attention=attention,
-                        o_proj=o_proj)  # fmt: skip
+        return y, Cache(
+            q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, dropout=Cache(dropout_mask=drop), attention=attention,
+            o_proj=o_proj,
+        )  # fmt: skip
 
     def backward(self, dy, cache):
         """The gradients of x and of the context."""

@@ -77,14 +77,14 @@ class MultiHeadAttention(Attention):
         k, W_key = self.W_key.forward(x)
         v, W_value = self.W_value.forward(x)
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
-        mask = self.dropout.draw_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
+        mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
         context, attention = scaled_dot_product_attention_forward(q, k, v, is_causal=True, dropout_mask=mask)
         y, out_proj = self.out_proj.forward(join_heads(context))
         return y, Cache(
             W_query=W_query,
             W_key=W_key,
             W_value=W_value,
-            dropout=Cache(mask=mask),
+            dropout=Cache(dropout_mask=mask),
             attention=attention,
             out_proj=out_proj,
         )

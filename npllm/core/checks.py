@@ -4,6 +4,7 @@ Every function starts with these: the dtype (`as_floats`, `as_indices`), then th
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -86,16 +87,23 @@ def check_shape(name: str, array: np.ndarray, pattern: str, **sizes: int) -> dic
     `check_shape("x", x, "(..., I)", I=weight.shape[1])`: the last axis must have the size I. A letter without a size
     may be anything, but the same everywhere in the pattern. Returns the size of every letter.
     """
-    axes = [axis.strip() for axis in pattern.strip("()").split(",") if axis.strip()]
-    leading = axes[:1] == ["..."]
-    axes = axes[1:] if leading else axes
-    shape = array.shape[array.ndim - len(axes) :] if leading and array.ndim >= len(axes) else array.shape
+    axes, leading = _parse(pattern)
+    shape = array.shape
+    if leading and len(shape) >= len(axes):
+        shape = shape[len(shape) - len(axes) :]
     found = dict(sizes)
     if len(shape) != len(axes) or any(found.setdefault(axis, n) != n for axis, n in zip(axes, shape)):
         known = [f"{axis} = {sizes[axis]}" for axis in dict.fromkeys(axes) if axis in sizes]
         where = f" with {', '.join(known)}" if known else ""
         raise ValueError(f"{name} has shape {array.shape}; it must be {pattern}{where}")
     return found
+
+
+@lru_cache
+def _parse(pattern: str) -> tuple[tuple[str, ...], bool]:
+    """The letters of a shape's pattern, and whether `...` stands before them."""
+    axes = tuple(axis.strip() for axis in pattern.strip("()").split(",") if axis.strip())
+    return (axes[1:], True) if axes[:1] == ("...",) else (axes, False)
 
 
 def check_gradient(dy: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

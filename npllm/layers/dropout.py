@@ -1,25 +1,27 @@
-"""Dropout silences a random share of the numbers while training, so that no unit can rely on another one.
+"""Dropout sets a random fraction p of the numbers to zero during training, and scales the others by 1/(1 − p).
 
     … → attention weights → [dropout] → context → …
 
-What survives is scaled up by 1/(1 − p), so the expected value stays and inference needs no change.
+A unit cannot rely on another unit that may be dropped; this reduces overfitting. Because of the scaling the expected
+value of the output is the input, so inference needs no change.
 
 Srivastava et al. 2014, Dropout, section 10 (the "inverted" form).
-
-Dropout as a layer, so that a model's drawing of masks can be followed by name.
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient, check_probability
 from npllm.core.module import Module
 
 
-def draw_dropout_mask(shape, p, rng, dtype=np.float32):
-    """mask = 0 with probability p, else 1/(1 − p)      an array of the given shape
+def draw_dropout_mask(
+    shape: tuple[int, ...], p: float, rng: np.random.Generator, dtype: DTypeLike = np.float32
+) -> np.ndarray:
+    """dropout_mask = 0 with probability p, else 1/(1 − p)      an array of the given shape
 
-    `rng` is a numpy.random.Generator: the same generator state gives the same mask. Multiply by the mask to drop.
+    The same state of `rng` gives the same mask. Raises ValueError unless 0 ≤ p < 1, TypeError for another `rng`.
     """
     p = check_probability("p", p)
     if not isinstance(rng, np.random.Generator):
@@ -28,50 +30,54 @@ def draw_dropout_mask(shape, p, rng, dtype=np.float32):
     return kept.astype(dtype) * (1.0 / (1.0 - p))
 
 
-def dropout(x, p=0.5, rng=None):
-    """y = x · mask      (...) → (...)
+def dropout(x: np.ndarray, p: float = 0.5, *, rng: np.random.Generator | None = None) -> np.ndarray:
+    """y = x · dropout_mask      (...) → (...)
 
-    rng=None means inference: nothing is dropped and y is x.
+    `rng` draws the mask; without it nothing is dropped, and y is x (inference).
     """
-    return dropout_forward(x, p, rng)[0]
+    return dropout_forward(x, p, rng=rng)[0]
 
 
-def dropout_forward(x, p=0.5, rng=None):
-    """The value, and in the cache the mask (None where nothing is dropped)."""
+def dropout_forward(
+    x: np.ndarray, p: float = 0.5, *, rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, Cache]:
+    """y = x · dropout_mask; the cache holds `dropout_mask`, which is None where nothing is dropped."""
     x, p = as_floats(x=x), check_probability("p", p)
     if rng is None or p == 0.0:
-        return x, Cache(mask=None)
-    mask = draw_dropout_mask(x.shape, p, rng, x.dtype)
-    return x * mask, Cache(mask=mask)
+        return x, Cache(dropout_mask=None)
+    dropout_mask = draw_dropout_mask(x.shape, p, rng, x.dtype)
+    return x * dropout_mask, Cache(dropout_mask=dropout_mask)
 
 
-def dropout_backward(dy, cache):
-    """dx = dy · mask      (...) → (...)
+def dropout_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
+    """dx = dy · dropout_mask      (...) → (...)
 
-    What was silenced gets no gradient; what was scaled up has its gradient scaled up.
+    y is x times a constant, so dx is dy times the same constant.
     """
-    if cache.mask is None:
+    if cache.dropout_mask is None:
         return dy
-    return check_gradient(dy, cache.mask.shape, cache.mask.dtype) * cache.mask
+    return check_gradient(dy, cache.dropout_mask.shape, cache.dropout_mask.dtype) * cache.dropout_mask
 
 
 class Dropout(Module):
-    """y = x · mask      (...) → (...)
+    """y = x · dropout_mask      (...) → (...)
 
-    Active only in `forward` with a generator: `layer(x)` and `layer.forward(x)` leave x alone.
+    Dropout is active only in `forward(x, rng=rng)`; `layer(x)` and `layer.forward(x)` return x.
     """
 
-    def __init__(self, p=0.5):
+    def __init__(self, p: float = 0.5) -> None:
         self.p = check_probability("p", p)
 
-    def draw_mask(self, shape, rng, dtype):
-        """The factors by which to multiply an array of this shape; None where nothing is dropped."""
+    def draw_dropout_mask(
+        self, shape: tuple[int, ...], rng: np.random.Generator | None, dtype: DTypeLike
+    ) -> np.ndarray | None:
+        """A dropout mask of the given shape; None where nothing is dropped: without `rng`, or for p = 0."""
         return None if rng is None or self.p == 0.0 else draw_dropout_mask(shape, self.p, rng, dtype)
 
-    def forward(self, x, rng=None):
-        """The value, and in the cache the mask."""
-        return dropout_forward(x, self.p, rng)
+    def forward(self, x: np.ndarray, *, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Cache]:
+        """y = x · dropout_mask; the cache holds `dropout_mask`."""
+        return dropout_forward(x, self.p, rng=rng)
 
-    def backward(self, dy, cache):
-        """dx = dy · mask."""
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
+        """dx = dy · dropout_mask."""
         return dropout_backward(dy, cache)

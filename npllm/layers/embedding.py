@@ -1,31 +1,23 @@
-"""An embedding is a table with one row a token; looking up an id takes its row.
+"""An embedding is a table of vectors with one row for each token id; the lookup selects the row of each id.
 
     ids → [embedding] → attention → logits → loss
 
-The lookup is a matrix product in disguise, one_hot(ids) @ weight: all but one of V products multiply by zero,
-so we skip them. Backward, the disguise is what tells us the gradient: one_hot(ids)ᵀ @ dy *adds* the gradients
-of every position that used a row.
+The lookup equals the matrix product one_hot(ids) @ weight, without the multiplications by zero. The gradient follows
+from the product: dweight = one_hot(ids)ᵀ @ dy, which *adds* the gradients of all positions that have the same id.
 
-Raschka, section 2.7.
-
-Embeddings: a vector for every token, a vector for every position, and their sum.
-
-    ids → [embedding + position] → attention → logits → loss
-
-Attention compares vectors and does not know where they stand; the position is put into the vector itself.
-
-Raschka, sections 2.7 and 2.8.
+Raschka, Build a Large Language Model (From Scratch), section 2.7.
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_indices, check_gradient, check_positive
+from npllm.core.checks import as_floats, as_indices, check_gradient, check_positive, check_shape
 from npllm.core.module import Module, Parameter, as_generator
 
 
-def one_hot(ids, num_classes, dtype=np.float32):
-    """one_hot(ids)ᵢⱼ = 1 if j = idsᵢ else 0      (...) → (..., V)
+def one_hot(ids: np.ndarray, num_classes: int, dtype: DTypeLike = np.float32) -> np.ndarray:
+    """yᵢⱼ = 1 if j = idsᵢ else 0      (...) → (..., V)
 
     Raises IndexError for an id outside [0, num_classes).
     """
@@ -33,37 +25,30 @@ def one_hot(ids, num_classes, dtype=np.float32):
     return (ids[..., None] == np.arange(num_classes)).astype(dtype)
 
 
-def embedding(ids, weight, padding_idx=None):
+def embedding(ids: np.ndarray, weight: np.ndarray, padding_idx: int | None = None) -> np.ndarray:
     """yᵢ = weight[idsᵢ]      (...), (V, C) → (..., C)
 
-    `padding_idx` names a row that is looked up as usual but never learns. Raises IndexError for an id outside
+    The row `padding_idx` is looked up like the others, but its gradient is 0. Raises IndexError for an id outside
     [0, V), TypeError for ids that are not integers.
     """
+    return embedding_forward(ids, weight, padding_idx)[0]
+
+
+def embedding_forward(ids: np.ndarray, weight: np.ndarray, padding_idx: int | None = None) -> tuple[np.ndarray, Cache]:
+    """yᵢ = weight[idsᵢ]; the cache holds the ids, the shape and dtype of weight, and padding_idx."""
     weight = as_floats(weight=weight)
-    if weight.ndim != 2:
-        raise ValueError(f"weight has shape {weight.shape}; it must be (V, C), a row for every token")
+    check_shape("weight", weight, "(V, C)")
     ids = as_indices("ids", ids, 0, len(weight))
     if padding_idx is not None:
         as_indices("padding_idx", padding_idx, -len(weight), len(weight))
-    return weight[ids]
+    return weight[ids], Cache(ids=ids, shape=weight.shape, dtype=weight.dtype, padding_idx=padding_idx)
 
 
-def embedding_forward(ids, weight, padding_idx=None):
-    """The value, and in the cache the ids, the weight's shape and dtype, and the padding row."""
-    y = embedding(ids, weight, padding_idx)
-    return y, Cache(
-        ids=np.asarray(ids, None if np.size(ids) else np.int64),
-        shape=np.shape(weight),
-        dtype=y.dtype,
-        padding_idx=padding_idx,
-    )
-
-
-def embedding_backward(dy, cache):
+def embedding_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dweight[v] = Σ over i with idsᵢ = v of dyᵢ      (..., C) → (V, C)
 
-    y = one_hot(ids) @ weight, so dweight = one_hot(ids)ᵀ @ dy: a row used twice gets the sum of both gradients,
-    an unused row gets 0. `np.add.at` adds for repeated ids, where `dweight[ids] += dy` would keep the last only.
+    y = one_hot(ids) @ weight, so dweight = one_hot(ids)ᵀ @ dy: a row that is used twice gets the sum of both gradients,
+    an unused row gets 0.
     """
     channels = cache.shape[-1]
     dy = check_gradient(dy, (*cache.ids.shape, channels), cache.dtype)
@@ -77,21 +62,38 @@ def embedding_backward(dy, cache):
 class Embedding(Module):
     """yᵢ = weight[idsᵢ]      (...) → (..., C)
 
-    `weight` (V, C) starts standard normal, as in torch.nn.Embedding; the row `padding_idx` starts 0 and stays.
+    `weight` (V, C) is initialized from the standard normal distribution, as in torch.nn.Embedding. The row
+    `padding_idx` is initialized with 0, and its gradient is 0.
     """
 
-    def __init__(self, num_embeddings, embedding_dim, padding_idx=None, *, rng=None, dtype="float32"):
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         check_positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        weight = as_generator(rng).standard_normal((num_embeddings, embedding_dim)).astype(dtype)
         if padding_idx is not None:
-            weight[as_indices("padding_idx", padding_idx, -num_embeddings, num_embeddings)] = 0
-        self.weight = Parameter(weight)
+            as_indices("padding_idx", padding_idx, -num_embeddings, num_embeddings)
+        self.weight = Parameter(np.zeros((num_embeddings, embedding_dim), dtype))
         self.padding_idx = padding_idx
+        if init:
+            self.init_weights(as_generator(rng))
 
-    def forward(self, ids):
-        """The value, and the cache of `functional.embedding_forward`."""
+    def init_weights(self, rng: np.random.Generator) -> None:
+        """Draw the weight from N(0, 1); the row `padding_idx` is 0."""
+        self.weight.data[...] = rng.standard_normal(self.weight.shape)
+        if self.padding_idx is not None:
+            self.weight.data[self.padding_idx] = 0
+
+    def forward(self, ids: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """yᵢ = weight[idsᵢ]; the cache is that of `embedding_forward`."""
         return embedding_forward(ids, self.weight.data, self.padding_idx)
 
-    def backward(self, dy, cache):
-        """Ids have no gradient: dweight goes to the parameter, and nothing is returned."""
-        self.weight.add_grad(embedding_backward(dy, cache))
+    def backward(self, dy: np.ndarray, cache: Cache) -> None:
+        """dweight is added to the gradient of the parameter. Ids have no gradient, so nothing is returned."""
+        self.add_grads(weight=embedding_backward(dy, cache))

@@ -1,42 +1,53 @@
-"""The feed-forward network: what attention gathered at a position is worked on there, alone.
+"""The feed-forward network: two linear maps with a GELU between them, applied to each position separately.
 
     … → attention → + → norm → [linear → GELU → linear] → + → …
 
-Vaswani et al. 2017, section 3.3; Radford et al. 2019 (GPT-2) for GELU and the factor 4.
+Attention combines positions; the feed-forward network computes on the channels of one position. It holds about two
+thirds of the weights of a transformer block.
+
+Vaswani et al. 2017, Attention Is All You Need, section 3.3; Radford et al. 2019 (GPT-2) for GELU and the factor 4.
 """
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
 from npllm.core.module import Module, as_generator
-from npllm.layers.activations import gelu, gelu_backward, gelu_forward
+from npllm.layers.activations import gelu_backward, gelu_forward
 from npllm.layers.linear import Linear
 
 
 class FeedForward(Module):
     """y = gelu(x W₁ᵀ + b₁) W₂ᵀ + b₂      (..., C) → (..., C)
 
-    The hidden width is 4 C unless given. The children are called `c_fc` and `c_proj`, as in GPT-2, whose weights
-    were trained with the tanh form of GELU.
+    `d_hidden` is 4 C unless given. The children are called `c_fc` and `c_proj`, as in GPT-2. GPT-2 was trained with the
+    tanh approximation of GELU.
     """
 
-    def __init__(self, d_model, d_hidden=None, *, rng=None, dtype="float32"):
-        rng = as_generator(rng)
+    def __init__(
+        self,
+        d_model: int,
+        d_hidden: int | None = None,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         d_hidden = 4 * d_model if d_hidden is None else d_hidden
-        self.c_fc = Linear(d_model, d_hidden, rng=rng, dtype=dtype)
-        self.c_proj = Linear(d_hidden, d_model, rng=rng, dtype=dtype)
+        self.c_fc = Linear(d_model, d_hidden, dtype=dtype, init=False)
+        self.c_proj = Linear(d_hidden, d_model, dtype=dtype, init=False)
+        if init:
+            self.init_weights(as_generator(rng))
 
-    def __call__(self, x):
-        """The value alone."""
-        return self.c_proj(gelu(self.c_fc(x), approximate="tanh"))
-
-    def forward(self, x):
-        """The value, and the caches of the three steps."""
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """y = gelu(x W₁ᵀ + b₁) W₂ᵀ + b₂; the cache holds those of the three steps."""
         hidden, c_fc = self.c_fc.forward(x)
         active, gelu = gelu_forward(hidden, approximate="tanh")
         y, c_proj = self.c_proj.forward(active)
         return y, Cache(c_fc=c_fc, gelu=gelu, c_proj=c_proj)
 
-    def backward(self, dy, cache):
-        """The forward, read from its last line to its first."""
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
+        """dx, by the chain rule through the three steps in reverse order."""
         dactive = self.c_proj.backward(dy, cache.c_proj)
         dhidden = gelu_backward(dactive, cache.gelu)
         return self.c_fc.backward(dhidden, cache.c_fc)

@@ -1,55 +1,50 @@
-"""A linear map: every output is a weighted sum of all inputs, plus a bias.
+"""A linear map: each output is a weighted sum of all inputs, plus a bias.
 
     ids → embedding → [linear] → attention → [linear] → logits → loss
 
-The weight is stored as (out, in), as in torch.nn.Linear: row o holds what output o takes from each input.
+The weight has the shape (O, I), as in torch.nn.Linear: row o holds the weights of output o.
 
-Linear: the linear map with its weights.
+Goodfellow, Bengio, Courville, Deep Learning, section 6.5.6 (the derivative of a matrix product).
 """
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive, check_size, drop_none
+from npllm.core.checks import as_floats, check_gradient, check_positive, check_shape, drop_none
 from npllm.core.module import Module, Parameter, as_generator
 
 
-def linear(x, weight, bias=None):
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """y = x Wᵀ + b      (..., I), (O, I), (O) → (..., O)
 
-    Raises ValueError when the sizes do not meet, TypeError when the dtypes differ.
+    Raises ValueError where the sizes differ, TypeError where the dtypes differ.
     """
-    x, weight, bias = as_floats(x=x, weight=weight, bias=bias)
-    if weight.ndim != 2:
-        raise ValueError(f"weight has shape {weight.shape}; it must be (O, I)")
-    if x.ndim == 0:
-        raise ValueError("x is a single number; its last axis must hold the I inputs")
-    check_size("the number of inputs of weight (O, I)", weight.shape[1], **{"the last axis of x": x.shape[-1]})
+    return linear_forward(x, weight, bias)[0]
+
+
+def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> tuple[np.ndarray, Cache]:
+    """y = x Wᵀ + b; the cache holds x and weight."""
+    x, weight, bias = _check_arguments(x, weight, bias)
     y = x @ weight.T
     if bias is not None:
-        check_size("one bias for each output", weight.shape[:1], **{"the shape of bias": bias.shape})
         y += bias
-    return y
+    return y, Cache(x=x, weight=weight, has_bias=bias is not None)
 
 
-def linear_forward(x, weight, bias=None):
-    """The value, and in the cache both factors."""
-    y = linear(x, weight, bias)
-    return y, Cache(x=np.asarray(x), weight=np.asarray(weight), has_bias=bias is not None)
-
-
-def linear_backward(dy, cache):
+def linear_backward(dy: np.ndarray, cache: Cache) -> Any:
     """dx = dy W,  dW = dyᵀ x,  db = Σ dy      (..., O) → (..., I), (O, I), (O)
 
-    y_o = Σᵢ W_oi xᵢ + b_o. An input reaches every output, so dxᵢ = Σ_o dy_o W_oi. A weight is used once at
-    every position, so its gradient sums over all of them: dW_oi = Σ dy_o xᵢ, and db_o = Σ dy_o.
+    y_o = Σᵢ W_oi xᵢ + b_o. Each input contributes to every output, so dxᵢ = Σ_o dy_o W_oi. Each weight is used at
+    every position, so its gradient is a sum over the positions: dW_oi = Σ dy_o xᵢ, and db_o = Σ dy_o.
     """
     x, weight = cache.x, cache.weight
     dy = check_gradient(dy, (*x.shape[:-1], len(weight)), x.dtype)
     dx = dy @ weight
-    dy_rows = dy.reshape(-1, dy.shape[-1])  # every position of every sequence is one row
+    dy_rows = dy.reshape(-1, dy.shape[-1])  # one row for each position of each sequence
     dweight = dy_rows.T @ x.reshape(-1, x.shape[-1])
     dbias = dy_rows.sum(axis=0) if cache.has_bias else None
     return drop_none(dx, dweight, dbias)
@@ -58,23 +53,46 @@ def linear_backward(dy, cache):
 class Linear(Module):
     """y = x Wᵀ + b      (..., I) → (..., O)
 
-    `weight` (O, I) and `bias` (O) start uniform in ±1/√I, as in torch.nn.Linear. `rng` draws them.
+    `weight` (O, I) and `bias` (O) are initialized uniformly in ±1/√I, as in torch.nn.Linear.
     """
 
-    def __init__(self, in_features, out_features, bias=True, *, rng=None, dtype="float32"):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         check_positive(in_features=in_features, out_features=out_features)
-        rng = as_generator(rng)
-        bound = 1.0 / math.sqrt(in_features)
-        self.weight = Parameter(rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype))
-        self.bias = Parameter(rng.uniform(-bound, bound, out_features).astype(dtype)) if bias else None
+        self.weight = Parameter(np.zeros((out_features, in_features), dtype))
+        self.bias = Parameter(np.zeros(out_features, dtype)) if bias else None
+        if init:
+            self.init_weights(as_generator(rng))
 
-    def forward(self, x):
-        """The value, and the cache of `functional.linear_forward`."""
-        return linear_forward(x, self.weight.data, self.bias and self.bias.data)
+    def init_weights(self, rng: np.random.Generator) -> None:
+        """Draw the weight, then the bias, from U(−1/√I, 1/√I)."""
+        bound = 1.0 / math.sqrt(self.weight.shape[1])
+        for parameter in self.params.values():
+            parameter.data[...] = rng.uniform(-bound, bound, parameter.shape)
 
-    def backward(self, dy, cache):
-        """dx = dy W; dW = dyᵀ x and db = Σ dy go to the parameters."""
-        dx, *dparameters = linear_backward(dy, cache)
-        for parameter, gradient in zip(self.params.values(), dparameters):
-            parameter.add_grad(gradient)
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """y = x Wᵀ + b; the cache is that of `linear_forward`."""
+        return linear_forward(x, self.weight.data, None if self.bias is None else self.bias.data)
+
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
+        """dx = dy W; dW = dyᵀ x and db = Σ dy are added to the gradients of the parameters."""
+        dx, dweight, *dbias = linear_backward(dy, cache)
+        self.add_grads(weight=dweight, bias=dbias[0] if dbias else None)
         return dx
+
+
+def _check_arguments(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    x, weight, bias = as_floats(x=x, weight=weight, bias=bias)
+    check_shape("weight", weight, "(O, I)")
+    check_shape("x", x, "(..., I)", I=weight.shape[1])
+    if bias is not None:
+        check_shape("bias", bias, "(O)", O=weight.shape[0])
+    return x, weight, bias

@@ -12,9 +12,10 @@ LayerNorm and RMSNorm: the normalisations with their weights.
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive, check_size, drop_none, reject_half
+from npllm.core.checks import as_floats, check_gradient, check_positive, check_shape, drop_none, reject_half
 from npllm.core.module import Module, Parameter
 
 
@@ -116,15 +117,14 @@ def l2_normalize_backward(dy, cache):
     return (dy - cache.y * along) * cache.inverse_length
 
 
-def _check_channels(x, **parameters):
-    if x.ndim == 0:
-        raise ValueError("x is a single number; its last axis must hold the C channels to normalise")
+def _check_channels(x: np.ndarray, **parameters: np.ndarray | None) -> None:
+    check_shape("x", x, "(..., C)")
     reject_half(x)
     if x.shape[-1] == 0:
-        raise ValueError(f"x has shape {x.shape}; its last axis must hold at least one channel")
+        raise ValueError(f"x has shape {x.shape}; its last axis must have at least one channel")
     for name, parameter in parameters.items():
         if parameter is not None:
-            check_size("one entry for each channel of x", x.shape[-1:], **{f"the shape of {name}": parameter.shape})
+            check_shape(name, parameter, "(C)", C=x.shape[-1])
 
 
 def _scale_and_shift(normalized, weight, bias):
@@ -139,44 +139,74 @@ def _sum_over_positions(gradient):
 class LayerNorm(Module):
     """y = (x − mean) / √(variance + eps) · weight + bias      (..., C) → (..., C)
 
-    `weight` (C) starts at 1 and `bias` (C) at 0: a fresh layer normalises and does no more.
+    `weight` (C) is initialized with 1 and `bias` (C) with 0. No random numbers are drawn.
     """
 
-    def __init__(self, num_channels, eps=1e-5, bias=True, *, dtype="float32"):
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         check_positive(num_channels=num_channels)
-        self.weight = Parameter(np.ones(num_channels, dtype))
+        self.weight = Parameter(np.zeros(num_channels, dtype))
         self.bias = Parameter(np.zeros(num_channels, dtype)) if bias else None
         self.eps = eps
+        if init:
+            self.init_weights(rng)
 
-    def forward(self, x):
-        """The value, and the cache of `functional.layer_norm_forward`."""
-        return layer_norm_forward(x, self.weight.data, self.bias and self.bias.data, self.eps)
+    def init_weights(self, rng: np.random.Generator | None = None) -> None:
+        """Set the weight to 1 and the bias to 0."""
+        self.weight.data[...] = 1
+        if self.bias is not None:
+            self.bias.data[...] = 0
 
-    def backward(self, dy, cache):
-        """dx; dweight and dbias go to the parameters."""
-        dx, *dparameters = layer_norm_backward(dy, cache)
-        for parameter, gradient in zip(self.params.values(), dparameters):
-            parameter.add_grad(gradient)
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """y = x̂ · weight + bias; the cache is that of `layer_norm_forward`."""
+        return layer_norm_forward(x, self.weight.data, None if self.bias is None else self.bias.data, self.eps)
+
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
+        """dx; dweight and dbias are added to the gradients of the parameters."""
+        dx, dweight, *dbias = layer_norm_backward(dy, cache)
+        self.add_grads(weight=dweight, bias=dbias[0] if dbias else None)
         return dx
 
 
 class RMSNorm(Module):
     """y = x / √(mean(x²) + eps) · weight      (..., C) → (..., C)
 
-    `weight` (C) starts at 1.
+    `weight` (C) is initialized with 1. No random numbers are drawn.
     """
 
-    def __init__(self, num_channels, eps=1e-6, *, dtype="float32"):
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-6,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         check_positive(num_channels=num_channels)
-        self.weight = Parameter(np.ones(num_channels, dtype))
+        self.weight = Parameter(np.zeros(num_channels, dtype))
         self.eps = eps
+        if init:
+            self.init_weights(rng)
 
-    def forward(self, x):
-        """The value, and the cache of `functional.rms_norm_forward`."""
+    def init_weights(self, rng: np.random.Generator | None = None) -> None:
+        """Set the weight to 1."""
+        self.weight.data[...] = 1
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """y = x̂ · weight; the cache is that of `rms_norm_forward`."""
         return rms_norm_forward(x, self.weight.data, self.eps)
 
-    def backward(self, dy, cache):
-        """dx; dweight goes to the parameter."""
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
+        """dx; dweight is added to the gradient of the parameter."""
         dx, dweight = rms_norm_backward(dy, cache)
-        self.weight.add_grad(dweight)
+        self.add_grads(weight=dweight)
         return dx

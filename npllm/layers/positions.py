@@ -1,26 +1,31 @@
-"""Sinusoidal positions: a clock with many hands, from fast to slow, tells each position from every other.
+"""Absolute positions: a vector for each position, learned or computed, that is added to the token embedding.
 
     ids → embedding + [positions] → attention → logits → loss
 
-No two positions look alike, and a step of k positions turns every hand by the same angle wherever one starts, so
-"k back" is one rotation for all positions.
+Attention alone does not depend on the order of the tokens, so the order must be part of its input. The sinusoidal
+encoding has a sine and a cosine for each of C/2 frequencies. Between position t and position t + k, each such pair is
+rotated by an angle that depends on k only.
 
-Vaswani et al. 2017, Attention Is All You Need, section 3.5.
+Vaswani et al. 2017, Attention Is All You Need, section 3.5; Raschka, section 2.8. Relative positions (RoPE, ALiBi) are
+part of attention: see npllm/attention/variants.
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import check_context_length, check_gradient, check_positive
+from npllm.core.checks import as_id_sequence, check_context_length, check_gradient, check_positive
 from npllm.core.module import Module, Parameter, as_generator
 from npllm.layers.embedding import Embedding
 
 
-def sinusoidal_positions(num_positions, d_model, base=10000.0, dtype=np.float32):
+def sinusoidal_positions(
+    num_positions: int, d_model: int, base: float = 10000.0, dtype: DTypeLike = np.float32
+) -> np.ndarray:
     """P[t, 2i] = sin(t / base^(2i/C)),  P[t, 2i+1] = cos(t / base^(2i/C))      an array (T, C)
 
-    Computed in float64 and rounded once: the angle t is exact up to large positions. An odd C ends with a sine.
-    Raises ValueError for negative sizes.
+    The angles are computed in float64 and the result is rounded once. An odd C ends with a sine. Raises ValueError for
+    num_positions < 0 or d_model < 1.
     """
     if num_positions < 0 or d_model < 1:
         raise ValueError(f"num_positions is {num_positions} and d_model {d_model}; they must be at least 0 and 1")
@@ -33,72 +38,99 @@ def sinusoidal_positions(num_positions, d_model, base=10000.0, dtype=np.float32)
 class LearnedPositionalEmbedding(Module):
     """y_t = weight[t]      () → (T, C)
 
-    A row for every position up to `context_length`, learned like a token's. It says nothing of later positions.
+    `weight` (context_length, C) is initialized from the standard normal distribution, as in torch.nn.Embedding.
     """
 
-    def __init__(self, context_length, d_model, *, rng=None, dtype="float32"):
+    def __init__(
+        self,
+        context_length: int,
+        d_model: int,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         check_positive(context_length=context_length, d_model=d_model)
-        self.weight = Parameter(as_generator(rng).standard_normal((context_length, d_model)).astype(dtype))
+        self.weight = Parameter(np.zeros((context_length, d_model), dtype))
+        if init:
+            self.init_weights(as_generator(rng))
 
-    def forward(self, num_positions):
-        """The first `num_positions` rows; raises ValueError if there are fewer."""
+    def init_weights(self, rng: np.random.Generator) -> None:
+        """Draw the weight from N(0, 1)."""
+        self.weight.data[...] = rng.standard_normal(self.weight.shape)
+
+    def forward(self, num_positions: int) -> tuple[np.ndarray, Cache]:
+        """The first T = num_positions rows; the cache holds T. Raises ValueError for T > context_length."""
         check_context_length(num_positions, len(self.weight.data))
         return self.weight.data[:num_positions].copy(), Cache(num_positions=num_positions)
 
-    def backward(self, dy, cache):
-        """dweight[t] = dy_t, summed over the batch: every sequence used the same row t."""
+    def backward(self, dy: np.ndarray, cache: Cache) -> None:
+        """dweight[t] = Σ dy_t over the batch, because all sequences use the same row t."""
         dy = check_gradient(dy, (*np.shape(dy)[:-2], cache.num_positions, self.weight.shape[1]), self.weight.data.dtype)
         dweight = np.zeros_like(self.weight.data)
         dweight[: cache.num_positions] = dy.sum(axis=tuple(range(dy.ndim - 2)))
-        self.weight.add_grad(dweight)
+        self.add_grads(weight=dweight)
 
 
 class SinusoidalPositionalEncoding(Module):
-    """y_t = P[t], see functional.sinusoidal_positions      () → (T, C)
+    """y_t = P[t], see `sinusoidal_positions`      () → (T, C)
 
-    Nothing to learn, so nothing to run backward, and no last position.
+    It has no parameters, and no largest position.
     """
 
-    def __init__(self, d_model, *, dtype="float32"):
+    def __init__(self, d_model: int, *, dtype: DTypeLike = "float32") -> None:
+        check_positive(d_model=d_model)
         self.d_model, self.dtype = d_model, dtype
 
-    def forward(self, num_positions):
-        """P for the positions 0 … num_positions − 1."""
+    def forward(self, num_positions: int) -> tuple[np.ndarray, Cache]:
+        """P for the positions 0 … num_positions − 1; the cache is empty."""
         return sinusoidal_positions(num_positions, self.d_model, dtype=self.dtype), Cache()
 
-    def backward(self, dy, cache):
-        """Constants have no gradient."""
+    def backward(self, dy: np.ndarray, cache: Cache) -> None:
+        """A constant has no gradient."""
 
 
 class TokenPositionEmbedding(Module):
     """y_t = wte[ids_t] + wpe[t]      (..., T) → (..., T, C)
 
-    Every sequence starts at position 0. `positions` is "learned" (GPT-2) or "sinusoidal" (the first transformer).
-    The children are called `wte` and `wpe`, as in GPT-2.
+    The first token of each sequence has position 0. `positions` is "learned" (GPT-2) or "sinusoidal" (the original
+    transformer). The children are called `wte` (token embedding) and `wpe` (position embedding), as in GPT-2.
     """
 
-    def __init__(self, vocab_size, context_length, d_model, positions="learned", *, rng=None, dtype="float32"):
-        rng = as_generator(rng)
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int,
+        d_model: int,
+        positions: str = "learned",
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         self.context_length = context_length
-        self.wte = Embedding(vocab_size, d_model, rng=rng, dtype=dtype)
+        self.wte = Embedding(vocab_size, d_model, dtype=dtype, init=False)
         if positions == "learned":
-            self.wpe = LearnedPositionalEmbedding(context_length, d_model, rng=rng, dtype=dtype)
+            self.wpe = LearnedPositionalEmbedding(context_length, d_model, dtype=dtype, init=False)
         elif positions == "sinusoidal":
             self.wpe = SinusoidalPositionalEncoding(d_model, dtype=dtype)
         else:
             raise ValueError(f'positions is {positions!r}; it must be "learned" or "sinusoidal"')
+        if init:
+            self.init_weights(as_generator(rng))
 
-    def forward(self, ids):
-        """The value, and both caches by the children's names."""
-        ids = np.asarray(ids)
-        if ids.ndim == 0:
-            raise ValueError("ids is a single number; it must be a sequence (T) or a batch of them (B, T)")
+    def forward(self, ids: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """y_t = wte[ids_t] + wpe[t]; the cache holds those of the children.
+
+        Raises ValueError for T > context_length.
+        """
+        ids = as_id_sequence("ids", ids)
         check_context_length(ids.shape[-1], self.context_length)
         tokens, wte = self.wte.forward(ids)
         positions, wpe = self.wpe.forward(ids.shape[-1])
         return tokens + positions, Cache(wte=wte, wpe=wpe)
 
-    def backward(self, dy, cache):
-        """The sum passes dy on to both tables."""
+    def backward(self, dy: np.ndarray, cache: Cache) -> None:
+        """dy is the gradient of both terms of the sum, and is passed on to both children."""
         self.wte.backward(dy, cache.wte)
         self.wpe.backward(dy, cache.wpe)

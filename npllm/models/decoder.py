@@ -92,7 +92,7 @@ class Decoder(Module):
         ids = _sequence(ids)
         x, embed_tokens = self.embed_tokens.forward(ids)
         x, embed_positions = self._positions_forward(x, self._places(ids.shape, None, document_ids))
-        x, drop = self.drop.forward(x, rng)
+        x, drop = self.drop.forward(x, rng=rng)
         caches = []
         for block in self.layers:
             x, cache = block.forward(x, rng, document_ids)
@@ -104,11 +104,11 @@ class Decoder(Module):
             lm_head=lm_head,
         )  # fmt: skip
 
-    def backward(self, dlogits, cache, dbalance=0.0):
+    def backward(self, dlogits, cache, daux_loss=0.0):
         """The forward, read from its last line to its first. Ids have no gradient, so nothing is returned."""
         dx = self.norm.backward(self.lm_head.backward(dlogits, cache.lm_head), cache.norm)
         for block, block_cache in zip(reversed(self.layers), reversed(cache.layers)):
-            dx = block.backward(dx, block_cache, dbalance)
+            dx = block.backward(dx, block_cache, daux_loss)
         dx = self.drop.backward(dx, cache.drop)
         if self.config.positions == "learned":
             self.embed_positions.backward(dx, cache.embed_positions)
@@ -117,17 +117,17 @@ class Decoder(Module):
     def loss(self, ids, targets, document_ids=None):
         """loss = mean over all positions of −ln softmax(logits)[target]      (..., T), (..., T) → ()
 
-        Positions whose target is −100 do not count. The routers' balance is not part of it.
+        Positions whose target is −100 do not count. The auxiliary loss of the routers is not part of it.
         """
         return cross_entropy(self(ids, document_ids=document_ids), targets)
 
     def loss_forward(self, ids, targets, rng=None, document_ids=None):
-        """The loss, with `balance` times the mean of the routers' losses; and the caches of model and cross-entropy."""
+        """The loss, plus `aux_loss_coef` times the mean auxiliary loss; and the caches of model and cross-entropy."""
         logits, model = self.forward(ids, rng, document_ids)
         loss, cross_entropy = cross_entropy_forward(logits, targets)
-        balances = [cache.mlp.balance for cache in model.layers if hasattr(cache.mlp, "balance")]
-        slope = self.config.balance / max(len(balances), 1)
-        return loss + loss.dtype.type(slope * sum(balances)), Cache(
+        aux_losses = [cache.mlp.aux_loss for cache in model.layers if hasattr(cache.mlp, "aux_loss")]
+        slope = self.config.aux_loss_coef / max(len(aux_losses), 1)
+        return loss + loss.dtype.type(slope * sum(aux_losses)), Cache(
             model=model, cross_entropy=cross_entropy, slope=slope
         )
 
@@ -201,20 +201,20 @@ class DecoderBlock(Module):
         """The value, and the cache of every step by the children's names."""
         normed, input_layernorm = self.input_layernorm.forward(x)
         gathered, self_attn = self.self_attn.forward(normed, rng, document_ids)
-        added, drop_1 = self.drop_1.forward(gathered, rng)
+        added, drop_1 = self.drop_1.forward(gathered, rng=rng)
         x = x + added
         normed, post_attention_layernorm = self.post_attention_layernorm.forward(x)
         worked, mlp = self.mlp.forward(normed)
-        added, drop_2 = self.drop_2.forward(worked, rng)
+        added, drop_2 = self.drop_2.forward(worked, rng=rng)
         return x + added, Cache(
             input_layernorm=input_layernorm, self_attn=self_attn, drop_1=drop_1,
             post_attention_layernorm=post_attention_layernorm, mlp=mlp, drop_2=drop_2,
         )  # fmt: skip
 
-    def backward(self, dy, cache, dbalance=0.0):
-        """The forward, read from its last line to its first; `dbalance` is for a mixture of experts."""
+    def backward(self, dy, cache, daux_loss=0.0):
+        """The forward, read from its last line to its first; `daux_loss` is for a mixture of experts."""
         dworked = self.drop_2.backward(dy, cache.drop_2)
-        extra = (dbalance,) if hasattr(cache.mlp, "balance") else ()
+        extra = (daux_loss,) if hasattr(cache.mlp, "aux_loss") else ()
         dnormed = self.mlp.backward(dworked, cache.mlp, *extra)
         dx = dy + self.post_attention_layernorm.backward(dnormed, cache.post_attention_layernorm)
         dgathered = self.drop_1.backward(dx, cache.drop_1)

@@ -40,7 +40,7 @@ class DecoderConfig:
     feed_forward    from FEED_FORWARDS, or a list
     norm            from NORMS
     positions       one of POSITIONS, added to the embeddings
-    balance         how much the routers' loss counts, see MixtureOfExperts
+    aux_loss_coef   weight of the auxiliary loss of the routers, see MixtureOfExperts
     """
 
     vocab_size: int
@@ -53,7 +53,7 @@ class DecoderConfig:
     positions: str = "none"
     tied: bool = True
     dropout: float = 0.0
-    balance: float = 0.01
+    aux_loss_coef: float = 0.01
 
     def __post_init__(self):
         check_positive(

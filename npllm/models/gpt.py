@@ -125,7 +125,7 @@ class GPT(Module):
         """The logits, and the cache of every layer by name. With a generator, dropout is active."""
         tokens, wte = self.wte.forward(_sequence(ids))
         positions, wpe = self.wpe.forward(tokens.shape[-2])
-        x, drop = self.drop.forward(tokens + positions, rng)
+        x, drop = self.drop.forward(tokens + positions, rng=rng)
         h = []
         for block in self.h:
             x, cache = block.forward(x, rng)

@@ -69,7 +69,7 @@ def _differential(vocab_size, context_length, d_model, num_layers, num_heads, dr
     return DecoderConfig(vocab_size, context_length, d_model, num_layers, attention, dropout=dropout)
 
 
-EXPERTS = {"kind": "mixture_of_experts", "num_experts": 4, "experts_per_token": 2}
+EXPERTS = {"kind": "mixture_of_experts", "num_experts": 4, "top_k": 2}
 ARCHITECTURES = {  # name: the configuration for (vocab_size, context_length, d_model, num_layers, num_heads, dropout)
     "gpt": _gpt,
     "llama": partial(_decoder, _llama),

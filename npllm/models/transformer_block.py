@@ -57,11 +57,11 @@ class TransformerBlock(Module):
         """The value, and the cache of every step by the children's names."""
         normed, ln_1 = self.ln_1.forward(x)
         gathered, attn = self.attn.forward(normed, rng)
-        added, drop_1 = self.drop_1.forward(gathered, rng)
+        added, drop_1 = self.drop_1.forward(gathered, rng=rng)
         x = x + added
         normed, ln_2 = self.ln_2.forward(x)
         worked, mlp = self.mlp.forward(normed)
-        added, drop_2 = self.drop_2.forward(worked, rng)
+        added, drop_2 = self.drop_2.forward(worked, rng=rng)
         return x + added, Cache(ln_1=ln_1, attn=attn, drop_1=drop_1, ln_2=ln_2, mlp=mlp, drop_2=drop_2)
 
     def backward(self, dy, cache):

@@ -49,7 +49,7 @@ DEFAULTS = {  # what transformers takes for a field that the file leaves out, wh
 }
 OURS = {
     "dropout": ("npllm_dropout", 0.0),
-    "balance": ("npllm_balance", 0.01),
+    "aux_loss_coef": ("npllm_balance", 0.01),
 }  # ours: the name in the file, if not there
 EXPERT_NAMES = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}  # Mixtral's: Qwen's, which are ours
 
@@ -160,9 +160,9 @@ def _feed_forward(config):
     return {
         "kind": "mixture_of_experts",
         "num_experts": experts,
-        "experts_per_token": config["num_experts_per_tok"],
+        "top_k": config["num_experts_per_tok"],
         "d_hidden": config["moe_intermediate_size" if is_qwen else "intermediate_size"],
-        "normalize": config.get("norm_topk_prob", False) if is_qwen else True,
+        "norm_topk_prob": config.get("norm_topk_prob", False) if is_qwen else True,
     }
 
 
@@ -211,7 +211,7 @@ def _explicit_attention(choice, d_model):
 def _explicit_network(choice, d_model):
     defaults = {"d_hidden": -(-4 * d_model // 3) * 2}
     if choice["kind"] == "mixture_of_experts":
-        defaults |= {"experts_per_token": 2, "normalize": True}
+        defaults |= {"top_k": 2, "norm_topk_prob": True}
     return defaults | {name: value for name, value in choice.items() if value is not None}
 
 
@@ -254,13 +254,13 @@ def _their_config(full):
         config["layer_types"] = ["full_attention" if w is None else "sliding_attention" for w in windows]
     if not has_experts:
         return config | {"intermediate_size": network["d_hidden"]}
-    config |= {"num_experts_per_tok": network["experts_per_token"], "intermediate_size": network["d_hidden"]}
+    config |= {"num_experts_per_tok": network["top_k"], "intermediate_size": network["d_hidden"]}
     if kind == "mixtral":
         return config | {"num_local_experts": network["num_experts"]}
     return config | {
         "num_experts": network["num_experts"],
         "moe_intermediate_size": network["d_hidden"],
-        "norm_topk_prob": network["normalize"],
+        "norm_topk_prob": network["norm_topk_prob"],
     }
 
 

@@ -28,7 +28,7 @@ CALLS = {  # of every function that has a backward, a call with its forward
     "sigmoid": lambda: F.sigmoid_forward(normal(2, 3)),
     "silu": lambda: F.silu_forward(normal(2, 3)),
     "gelu": lambda: F.gelu_forward(normal(2, 3)),
-    "dropout": lambda: F.dropout_forward(normal(2, 3), 0.5, np.random.default_rng(0)),
+    "dropout": lambda: F.dropout_forward(normal(2, 3), 0.5, rng=np.random.default_rng(0)),
     "cross_entropy": lambda: F.cross_entropy_forward(normal(2, 3, 4), IDS, reduction="none"),
     "scaled_dot_product_attention": lambda: F.scaled_dot_product_attention_forward(
         normal(4, 2, 3), normal(2, 5, 3), normal(2, 5, 4), enable_gqa=True
@@ -102,7 +102,7 @@ HALF = np.float64(0.5)  # a NumPy scalar, which promotes a float32 array where a
     [
         ("layer_norm", lambda: F.layer_norm_forward(normal(2, 3), eps=HALF)),
         ("rms_norm", lambda: F.rms_norm_forward(normal(2, 3), eps=HALF)),
-        ("dropout", lambda: F.dropout_forward(normal(2, 3), HALF, np.random.default_rng(0))),
+        ("dropout", lambda: F.dropout_forward(normal(2, 3), HALF, rng=np.random.default_rng(0))),
         ("cross_entropy", lambda: F.cross_entropy_forward(normal(2, 4), np.array([1, 3]), label_smoothing=HALF)),
         (
             "scaled_dot_product_attention",

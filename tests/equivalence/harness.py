@@ -152,7 +152,7 @@ def compare_layer(name, config, *inputs, dtype, loosen=1.0, rng=None, dropout=Fa
     frozen = [_freeze(item) for item in inputs]
     tensors = [_tensor(item) for item in inputs]
     frozen_options = {key: _freeze(item) for key, item in options.items()}
-    y, cache = layer.forward(*frozen, *([rng] if dropout else []), **frozen_options)
+    y, cache = layer.forward(*frozen, **({"rng": rng} if dropout else {}), **frozen_options)
     _copy_dropout_masks(cache, reference, dropout)
     expected = reference(*tensors, **{key: _tensor(item, is_constant=True) for key, item in options.items()})
     differences = _differences("output", y, expected, dtype, loosen)
@@ -314,13 +314,13 @@ def _copy_dropout_masks(cache, reference, dropout):
     """Give the twin the masks that the layer drew, which must be masks: 0 or 1/(1 − p), and none without dropout."""
     for path, module in reference.named_modules():
         if isinstance(module, torch_ref.layers.Dropout):
-            mask = _follow(cache, path).mask
+            mask = _follow(cache, path).dropout_mask
             if dropout and module.p > 0:
                 kept = np.isclose(mask, 1.0 / (1.0 - module.p), rtol=1e-6)
                 assert (kept | (mask == 0)).all(), f"{path} must multiply by 0 or 1/(1 - {module.p})"
             else:
                 assert mask is None, f"{path} must drop nothing"
-            module.mask = None if mask is None else torch.tensor(mask)
+            module.dropout_mask = None if mask is None else torch.tensor(mask)
 
 
 def _follow(cache, path):

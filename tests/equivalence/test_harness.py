@@ -172,9 +172,9 @@ class TestLayers:
     )
     def test_a_wrong_dropout_mask(self, learner, wrong, message):
         class Wrong(Dropout):
-            def forward(self, x, rng=None):
-                mask = wrong(self.draw_mask(x.shape, rng, x.dtype)) if rng else np.ones_like(x)
-                return x * mask, Cache(mask=mask)
+            def forward(self, x, *, rng=None):
+                dropout_mask = wrong(self.draw_dropout_mask(x.shape, rng, x.dtype)) if rng else np.ones_like(x)
+                return x * dropout_mask, Cache(dropout_mask=dropout_mask)
 
         learner.Dropout = Wrong
         with pytest.raises(AssertionError, match=message):
@@ -274,7 +274,7 @@ class TestCompleteness:
             theirs = twin(name)
             if not theirs.__module__.startswith("torch_ref"):
                 continue  # torch.nn's own class; build() has shown that our arguments fit
-            parameters = [p for p in inspect.signature(ours).parameters if p not in ("rng", "dtype")]
+            parameters = [p for p in inspect.signature(ours).parameters if p not in ("rng", "dtype", "init")]
             assert parameters == list(inspect.signature(theirs).parameters)[: len(parameters)], name
 
     def test_verify_has_a_row_for_every_piece(self):

@@ -119,7 +119,7 @@ def _packed(draw):
 
 FAMILY = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
 SHAW = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3, "max_distance": 4}
-EXPERTS = {"d_model": 12, "num_experts": 4, "experts_per_token": 2, "d_hidden": 10}
+EXPERTS = {"d_model": 12, "num_experts": 4, "top_k": 2, "d_hidden": 10}
 GROUPED = {"kind": "grouped_query", "num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "parts": {"rotary": {}}}
 DECODER_BLOCK = {"d_model": 12, "context_length": 16, "attention": GROUPED, "feed_forward": {"kind": "gated"},
                  "norm": {"kind": "rms_norm"}, "dropout": 0.2}  # fmt: skip

@@ -19,12 +19,12 @@ def configs(draw):
     """Constructor arguments."""
     num_experts = draw(st.integers(1, 5))
     return {"d_model": draw(sizes), "num_experts": num_experts, "d_hidden": draw(sizes),
-            "experts_per_token": draw(st.integers(1, num_experts)), "normalize": draw(st.booleans())}  # fmt: skip
+            "top_k": draw(st.integers(1, num_experts)), "norm_topk_prob": draw(st.booleans())}  # fmt: skip
 
 
 def build(seed=0, **changes):
     """A float64 layer."""
-    config = {"d_model": 4, "num_experts": 5, "experts_per_token": 2, "d_hidden": 3} | changes
+    config = {"d_model": 4, "num_experts": 5, "top_k": 2, "d_hidden": 3} | changes
     return implementation(NAME)(**config, rng=np.random.default_rng(seed), dtype="float64")
 
 
@@ -37,7 +37,7 @@ def test_equals_pytorch(data, config, dtype, batch, T, seed):
 
 @given(st.data(), sizes)
 def test_one_expert_is_a_plain_network(data, T):
-    layer = build(num_experts=1, experts_per_token=1)
+    layer = build(num_experts=1, top_k=1)
     x = data.draw(arrays((T, 4), np.dtype(np.float64)))
     np.testing.assert_allclose(layer(x), layer.experts[0](x), rtol=1e-12)
 
@@ -50,43 +50,43 @@ def test_equal_experts_are_one_network_whoever_is_chosen():
     np.testing.assert_allclose(layer(x), one(x), rtol=1e-12)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_finite_differences_with_balance(normalize):
-    rng, layer = np.random.default_rng(0), build(normalize=normalize)
+@pytest.mark.parametrize("norm_topk_prob", [True, False])
+def test_finite_differences_with_aux_loss(norm_topk_prob):
+    rng, layer = np.random.default_rng(0), build(norm_topk_prob=norm_topk_prob)
     x = rng.standard_normal((2, 6, 4))
     y, cache = layer.forward(x)
     dy = rng.standard_normal(y.shape)
-    dx = layer.backward(dy, cache, dbalance=0.7)
+    dx = layer.backward(dy, cache, daux_loss=0.7)
 
     def loss(*_):
         y, cache = layer.forward(x)
-        return (y * dy).sum() + 0.7 * cache.balance
+        return (y * dy).sum() + 0.7 * cache.aux_loss
 
     parameters = [parameter for _, parameter in layer.named_parameters()]
     check_gradients(loss, [x, *(p.data for p in parameters)], [dx, *(p.grad for p in parameters)], rng)
 
 
 @given(seeds, st.integers(1, 4))
-def test_balance_equals_the_twins(seed, k):
-    rng, layer = np.random.default_rng(seed), build(experts_per_token=k)
+def test_aux_loss_equals_the_reference(seed, k):
+    rng, layer = np.random.default_rng(seed), build(top_k=k)
     twin = torch_ref.layers.MixtureOfExperts(4, 5, k, 3).double()
     twin.load_state_dict({name: torch.tensor(array) for name, array in layer.state_dict().items()})
     x = rng.standard_normal((2, 6, 4))
     _, cache = layer.forward(x)
-    layer.backward(np.zeros_like(x), cache, dbalance=1.0)
+    layer.backward(np.zeros_like(x), cache, daux_loss=1.0)
     twin(torch.tensor(x))
-    balance = twin.balance()
-    assert cache.balance == pytest.approx(balance.item())
-    assert 0 <= cache.balance <= 5 + 1e-9
-    (expected,) = torch.autograd.grad(balance, [twin.gate.weight])
+    aux_loss = twin.aux_loss()
+    assert cache.aux_loss == pytest.approx(aux_loss.item())
+    assert 0 <= cache.aux_loss <= 5 + 1e-9
+    (expected,) = torch.autograd.grad(aux_loss, [twin.gate.weight])
     np.testing.assert_allclose(layer.gate.weight.grad, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_a_balanced_router_has_the_least_loss():
-    layer = build(num_experts=4, experts_per_token=1)
+def test_a_aux_lossd_router_has_the_least_loss():
+    layer = build(num_experts=4, top_k=1)
     layer.gate.weight.data[...] = 30 * np.eye(4)
-    assert layer.forward(np.eye(4))[1].balance == pytest.approx(1.0)
-    assert layer.forward(np.eye(4)[[2, 2, 2, 2]])[1].balance == pytest.approx(4.0)
+    assert layer.forward(np.eye(4))[1].aux_loss == pytest.approx(1.0)
+    assert layer.forward(np.eye(4)[[2, 2, 2, 2]])[1].aux_loss == pytest.approx(4.0)
 
 
 def test_a_position_that_chose_an_expert_alone_moves_it():
@@ -100,5 +100,5 @@ def test_a_position_that_chose_an_expert_alone_moves_it():
 
 def test_bad_arguments():
     for k in (0, 6):
-        with pytest.raises(ValueError, match=f"experts_per_token is {k} and num_experts 5"):
+        with pytest.raises(ValueError, match=f"top_k is {k}; it must be at least 1 and at most num_experts, 5"):
             MixtureOfExperts(4, 5, k)

@@ -60,11 +60,11 @@ def test_finite_differences():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"the shape of bias is \(4,\); it must be \(3,\)"):
+    with pytest.raises(ValueError, match=r"bias has shape \(4,\); it must be \(C\) with C = 3"):
         F.layer_norm(np.zeros((2, 3)), np.ones(3), np.zeros(4))
-    with pytest.raises(ValueError, match=r"the shape of weight is \(1,\); it must be \(3,\)"):
+    with pytest.raises(ValueError, match=r"weight has shape \(1,\); it must be \(C\) with C = 3"):
         F.rms_norm(np.zeros((2, 3)), np.ones(1))
-    with pytest.raises(ValueError, match="single number"):
+    with pytest.raises(ValueError, match=r"x has shape \(\); it must be \(..., C\)"):
         F.layer_norm(np.float64(1.0))
 
 

@@ -37,7 +37,7 @@ OTHER_ATTENTIONS = {
 NETWORKS = [
     {"kind": "gelu"},
     {"kind": "gated", "d_hidden": 7},
-    {"kind": "mixture_of_experts", "num_experts": 3, "experts_per_token": 2, "d_hidden": 5},
+    {"kind": "mixture_of_experts", "num_experts": 3, "top_k": 2, "d_hidden": 5},
 ]
 
 
@@ -98,12 +98,12 @@ def test_equals_pytorch_on_packed_documents(config, T, seed):
 
 @given(configs(), seeds)
 def test_loss_and_its_gradients_equal_the_twins(config, seed):
-    """The routers' balance is part of it."""
+    """The auxiliary loss of the routers is part of it."""
     rng, model = np.random.default_rng(seed), build(config, seed)
     reference = torch_ref.models.Decoder(config).double().eval()
     reference.load_state_dict({name: torch.tensor(array) for name, array in model.state_dict().items()})
     ids = rng.integers(0, V, (2, 7))
-    expected = reference.loss(torch.tensor(ids[:, :-1]), torch.tensor(ids[:, 1:])) + reference.balance()
+    expected = reference.loss(torch.tensor(ids[:, :-1]), torch.tensor(ids[:, 1:])) + reference.aux_loss()
     expected.backward()
     loss, cache = model.loss_forward(ids[:, :-1], ids[:, 1:])
     model.loss_backward(1.0, cache)
@@ -215,12 +215,12 @@ def test_it_learns_a_text_by_heart(kind):
     assert complete(model, text[0, :4].tolist(), 12, temperature=0) == text[0, 4:16].tolist()
 
 
-def test_balance_keeps_experts_in_use():
-    """A router that begins with a favourite keeps it, unless the routers' loss counts."""
+def test_the_auxiliary_loss_keeps_experts_in_use():
+    """With coefficient 0, a router that prefers one expert at first prefers it at the end, too."""
     largest = {}
-    for balance in (0.0, 0.1):
-        network = {"kind": "mixture_of_experts", "num_experts": 4, "experts_per_token": 1, "d_hidden": 8}
-        config = DecoderConfig(V, 16, 16, 1, feed_forward=network, balance=balance)
+    for coef in (0.0, 0.1):
+        network = {"kind": "mixture_of_experts", "num_experts": 4, "top_k": 1, "d_hidden": 8}
+        config = DecoderConfig(V, 16, 16, 1, feed_forward=network, aux_loss_coef=coef)
         model = Decoder(config, rng=np.random.default_rng(0))
         model.layers[0].mlp.gate.weight.data[0] += 0.5
         text, optimizer = np.random.default_rng(1).integers(0, V, (8, 17)), AdamW(model.named_parameters(), 3e-3)
@@ -229,7 +229,7 @@ def test_balance_keeps_experts_in_use():
             _, cache = model.loss_forward(text[:, :-1], text[:, 1:])
             model.loss_backward(1.0, cache)
             optimizer.step()
-        largest[balance] = cache.model.layers[0].mlp.share.max()
+        largest[coef] = cache.model.layers[0].mlp.fraction.max()
     assert largest[0.0] > 0.6
     assert largest[0.1] < 0.4
 

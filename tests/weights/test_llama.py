@@ -183,7 +183,7 @@ def test_older_files_say_it_otherwise(tmp_path):
         ({"attention": [{"kind": "grouped_query", "num_heads": 2, "parts": {"query_key_norm": {}, "rotary": {}}},
                         {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}, "query_key_norm": {}}}]},
          None),
-        ({"dropout": 0.1, "balance": 0.5}, "llama"),
+        ({"dropout": 0.1, "aux_loss_coef": 0.5}, "llama"),
         ({"attention": {"kind": "relative_position", "num_heads": 2}}, None),
         ({"feed_forward": {"kind": "gelu"}}, None),
         ({"feed_forward": {"kind": "mixture_of_experts", "num_experts": 3}}, "mixtral"),
@@ -201,7 +201,7 @@ def test_what_it_writes_it_reads_again(tmp_path, changes, kind):
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == (kind or "npllm_decoder")
     again, ids = Decoder.from_pretrained(tmp_path), np.arange(9)[None]
     np.testing.assert_array_equal(again(ids), model(ids))
-    assert (again.config.dropout, again.config.balance) == (config.dropout, config.balance)
+    assert (again.config.dropout, again.config.aux_loss_coef) == (config.dropout, config.aux_loss_coef)
     if kind is None:
         assert again.config == config
 

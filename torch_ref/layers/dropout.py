@@ -1,21 +1,19 @@
-"""Dropout in PyTorch, with the mask from outside: random numbers of two libraries never agree.
+"""Dropout in PyTorch. The dropout mask is an argument, because two libraries draw different random numbers."""
 
-Dropout whose mask can be given, so that two libraries drop the same numbers.
-"""
-
+import torch
 from torch import nn
 
 
-def dropout(x, p=0.5, mask=None):
-    """x times a mask of 0 and 1/(1 − p); without a mask nothing is dropped."""
-    return x if mask is None else x * mask
+def dropout(x, p=0.5, *, dropout_mask=None):
+    """x · dropout_mask, a mask of 0 and 1/(1 − p); without a mask nothing is dropped."""
+    return x if dropout_mask is None else x * dropout_mask
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout; where `mask` is set, it multiplies by the mask instead of drawing one."""
+    """nn.Dropout; where `dropout_mask` is set, x is multiplied by it instead of by a random mask."""
 
-    mask = None
+    dropout_mask: torch.Tensor | None = None
 
     def forward(self, x):
-        """x times the mask, or as nn.Dropout does."""
-        return super().forward(x) if self.mask is None else x * self.mask
+        """x · dropout_mask, or nn.Dropout."""
+        return super().forward(x) if self.dropout_mask is None else x * self.dropout_mask

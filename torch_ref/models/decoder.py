@@ -64,10 +64,10 @@ class Decoder(nn.Module):
         """The mean cross-entropy."""
         return F.cross_entropy(self(ids, document_ids).flatten(0, -2), targets.flatten())
 
-    def balance(self):
+    def aux_loss(self):
         """What the routers of the last forward add to the loss in training."""
-        balances = [block.mlp.balance() for block in self.layers if hasattr(block.mlp, "balance")]
-        return self.config.balance * sum(balances) / max(len(balances), 1)
+        aux_losses = [block.mlp.aux_loss() for block in self.layers if hasattr(block.mlp, "aux_loss")]
+        return self.config.aux_loss_coef * sum(aux_losses) / max(len(aux_losses), 1)
 
 
 class DecoderBlock(nn.Module):

@@ -48,7 +48,7 @@ class GPT(nn.Module):
             x = block(x)
         return self.lm_head(self.ln_f(x))
 
-    def balance(self):
+    def aux_loss(self):
         """A GPT has no routers whose loss would count."""
         return 0.0
 

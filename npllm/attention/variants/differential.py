@@ -104,7 +104,7 @@ class DifferentialAttention(Attention):
         k, k_proj = self.k_proj.forward(x)
         v, v_proj = self.v_proj.forward(x)
         q, k, v = self._heads(q, k, v)
-        mask = self.dropout.draw_mask((*v.shape[:-1], k.shape[-2]), rng, q.dtype)
+        mask = self.dropout.draw_dropout_mask((*v.shape[:-1], k.shape[-2]), rng, q.dtype)
         attn_mask = None if document_ids is None else document_mask(document_ids)[..., None, :, :]
         contexts, attention = scaled_dot_product_attention_forward(
             q, k, v, attn_mask, is_causal=document_ids is None, dropout_mask=mask
@@ -117,7 +117,7 @@ class DifferentialAttention(Attention):
             q_proj=q_proj,
             k_proj=k_proj,
             v_proj=v_proj,
-            dropout=Cache(mask=mask),
+            dropout=Cache(dropout_mask=mask),
             attention=attention,
             second=contexts[..., 1, :, :],
             factor=factor,

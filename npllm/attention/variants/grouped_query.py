@@ -125,7 +125,7 @@ class GroupedQueryAttention(Attention):
             setattr(turns, name, cache)
         bias, biases = self._bias(positions, positions, q.dtype)
         sight = self._sight(positions, positions, False, document_ids)
-        mask = self.dropout.draw_mask((*q.shape[:-1], length), rng, q.dtype)
+        mask = self.dropout.draw_dropout_mask((*q.shape[:-1], length), rng, q.dtype)
         context, attention = scaled_dot_product_attention_forward(
             q, k, v, enable_gqa=True, dropout_mask=mask, bias=bias, **sight
         )
@@ -135,7 +135,7 @@ class GroupedQueryAttention(Attention):
             setattr(gates, name, cache)
         y, o_proj = self.o_proj.forward(context)
         return y, Cache(
-            q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, turns=turns, biases=biases, dropout=Cache(mask=mask),
+            q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, turns=turns, biases=biases, dropout=Cache(dropout_mask=mask),
             attention=attention, gates=gates, o_proj=o_proj,
         )  # fmt: skip
 

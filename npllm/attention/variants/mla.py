@@ -121,7 +121,7 @@ class MultiHeadLatentAttention(Attention):
         up, kv_b_proj = self.kv_b_proj.forward(latent)
         k, v = np.split(split_heads(up, self.num_heads), 2, axis=-1)
         q, k = np.concatenate([q, q_rotary], axis=-1), _beside(k, k_rotary)
-        mask = self.dropout.draw_mask((*q.shape[:-1], length), rng, q.dtype)
+        mask = self.dropout.draw_dropout_mask((*q.shape[:-1], length), rng, q.dtype)
         attn_mask = None if document_ids is None else document_mask(document_ids)
         context, attention = scaled_dot_product_attention_forward(
             q, k, v, attn_mask, is_causal=document_ids is None, dropout_mask=mask
@@ -131,7 +131,7 @@ class MultiHeadLatentAttention(Attention):
             queries=queries,
             compress=compress,
             kv_b_proj=kv_b_proj,
-            dropout=Cache(mask=mask),
+            dropout=Cache(dropout_mask=mask),
             attention=attention,
             o_proj=o_proj,
         )

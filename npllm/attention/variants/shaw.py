@@ -142,13 +142,15 @@ class ShawAttention(Attention):
         k, k_proj = self.k_proj.forward(x)
         v, v_proj = self.v_proj.forward(x)
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
-        mask = self.dropout.draw_mask((*q.shape[:-1], length), rng, q.dtype)
+        mask = self.dropout.draw_dropout_mask((*q.shape[:-1], length), rng, q.dtype)
         context, attention = relative_attention_forward(
             q, k, v, self.key_table.data, self.value_table.data, self._buckets(positions, positions), seen, mask
         )
         y, o_proj = self.o_proj.forward(join_heads(context))
-        return y, Cache(q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, dropout=Cache(mask=mask), attention=attention,
-                        o_proj=o_proj)  # fmt: skip
+        return y, Cache(
+            q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, dropout=Cache(dropout_mask=mask), attention=attention,
+            o_proj=o_proj,
+        )  # fmt: skip
 
     def backward(self, dy, cache):
         """The forward, read from its last line to its first."""

@@ -120,7 +120,7 @@ def causal(walk, number):
         f"Weighing all and striking out the future, or weighing row by row the past alone: at most {gap:.0e} apart.",
         highlight=False,
     )
-    share = float((cache.dropout.mask[np.tri(len(x), dtype=bool)] == 0).mean())
+    share = float((cache.dropout.dropout_mask[np.tri(len(x), dtype=bool)] == 0).mean())
     walk.console.print(
         f"While training, dropout silences weights at random: here {share:.0%} of them, the others are doubled.",
         highlight=False,

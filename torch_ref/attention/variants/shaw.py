@@ -27,7 +27,9 @@ class ShawAttention(nn.Module):
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         buckets = (positions[..., :, None] - positions[..., None, :]).clamp(0, self.max_distance)
-        context = relative_attention(q, k, v, self.key_table, self.value_table, buckets, mask, self.dropout.mask)
+        context = relative_attention(
+            q, k, v, self.key_table, self.value_table, buckets, mask, self.dropout.dropout_mask
+        )
         return self.o_proj(context.transpose(-3, -2).flatten(-2))
 
 
