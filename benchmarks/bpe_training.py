@@ -1,6 +1,6 @@
 """Learning the merges: against Hugging Face's trainer on one thread, and against those that count everything again.
 
-tiktoken brings a trainer for teaching, which does the latter; so does learn_merges_plain, whose merges are minbpe's.
+tiktoken brings a trainer for teaching, which does the latter; so does learn_merges_naive, whose merges are minbpe's.
 """
 
 import tokenizers
@@ -9,8 +9,8 @@ from tiktoken._educational import bpe_train
 from benchmarks import texts
 from benchmarks.measure import Job
 from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS
-from npllm.tokenizers import learn_merges_plain, split_pieces, train_bpe
-from npllm.tokenizers.byte_pair.bytes_to_unicode import to_printable
+from npllm.tokenizers import learn_merges_naive, pretokenize, train_bpe
+from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.utils import corpora
 
 SIZES = (512, 5_000, 32_000)
@@ -30,8 +30,8 @@ def _corpus(text, size, with_tiktoken):
     """The first 256 merges, as minbpe takes them."""
 
     def plain():
-        pieces = [piece.encode() for piece in split_pieces(text)]
-        return [merge.token for merge in learn_merges_plain(pieces, 256)]
+        pieces = [piece.encode() for piece in pretokenize(text)]
+        return [merge.token for merge in learn_merges_naive(pieces, 256)]
 
     def tiktoken_trains():
         return list(bpe_train(text, 512, TIKTOKEN_PATTERNS["gpt2"], visualise=None))[256:]
@@ -51,7 +51,7 @@ def _against_hugging_face(text, title, sizes):
         yield Job(
             "train BPE, ties by id",
             f"{title}, {len(text):,} characters, {size:,} tokens",
-            lambda size=size: train_bpe(text, size, tie="id").ranks,
+            lambda size=size: train_bpe(text, size, tie_break="id").ranks,
             {"Hugging Face": lambda size=size: _hugging_face(text, size)},
             agree=_same_vocabulary,
         )
@@ -67,4 +67,4 @@ def _hugging_face(text, size):
 
 
 def _same_vocabulary(theirs, ours):
-    assert theirs == {to_printable(token): rank for token, rank in ours.items()}, "the vocabularies differ"
+    assert theirs == {token_to_unicode(token): rank for token, rank in ours.items()}, "the vocabularies differ"

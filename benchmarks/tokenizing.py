@@ -16,9 +16,9 @@ from benchmarks.measure import Job
 from benchmarks.memory import peak_of_numpy
 from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.byte_pair.bytes_to_unicode import to_printable
+from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.tokenizers.byte_pair.merge import merge_by_rank
-from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, split_pieces
+from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, pretokenize
 from npllm.tokenizers.gpt2 import find_merges
 from npllm.utils import corpora
 
@@ -56,8 +56,8 @@ twin = lru_cache(tiktoken_twin)
 @lru_cache
 def hugging_face(tokenizer):
     """Hugging Face's tokenizer with GPT-2's files."""
-    vocabulary = {to_printable(token): rank for token, rank in tokenizer.ranks.items()}
-    merges = [(to_printable(left), to_printable(right)) for left, right in tokenizer.merges()]
+    vocabulary = {token_to_unicode(token): rank for token, rank in tokenizer.ranks.items()}
+    merges = [(token_to_unicode(left), token_to_unicode(right)) for left, right in tokenizer.merges()]
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     return theirs
@@ -70,7 +70,7 @@ def _corpus(tokenizer, text, size, with_loops):
     def plain(text=text):
         """OpenAI's encoder.py: a regular expression, and merges by rank, with a dict of what was merged."""
         result = []
-        for piece in split_pieces(text):
+        for piece in pretokenize(text):
             if piece not in remembered:
                 remembered[piece] = [tokenizer.ranks[token] for token in merge_by_rank(piece.encode(), tokenizer.ranks)]
             result += remembered[piece]
@@ -81,7 +81,7 @@ def _corpus(tokenizer, text, size, with_loops):
         size,
         lambda: tokenizer.encode_to_numpy(text),
         {"tiktoken": lambda: theirs.encode_to_numpy(text)},
-        before=tokenizer.forget,
+        before=tokenizer.clear_cache,
     )
     yield Job(
         "encode to array, again",
@@ -90,8 +90,8 @@ def _corpus(tokenizer, text, size, with_loops):
         {"tiktoken": lambda: theirs.encode_to_numpy(text)},
     )
 
-    def forget():
-        tokenizer.forget()
+    def clear():
+        tokenizer.clear_cache()
         remembered.clear()
 
     others = {
@@ -103,10 +103,10 @@ def _corpus(tokenizer, text, size, with_loops):
     if with_loops:
 
         def loops():
-            pieces = (piece.encode() for piece in split_pieces(text))
+            pieces = (piece.encode() for piece in pretokenize(text))
             return [tokenizer.ranks[token] for piece in pieces for token in merge_by_rank(piece, tokenizer.ranks)]
 
-    yield Job("encode to list, first time", size, lambda: tokenizer.encode_ordinary(text), others, loops, before=forget)
+    yield Job("encode to list, first time", size, lambda: tokenizer.encode_ordinary(text), others, loops, before=clear)
     yield Job(
         "encode to list, again",
         size,
@@ -135,7 +135,7 @@ def _once(tokenizer, text, size, theirs=None):
         size,
         lambda: tokenizer.encode_ordinary(text),
         {"tiktoken": lambda: theirs.encode_ordinary(text)},
-        before=tokenizer.forget,
+        before=tokenizer.clear_cache,
     )
 
 

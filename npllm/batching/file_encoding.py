@@ -12,7 +12,7 @@ import hashlib
 from pathlib import Path
 
 from npllm.batching.partial_token_file import names_beside, resumable_token_file
-from npllm.tokenizers.text_blocks import is_cut, read_text_blocks
+from npllm.tokenizers.text_blocks import is_split_point, read_text_blocks
 
 SAVE_EVERY = 1 << 24  # bytes of text; more often costs time, less often loses more of it
 CHUNK = 1 << 20
@@ -78,7 +78,7 @@ def _hash_again(path, file, special_tokens):
             left, before = left - len(chunk), (before + chunk)[-near:]
         after = text.read(near)
     before, after = (part.decode(errors="ignore") for part in (before, after))
-    if left or sha256.hexdigest() != file.sha256 or after and not is_cut(before, after, special_tokens):
+    if left or sha256.hexdigest() != file.sha256 or after and not is_split_point(before, after, special_tokens):
         raise ValueError(
             f"{file.partial} was begun with another text, not with the first {file.read:,} bytes of {path}: "
             f"go on with that, or {file.advice()}"

@@ -15,7 +15,7 @@ from rich.text import Text
 from npllm.batching.file_encoding import SAVE_EVERY, encode_file
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.text_blocks import read_text_blocks
 from npllm.utils import corpora
@@ -31,7 +31,7 @@ OPENAI = ("encoder.json", "vocab.bpe")
 SHOWN = 6  # merges, of the first and of the last ones
 
 
-def train_and_save(console, paths, vocab_size, folder, special_tokens=(), pattern="gpt2", tie="first"):
+def train_and_save(console, paths, vocab_size, folder, special_tokens=(), pattern="gpt2", tie_break="first"):
     """Learn a vocabulary from text files, of which memory holds the distinct pieces alone, and write it to a folder.
 
     The text of each file is by itself: no piece goes from one into the next. Raises FileExistsError if the folder has
@@ -43,12 +43,12 @@ def train_and_save(console, paths, vocab_size, folder, special_tokens=(), patter
         raise FileExistsError(f"{folder} has a vocabulary already, {there}; take another folder")
     if folder.exists() and not folder.is_dir() or folder.suffix in (".json", ".tiktoken"):
         raise ValueError(f"--out is {folder}; it must be a folder")
-    if wrong := [token for token in special_tokens if not token or repair(token) != token]:
+    if wrong := [token for token in special_tokens if not token or replace_surrogates(token) != token]:
         raise ValueError(f"--special is {wrong[0]!r}; it must be a text of at least one character")
     for path in paths:
         corpora.must_be_a_text_file(path)
     with _made(folder):  # if that is not allowed, better now than when all is learned
-        merges, tokenizer = _train(console, paths, vocab_size, special_tokens, PATTERNS[pattern], tie)
+        merges, tokenizer = _train(console, paths, vocab_size, special_tokens, PATTERNS[pattern], tie_break)
     _report_merges(console, merges)
     _report_size(console, tokenizer, vocab_size)
     _save(console, tokenizer, folder)
@@ -68,7 +68,7 @@ def _made(folder):
         raise
 
 
-def _train(console, paths, vocab_size, special_tokens, pattern, tie):
+def _train(console, paths, vocab_size, special_tokens, pattern, tie_break):
     """The merges, and the tokenizer."""
     merges = []
     with _bar(console) as bar:
@@ -79,7 +79,7 @@ def _train(console, paths, vocab_size, special_tokens, pattern, tie):
             merges.append(merge)
             bar.update(task, completed=len(merges), visible=True)
 
-        return merges, train_bpe(texts, vocab_size, pattern, special_tokens, note, tie)
+        return merges, train_bpe(texts, vocab_size, pattern, special_tokens, note, tie_break)
 
 
 def encode_and_report(console, text_path, out, vocabulary=None, special="refuse", overwrite=False):

@@ -5,9 +5,10 @@ surrogates, bpe; on files, printable_bytes, bpe_files, gpt2; what users ask for,
 `fast`, the same ids several times as fast, and text_blocks, files of any size; last oniguruma and hugging_face_file.
 """
 
+from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, split_pieces
-from npllm.tokenizers.byte_pair.train import Merge, learn_merges_plain
+from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, pretokenize
+from npllm.tokenizers.byte_pair.train import Merge, learn_merges_naive
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.streaming import StreamDecoder

@@ -15,17 +15,18 @@ from itertools import chain, islice
 import numpy as np
 
 from npllm.core.checks import check_special_tokens, check_text
+from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.byte_pair.bytes_to_unicode import BYTE_ORDER
-from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_long_piece, merges_behind
-from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, compile_pattern, split_pieces
-from npllm.tokenizers.byte_pair.special_tokens import cut, must_have_none, which
-from npllm.tokenizers.byte_pair.surrogates import is_encodable, repair
+from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_by_rank_heap, recover_merges
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS, compile_pattern, pretokenize
+from npllm.tokenizers.byte_pair.special_tokens import check_no_special, resolve_special, split_on_special
+from npllm.tokenizers.byte_pair.surrogates import is_encodable, replace_surrogates
 from npllm.tokenizers.counting import count_tokens, truncate
 from npllm.tokenizers.formats import vocabulary_files as bpe_files
 from npllm.tokenizers.offsets import offsets_of
 from npllm.tokenizers.vectorized.decode import Decoder
 from npllm.tokenizers.vectorized.encode import make_encoder
-from npllm.tokenizers.vectorized.incremental_training import learn_merges, must_be_a_tie
+from npllm.tokenizers.vectorized.incremental_training import check_tie_break, learn_merges
 from npllm.tokenizers.vectorized.pretoken_counts import count_pieces
 
 LONG_PIECE = 100  # bytes; from here on a heap is faster than looking at all pairs for every merge
@@ -36,29 +37,30 @@ LONG_TEXT_BEYOND_ASCII = 8000  # and here for a text with other letters, of whic
 WORTH_BUILDING = 1 << 18  # characters of long texts; the plain way takes longer for them than building `fast` takes
 
 
-def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merge=None, tie="first"):
+def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merge=None, tie_break="first"):
     """Learn a vocabulary of `vocab_size` tokens from a text, or from an iterable of texts.
 
     The 256 bytes come first, then the merges, last the special tokens, which are cut out of the text and never
     merged. A text that runs out of pairs gives fewer tokens. `on_merge(merge)` is called after every merge. Among
-    pairs of equal count, tie="first" takes the one that comes first in the text; tie="id" the one of the lowest ids,
-    with the bytes in GPT-2's order: Hugging Face's merges, and, without special tokens, its ids. Before it reads the
-    text, raises ValueError if vocab_size has no room for the bytes and the special tokens, for another tie, for a
-    pattern that is none and for an empty special token; and then TypeError for what is no text.
+    pairs of equal count, tie_break="first" takes the one that comes first in the text; tie_break="id" takes the one
+    with the lowest ids, the bytes numbered in GPT-2's order: Hugging Face's merges and, without special tokens, its
+    ids. All arguments are checked before the text is read. Raises ValueError if vocab_size is smaller than the number
+    of bytes and special tokens, for an unknown tie_break, an invalid pattern or an empty special token, and TypeError
+    if a text is not a str.
     """
     special_tokens = check_special_tokens(special_tokens)
     if "" in special_tokens:
         raise ValueError("special_tokens has the empty text, which stands everywhere")
     compile_pattern(pattern)
-    must_be_a_tie(tie)
+    check_tie_break(tie_break)
     num_merges = operator.index(vocab_size) - 256 - len(special_tokens)
     if num_merges < 0:
         least = 256 + len(special_tokens)
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}, for the bytes and special tokens")
     texts = [text] if isinstance(text, str) else text
     parts = (part for text in texts for part in _between(frozenset(special_tokens), text))
-    merges = learn_merges(count_pieces(parts, pattern), num_merges, on_merge, tie)
-    tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie == "id" else range(256))]
+    merges = learn_merges(count_pieces(parts, pattern), num_merges, on_merge, tie_break)
+    tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie_break == "id" else range(256))]
     tokens += [merge.token for merge in merges]
     specials = {token: len(tokens) + index for index, token in enumerate(special_tokens)}
     ranks = {token: rank for rank, token in enumerate(tokens)}
@@ -68,10 +70,10 @@ def train_bpe(text, vocab_size, pattern=GPT2_PATTERN, special_tokens=(), on_merg
 def _between(special_tokens, text):
     """The parts of a text between its special tokens."""
     check_text("text", text)
-    return cut(special_tokens, repair(text))[0]
+    return split_on_special(special_tokens, replace_surrogates(text))[0]
 
 
-class BPETokenizer:
+class BPETokenizer(Tokenizer):
     """Byte pair encoding of any text.
 
     ranks           dict from tokens (byte strings, all 256 single bytes among them) to ids; lower merges first
@@ -111,6 +113,14 @@ class BPETokenizer:
         self._characters = 0  # of long texts that were encoded without `fast`
         compile_pattern(pattern)
 
+    def __len__(self):
+        """The number of tokens, special tokens included; smaller than `vocab_size` if there are unused ids."""
+        return len(self._token_bytes)
+
+    def _details(self):
+        names = {pattern: name for name, pattern in PATTERNS.items()}
+        return {"pattern": names.get(self.pattern, self.pattern), "special_tokens": len(self.special_tokens)}
+
     def __getstate__(self):
         """For pickle: without what is built when it is needed."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_fast", "_decoder")}
@@ -136,7 +146,7 @@ class BPETokenizer:
         there have been so many.
         """
         check_text("text", text)
-        return _joined(self._without_special(repair(text)))
+        return _joined(self._without_special(replace_surrogates(text)))
 
     def encode_to_numpy(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of `encode` as an array, (number of tokens,), without making a list of them.
@@ -149,7 +159,7 @@ class BPETokenizer:
     def encode_with_offsets(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The ids of `encode_to_numpy`, (n,), and their places in the text, (n, 2) int64: first character and end."""
         ids = self.encode_to_numpy(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
-        return ids, offsets_of(text, repair(text), self._decoder.lengths_of(ids))
+        return ids, offsets_of(text, replace_surrogates(text), self._decoder.lengths_of(ids))
 
     def count(self, text, *, allowed_special=frozenset(), disallowed_special="all"):
         """The number of ids that `encode` gives; they are counted as they come, and not kept."""
@@ -170,14 +180,14 @@ class BPETokenizer:
         texts = list(texts)
         for text in texts:
             check_text("text", text)
-        allowed, disallowed = which(self._every_special, allowed_special, disallowed_special)
-        texts = [repair(text) for text in texts]
-        must_have_none(disallowed, texts)
+        allowed, disallowed = resolve_special(self._every_special, allowed_special, disallowed_special)
+        texts = [replace_surrogates(text) for text in texts]
+        check_no_special(disallowed, texts)
         if not self._take_the_fast_way(sum(map(len, texts)), LONG_TEXT):
             return [_joined(self._with_special(text, allowed)) for text in texts]
         if not allowed:
             return list(self._fast.batch(texts))
-        parts = [cut(allowed, text) for text in texts]
+        parts = [split_on_special(allowed, text) for text in texts]
         encoded = self._fast.batch(text for between, _ in parts for text in between)
         return [self._interleaved(islice(encoded, len(between)), found) for between, found in parts]
 
@@ -212,14 +222,14 @@ class BPETokenizer:
     def _parts(self, text, allowed_special, disallowed_special):
         """The ids of a text, part by part: arrays where they went the fast way, else lists."""
         check_text("text", text)
-        allowed, disallowed = which(self._every_special, allowed_special, disallowed_special)
-        text = repair(text)
-        must_have_none(disallowed, [text])
+        allowed, disallowed = resolve_special(self._every_special, allowed_special, disallowed_special)
+        text = replace_surrogates(text)
+        check_no_special(disallowed, [text])
         return self._with_special(text, allowed) if allowed else self._without_special(text)
 
     def _with_special(self, text, allowed):
         """The same for a text in which special tokens are allowed: those between them go the fast way together."""
-        between, found = cut(allowed, text)
+        between, found = split_on_special(allowed, text)
         if not found:
             yield from self._without_special(text)
             return
@@ -246,7 +256,7 @@ class BPETokenizer:
 
     def _by_pieces(self, text):
         """The ids of a text by a regular expression and a dict of pieces."""
-        return list(chain.from_iterable(map(self._remembered.__getitem__, split_pieces(text, self.pattern))))
+        return list(chain.from_iterable(map(self._remembered.__getitem__, pretokenize(text, self.pattern))))
 
     def encode_bytes(self, data):
         """The ids of any bytes: what is UTF-8 as the text it is; other bytes as marks, neither letter nor blank.
@@ -277,18 +287,18 @@ class BPETokenizer:
         except TypeError:
             raise TypeError(f"ids is {ids!r:.60}; it must be a row of integers") from None
 
-    def forget(self):
+    def clear_cache(self):
         """Let go of the pieces whose ids are remembered; the next text is encoded as by a new tokenizer."""
         self._remembered.clear()
         if self.__dict__.get("_fast") is not None:
-            self._fast.forget()
+            self._fast.clear_cache()
 
     def merges(self):
         """The merges behind the vocabulary: a list of (left, right) in the order of their ranks.
 
-        Raises ValueError for a token that no merge of two others can make (see `merging.merges_behind`).
+        Raises ValueError for a token that no merge of two others can make (see `merging.recover_merges`).
         """
-        return merges_behind(self.ranks) if self._merges is None else list(self._merges)
+        return recover_merges(self.ranks) if self._merges is None else list(self._merges)
 
     def save(self, path):
         """Write the vocabulary to a file or folder; an interrupted save leaves what was there before.
@@ -298,8 +308,8 @@ class BPETokenizer:
         name.tiktoken   tiktoken's ranks: neither the pattern nor the special tokens
         a folder        OpenAI's encoder.json and vocab.bpe: ids, merges and special tokens, not the pattern
 
-        OpenAI's encoder and transformers read such a folder with any ids; tiktoken counts the ids itself, and so reads
-        those trained with tie="id" and no special token but <|endoftext|>, for which GPT-2's way of counting is right.
+        OpenAI's encoder and transformers read such a folder with any ids. tiktoken assigns the ids itself, as GPT-2
+        does, and so reads only vocabularies trained with tie_break="id" and no special token but <|endoftext|>.
         Raises ValueError, and writes nothing, if the format cannot give the same ids.
         """
         bpe_files.save(path, self)
@@ -321,7 +331,7 @@ class BPETokenizer:
     def _merge(self, piece):
         if piece in self.ranks:
             return [self.ranks[piece]]
-        merge = merge_by_rank if len(piece) < LONG_PIECE else merge_long_piece
+        merge = merge_by_rank if len(piece) < LONG_PIECE else merge_by_rank_heap
         return [self.ranks[token] for token in merge(piece, self.ranks)]
 
 

@@ -12,12 +12,13 @@ import json
 from pathlib import Path
 
 from npllm.core.checks import check_text
+from npllm.tokenizers.base import Tokenizer
 from npllm.utils.files import atomic_write
 
 FORMAT = "npllm characters"
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(Tokenizer):
     """Characters to ids and back; `characters` is a text in which each stands once, at the place of its id."""
 
     def __init__(self, characters):
@@ -34,8 +35,11 @@ class CharacterTokenizer:
         return cls("".join(sorted(set(text))))
 
     @property
-    def vocab_size(self):
-        """How many characters there are."""
+    def vocab_size(self) -> int:
+        """The number of characters."""
+        return len(self.characters)
+
+    def __len__(self):
         return len(self.characters)
 
     def encode(self, text):

@@ -11,7 +11,7 @@ import codecs
 import operator
 
 from npllm.core.checks import check_text
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 
 
 def count_tokens(blocks):
@@ -36,7 +36,7 @@ def truncate(tokenizer, text, max_tokens, **options):
             break
     else:
         return text
-    whole = repair(text)
+    whole = replace_surrogates(text)
     for number in range(max_tokens, 0, -1):
         shorter = codecs.getincrementaldecoder("utf-8")().decode(tokenizer.decode_bytes(ids[:number]))
         if not whole.startswith(shorter):

@@ -62,7 +62,7 @@ def read_text_blocks(path, pattern=GPT2_PATTERN, special_tokens=(), start=0):
             if position == 0:
                 corpora.must_have_no_nul(path, waiting)
             text = _decode(path, waiting, position, len(mark), at_end)
-            end = len(text) if at_end else last_cut(text, special_tokens)
+            end = len(text) if at_end else last_split_point(text, special_tokens)
             if at_end and not text and position == 0:
                 raise ValueError(f"{Path(path)} is empty; it must hold some text")
             if end:
@@ -71,7 +71,7 @@ def read_text_blocks(path, pattern=GPT2_PATTERN, special_tokens=(), start=0):
                 waiting, position = waiting[len(data) :], position + len(data)
 
 
-def last_cut(text, special_tokens=()):
+def last_split_point(text, special_tokens=()):
     """The last place where a text that goes on may be cut, 0 if there is none."""
     codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
     longest = max(map(len, special_tokens), default=1)
@@ -81,7 +81,7 @@ def last_cut(text, special_tokens=()):
     return place
 
 
-def is_cut(before, after, special_tokens=()):
+def is_split_point(before, after, special_tokens=()):
     """May a text be cut between these two parts? To know it, as many characters of each as a special token has do."""
     text, place = before + after, len(before)
     codes = np.frombuffer(text[: place + 1].encode("utf-32-le"), "<u4")

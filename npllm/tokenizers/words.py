@@ -11,17 +11,18 @@ Raschka, sections 2.2 to 2.4.
 import re
 
 from npllm.core.checks import check_special_tokens, check_text
+from npllm.tokenizers.base import Tokenizer
 
 # The notes' first pattern; a colon or semicolon stays on the word before it.
-FIRST_PATTERN = r'([,.?_!"()\']|--|\s)'
+V1_PATTERN = r'([,.?_!"()\']|--|\s)'
 # The full pattern, with : and ;
-PATTERN = r'([,.:;?_!"()\']|--|\s)'
+V2_PATTERN = r'([,.:;?_!"()\']|--|\s)'
 
 UNKNOWN = "<|unk|>"
 END_OF_TEXT = "<|endoftext|>"
 
 
-def split_on_blanks(text):
+def split_on_whitespace(text):
     """Cut at blanks and keep them: "Hi, you." → ["Hi,", " ", "you."]."""
     return re.split(r"(\s)", text)
 
@@ -31,21 +32,21 @@ def split_on_commas_and_periods(text):
     return re.split(r"([,.]|\s)", text)
 
 
-def drop_blanks(tokens):
+def drop_whitespace(tokens):
     """Leave out what is empty or blank: ["Hi", ",", "", " ", "you"] → ["Hi", ",", "you"]."""
     return [token for token in tokens if token.strip()]
 
 
-def split_words(text, pattern=PATTERN):
+def split_words(text, pattern=V2_PATTERN):
     """The tokens of a text: cut at every mark of the pattern, keep the marks, drop the blanks.
 
     "Hello, world. Is this-- a test?" → ["Hello", ",", "world", ".", "Is", "this", "--", "a", "test", "?"]
     """
     check_text("text", text)
-    return drop_blanks(re.split(pattern, text))
+    return drop_whitespace(re.split(pattern, text))
 
 
-def build_vocab(text, special_tokens=(), pattern=PATTERN):
+def build_vocab(text, special_tokens=(), pattern=V2_PATTERN):
     """Number the distinct words of a text in alphabetical order, then the special tokens in the order given.
 
     Returns a dict from token to id, 0 … len − 1. A special token that stands in the text (see join_texts) is no word.
@@ -61,20 +62,28 @@ def join_texts(*texts):
     return f" {END_OF_TEXT} ".join(texts)
 
 
-class SimpleTokenizerV1:
+class SimpleTokenizerV1(Tokenizer):
     """Words to ids and back, with the notes' first pattern; it knows the words of its vocabulary and no others.
 
     `vocab` maps tokens to ids, as `build_vocab` returns it. A text joined by `join_texts` needs a vocabulary with
     the special token <|endoftext|>.
     """
 
-    pattern = FIRST_PATTERN
+    pattern = V1_PATTERN
 
     def __init__(self, vocab):
         if len(set(vocab.values())) != len(vocab):
             raise ValueError("vocab has one id for several tokens; every token needs an id of its own")
         self.token_to_id = dict(vocab)
         self.id_to_token = {index: token for token, index in vocab.items()}
+
+    @property
+    def vocab_size(self) -> int:
+        """The highest id plus one."""
+        return max(self.id_to_token, default=-1) + 1
+
+    def __len__(self):
+        return len(self.token_to_id)
 
     def encode(self, text):
         """The ids of the text's words; raises KeyError naming the first word that is not in the vocabulary."""
@@ -104,7 +113,7 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
     The vocabulary must have <|unk|>, for instance `build_vocab(text, ["<|endoftext|>", "<|unk|>"])`.
     """
 
-    pattern = PATTERN
+    pattern = V2_PATTERN
 
     def __init__(self, vocab):
         if UNKNOWN not in vocab:

@@ -40,7 +40,7 @@ def test_it_learns_what_the_texts_in_memory_teach(tmp_path, text_file, monkeypat
     out = tmp_path / "vocabulary"
     assert bpe("train", text_file, tmp_path / "other.txt", "--vocab-size", 400, "--out", out, *options) == 0
     special = ["<|endoftext|>", "<|end|>"]
-    expected = train_bpe([TEXT, corpora.read("story")], 400, PATTERNS[pattern], special, tie=tie)
+    expected = train_bpe([TEXT, corpora.read("story")], 400, PATTERNS[pattern], special, tie_break=tie)
     learned = load_vocabulary(out)
     assert (learned.ranks, learned.pattern, learned.special_tokens) == (
         expected.ranks, expected.pattern, {"<|endoftext|>": 398, "<|end|>": 399}

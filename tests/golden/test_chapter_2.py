@@ -7,7 +7,7 @@ import pytest
 
 from npllm.batching import GPTDatasetV1, account, create_dataloader_v1, sliding_windows
 from npllm.tokenizers import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, join_texts, split_words
-from npllm.tokenizers.words import FIRST_PATTERN
+from npllm.tokenizers.words import V1_PATTERN
 from tests.golden.corpora import text_of
 from tests.tokenizers.peers import gpt2
 
@@ -47,9 +47,9 @@ def test_vocabulary(verdict):
 
 
 def test_the_notes_first_pattern(verdict):
-    assert len(split_words(verdict, FIRST_PATTERN)) == 4649
-    assert len(build_vocab(verdict, pattern=FIRST_PATTERN)) == 1159
-    assert len(build_vocab(verdict, ["<|endoftext|>", "<|unk|>"], pattern=FIRST_PATTERN)) == 1161
+    assert len(split_words(verdict, V1_PATTERN)) == 4649
+    assert len(build_vocab(verdict, pattern=V1_PATTERN)) == 1159
+    assert len(build_vocab(verdict, ["<|endoftext|>", "<|unk|>"], pattern=V1_PATTERN)) == 1161
 
 
 def test_simple_tokenizers(verdict):

@@ -7,8 +7,8 @@ from tokenizers import Regex, pre_tokenizers
 
 from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
-from npllm.tokenizers.byte_pair.pretokenize import CLASSES, PATTERNS, split_pieces
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.pretokenize import CLASSES, PATTERNS, pretokenize
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.utils import corpora
 from tests.strategies import texts
 
@@ -50,8 +50,8 @@ def understood_alike():
     for name in CLASSES:
         split = pre_tokenizers.Split(Regex(name + "+"), "removed", invert=True)
         theirs = "".join(piece for piece, _ in split.pre_tokenize_str("".join(everything)))
-        alike -= set(theirs) ^ set("".join(split_pieces("".join(everything), name + "+")))
+        alike -= set(theirs) ^ set("".join(pretokenize("".join(everything), name + "+")))
     return alike
 
 
-plain_texts = texts.map(lambda text: "".join(filter(understood_alike().__contains__, repair(text))))
+plain_texts = texts.map(lambda text: "".join(filter(understood_alike().__contains__, replace_surrogates(text))))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.tokenizers import BPETokenizer, split_pieces, train_bpe
-from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_long_piece
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers import BPETokenizer, pretokenize, train_bpe
+from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_by_rank_heap
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.byte_pair.train import merge_pair
 from npllm.tokenizers.vectorized.incremental_training import learn_merges
 from tests.strategies import few_letters, texts
@@ -41,7 +41,7 @@ class TestMerging:
         piece = text.encode()
         expected = merge_one_at_a_time(piece, ranks)
         assert merge_by_rank(piece, ranks) == expected
-        assert merge_long_piece(piece, ranks) == expected
+        assert merge_by_rank_heap(piece, ranks) == expected
 
     @pytest.mark.parametrize("seed", range(20))
     def test_the_heap_merges_as_the_plain_way_does(self, seed):
@@ -49,11 +49,11 @@ class TestMerging:
         ranks = random_ranks(draw)
         for _ in range(50):
             piece = bytes(draw.choices(b"abcd", k=draw.choice((0, 1, 2, 5, 20, 60))))
-            assert merge_long_piece(piece, ranks) == merge_by_rank(piece, ranks)
+            assert merge_by_rank_heap(piece, ranks) == merge_by_rank(piece, ranks)
 
     def test_by_rank_and_not_from_the_left(self):
         ranks = {token: rank for rank, token in enumerate([*BYTES, b"bc", b"ab"])}
-        assert merge_by_rank(b"abc", ranks) == merge_long_piece(b"abc", ranks) == [b"a", b"bc"]
+        assert merge_by_rank(b"abc", ranks) == merge_by_rank_heap(b"abc", ranks) == [b"a", b"bc"]
 
     @pytest.mark.parametrize("letters", ["a", "abcdefghijklmnopqrstuvwxyz"])
     def test_a_long_piece_takes_n_log_n_steps(self, letters):
@@ -68,7 +68,7 @@ class TestMerging:
         lookups = []
         for length in (2_000, 16_000):
             ranks.lookups = 0
-            merge_long_piece("".join(random.Random(0).choices(letters, k=length)).encode(), ranks)
+            merge_by_rank_heap("".join(random.Random(0).choices(letters, k=length)).encode(), ranks)
             lookups.append(ranks.lookups)
         assert lookups[1] < 8 * 1.2 * lookups[0]  # eight times the length; n² would be 64 times the steps
 
@@ -88,14 +88,14 @@ class TestTraining:
     def test_encoding_the_training_text_gives_the_tokens_of_training(self, parts, num_merges):
         text = "".join(parts)
         tokenizer = train_bpe(text, 256 + num_merges)
-        words = [[bytes([byte]) for byte in piece.encode()] for piece in split_pieces(text)]
-        for merge in learn_merges([piece.encode() for piece in split_pieces(text)], num_merges):
+        words = [[bytes([byte]) for byte in piece.encode()] for piece in pretokenize(text)]
+        for merge in learn_merges([piece.encode() for piece in pretokenize(text)], num_merges):
             words = [merge_pair(word, (merge.left, merge.right)) for word in words]
         assert tokenizer.encode(text) == [tokenizer.ranks[token] for word in words for token in word]
 
     @given(st.lists(few_letters | texts, max_size=6), st.integers(0, 60))
     def test_merges_are_recovered_from_the_ranks(self, parts, num_merges):
-        pieces = [piece.encode("utf-8", "replace") for part in parts for piece in split_pieces(part)]
+        pieces = [piece.encode("utf-8", "replace") for part in parts for piece in pretokenize(part)]
         merges = learn_merges(pieces, num_merges)
         tokens = [*BYTES, *(merge.token for merge in merges)]
         tokenizer = BPETokenizer({token: rank for rank, token in enumerate(tokens)})
@@ -123,7 +123,7 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"tie": "last"}, "tie is 'last'; it must be 'first' or 'id'"),
+            ({"tie_break": "last"}, "tie_break is 'last'; it must be 'first' or 'id'"),
             ({"pattern": "("}, "pattern is '\\('; it must be a regular expression"),
             ({"special_tokens": [""]}, "special_tokens has the empty text"),
             ({"vocab_size": 200}, "vocab_size is 200; it must be at least 256"),
@@ -193,7 +193,7 @@ class TestText:
         batch = [*batch, long, "".join(batch).join([long, long])]
         options = {"allowed_special": allowed, "disallowed_special": ()}
         gpt2()._fast  # noqa: B018 - from now on long texts go this way
-        expected = [gpt2_twin().encode(repair(text), **options) for text in batch]
+        expected = [gpt2_twin().encode(replace_surrogates(text), **options) for text in batch]
         assert gpt2().encode_batch(batch, **options) == expected
         assert [gpt2().encode(text, **options) for text in batch] == expected
         assert [gpt2().encode_to_numpy(text, **options).tolist() for text in batch] == expected
@@ -311,5 +311,5 @@ def test_errors_name_what_is_wrong(call, error, message):
 def test_forgetting_changes_no_ids():
     tokenizer = train_bpe("low lower lowest " * 5, 270)
     before = tokenizer.encode("lowest lower")
-    tokenizer.forget()
+    tokenizer.clear_cache()
     assert tokenizer.encode("lowest lower") == before

@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, StreamDecoder
-from npllm.tokenizers.byte_pair.bytes_to_unicode import to_printable
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized import blocks
 from npllm.tokenizers.vectorized import encode as encoder
 from tests.strategies import texts
@@ -30,7 +30,7 @@ class TestStreamDecoder:
 
     @given(texts)
     def test_never_half_a_character(self, text):
-        decoder, text = StreamDecoder(gpt2()), repair(text)
+        decoder, text = StreamDecoder(gpt2()), replace_surrogates(text)
         parts = [decoder.push(token_id) for token_id in gpt2().encode(text, **EVERY)]
         assert "".join(parts) == text
         assert decoder.finish() == ""
@@ -44,7 +44,7 @@ class TestStreamDecoder:
 class TestCounting:
     @given(texts)
     def test_it_counts_what_encode_gives(self, text):
-        assert gpt2().count(text, **EVERY) == len(gpt2_twin().encode(repair(text), **EVERY))
+        assert gpt2().count(text, **EVERY) == len(gpt2_twin().encode(replace_surrogates(text), **EVERY))
         assert gpt2().count(text, allowed_special="all") == len(gpt2().encode(text, allowed_special="all"))
 
     def test_special_tokens_are_refused_as_in_encode(self):
@@ -55,7 +55,7 @@ class TestCounting:
     @given(texts, st.integers(0, 12))
     def test_a_truncated_text_fits(self, text, most):
         shorter = gpt2().truncate(text, most, **EVERY)
-        assert repair(text).startswith(repair(shorter))
+        assert replace_surrogates(text).startswith(replace_surrogates(shorter))
         assert gpt2().count(shorter, **EVERY) <= most
         ids = gpt2().encode(text, **EVERY)
         if len(ids) <= most:
@@ -91,9 +91,9 @@ class TestCounting:
 class TestOffsets:
     @given(texts)
     def test_they_are_hugging_faces(self, text):
-        text = repair(text)
+        text = replace_surrogates(text)
         assume("\ufffd" not in text)
-        vocabulary = {to_printable(token): rank for token, rank in gpt2().ranks.items()}
+        vocabulary = {token_to_unicode(token): rank for token, rank in gpt2().ranks.items()}
         theirs = _hugging_face(vocabulary)
         ids, offsets = gpt2().encode_with_offsets(text, **EVERY)
         expected = theirs.encode(text)
@@ -105,7 +105,7 @@ class TestOffsets:
         ids, offsets = gpt2().encode_with_offsets(text, **EVERY)
         assert offsets.shape == (len(ids), 2)
         for token_id, (low, high) in zip(ids.tolist(), offsets.tolist()):
-            assert gpt2().decode_bytes([token_id]) in repair(text[low:high]).encode()
+            assert gpt2().decode_bytes([token_id]) in replace_surrogates(text[low:high]).encode()
         if len(ids):
             assert offsets[0, 0] == 0
             assert offsets[-1, 1] == len(text)
@@ -113,7 +113,7 @@ class TestOffsets:
 
     @given(texts)
     def test_they_begin_where_tiktoken_says(self, text):
-        ids, offsets = gpt2().encode_with_offsets(repair(text), **EVERY)
+        ids, offsets = gpt2().encode_with_offsets(replace_surrogates(text), **EVERY)
         _, starts = gpt2_twin().decode_with_offsets(ids.tolist())
         assert offsets[:, 0].tolist() == starts
 
@@ -135,7 +135,7 @@ class TestOffsets:
 
 def _hugging_face(vocabulary):
     if not hasattr(_hugging_face, "made"):
-        merges = [(to_printable(left), to_printable(right)) for left, right in gpt2()._merges]
+        merges = [(token_to_unicode(left), token_to_unicode(right)) for left, right in gpt2()._merges]
         _hugging_face.made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
         _hugging_face.made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
             add_prefix_space=False, trim_offsets=False

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.tokenizers import BPETokenizer, split_pieces, text_blocks, train_bpe
+from npllm.tokenizers import BPETokenizer, pretokenize, text_blocks, train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
-from npllm.tokenizers.byte_pair.surrogates import repair
-from npllm.tokenizers.text_blocks import is_cut, last_cut, read_text_blocks
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
+from npllm.tokenizers.text_blocks import is_split_point, last_split_point, read_text_blocks
 from tests.strategies import texts
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_twin, trained
 
@@ -23,7 +23,9 @@ awkward = st.lists(
     ),
     max_size=30,
 ).map("".join)
-some_texts = (texts | awkward).map(repair).filter(lambda text: text and "\0" not in text and text[0] != "\ufeff")
+some_texts = (
+    (texts | awkward).map(replace_surrogates).filter(lambda text: text and "\0" not in text and text[0] != "\ufeff")
+)
 some_special = st.lists(st.sampled_from(SPECIAL), unique=True, max_size=3)
 
 
@@ -51,7 +53,7 @@ def test_joined_they_are_the_text(text, block, pattern, special, with_mark):
     assert all(one.data.decode() == one.text for one in blocks[1:])
     if pattern != OTHER_PATTERN:
         places = [sum(len(one.text) for one in blocks[:number]) for number in range(1, len(blocks))]
-        assert all(is_cut(text[:place], text[place:], special) for place in places)
+        assert all(is_split_point(text[:place], text[place:], special) for place in places)
     assert pattern != OTHER_PATTERN or len(blocks) == 1, "where its pieces begin, nobody knows"
 
 
@@ -91,8 +93,8 @@ def test_tiktoken_gives_the_text_the_ids_of_the_blocks(text, block, name):
 def test_training_counts_the_same_pieces(text, block, pattern, special):
     blocks = [one.text for one in read(text.encode(), block, pattern, special)]
     if not special:
-        pieces = [piece for one in blocks for piece in split_pieces(one, pattern)]
-        assert list(Counter(pieces).items()) == list(Counter(split_pieces(text, pattern)).items())
+        pieces = [piece for one in blocks for piece in pretokenize(one, pattern)]
+        assert list(Counter(pieces).items()) == list(Counter(pretokenize(text, pattern)).items())
     options = {"pattern": pattern, "special_tokens": special}
     assert train_bpe(iter(blocks), 280, **options).ranks == train_bpe(text, 280, **options).ranks
 
@@ -123,19 +125,19 @@ def test_a_single_word_is_one_block():
 
 
 def test_no_special_token_is_cut_where_it_could_be():
-    assert last_cut("aa bb a1 b2 c", ["a1 b2"]) == len("aa bb")
-    assert last_cut("aa bb a1 b2 cccc d", ["a1 b2"]) == len("aa bb a1 b2")
-    assert last_cut("aa bb a1 b2 ccc", ["a1 b3"]) == len("aa bb a1 b")
-    assert last_cut("a1 b2", ["a1 b2", "x"]) == last_cut("a1", ["a1 b2"]) == last_cut("") == 0
+    assert last_split_point("aa bb a1 b2 c", ["a1 b2"]) == len("aa bb")
+    assert last_split_point("aa bb a1 b2 cccc d", ["a1 b2"]) == len("aa bb a1 b2")
+    assert last_split_point("aa bb a1 b2 ccc", ["a1 b3"]) == len("aa bb a1 b")
+    assert last_split_point("a1 b2", ["a1 b2", "x"]) == last_split_point("a1", ["a1 b2"]) == last_split_point("") == 0
 
 
 def test_between_which_parts_a_text_may_be_cut():
-    assert is_cut("one", " two")
-    assert not is_cut("on", "e two")
-    assert not is_cut("one ", "two")
-    assert not is_cut("don", "'t")
-    assert not is_cut("a1", " b2", ["a1 b2"])
-    assert is_cut("a1", " b3", ["a1 b2"])
+    assert is_split_point("one", " two")
+    assert not is_split_point("on", "e two")
+    assert not is_split_point("one ", "two")
+    assert not is_split_point("don", "'t")
+    assert not is_split_point("a1", " b2", ["a1 b2"])
+    assert is_split_point("a1", " b3", ["a1 b2"])
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, join_texts, split_words
-from npllm.tokenizers.words import FIRST_PATTERN, drop_blanks, split_on_blanks, split_on_commas_and_periods
+from npllm.tokenizers.words import V1_PATTERN, drop_whitespace, split_on_commas_and_periods, split_on_whitespace
 from tests.strategies import texts
 
 SAMPLE = "Hello, world. Is this-- a test?"
@@ -11,15 +11,15 @@ SAMPLE = "Hello, world. Is this-- a test?"
 
 def test_the_cut_step_by_step():
     text = "Hello, world. This, is a test."
-    assert split_on_blanks(text) == ["Hello,", " ", "world.", " ", "This,", " ", "is", " ", "a", " ", "test."]
+    assert split_on_whitespace(text) == ["Hello,", " ", "world.", " ", "This,", " ", "is", " ", "a", " ", "test."]
     with_marks = split_on_commas_and_periods(text)
     assert with_marks[:6] == ["Hello", ",", "", " ", "world", "."]
-    assert drop_blanks(with_marks) == ["Hello", ",", "world", ".", "This", ",", "is", "a", "test", "."]
+    assert drop_whitespace(with_marks) == ["Hello", ",", "world", ".", "This", ",", "is", "a", "test", "."]
     assert split_words(SAMPLE) == ["Hello", ",", "world", ".", "Is", "this", "--", "a", "test", "?"]
 
 
 def test_the_first_pattern_leaves_colon_and_semicolon_on_the_word():
-    assert split_words("one: two; three", FIRST_PATTERN) == ["one:", "two;", "three"]
+    assert split_words("one: two; three", V1_PATTERN) == ["one:", "two;", "three"]
     assert split_words("one: two; three") == ["one", ":", "two", ";", "three"]
 
 
@@ -54,7 +54,7 @@ def test_decode_puts_no_blank_before_a_mark():
 
 
 def test_v1_names_the_unknown_word_and_points_to_v2():
-    tokenizer = SimpleTokenizerV1(build_vocab("the cat sat", pattern=FIRST_PATTERN))
+    tokenizer = SimpleTokenizerV1(build_vocab("the cat sat", pattern=V1_PATTERN))
     with pytest.raises(KeyError, match=r"'dog' is not among the 3 tokens of the vocabulary; SimpleTokenizerV2 would"):
         tokenizer.encode("the dog sat")
 

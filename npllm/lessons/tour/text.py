@@ -11,15 +11,15 @@ from npllm.batching.loader import DataLoader
 from npllm.layers.embedding import one_hot
 from npllm.layers.positions import TokenPositionEmbedding
 from npllm.tokenizers.bpe import train_bpe
-from npllm.tokenizers.byte_pair.pretokenize import split_pieces
-from npllm.tokenizers.byte_pair.train import learn_merges_plain
+from npllm.tokenizers.byte_pair.pretokenize import pretokenize
+from npllm.tokenizers.byte_pair.train import learn_merges_naive
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.words import (
     SimpleTokenizerV1,
     SimpleTokenizerV2,
     build_vocab,
-    split_on_blanks,
     split_on_commas_and_periods,
+    split_on_whitespace,
     split_words,
 )
 from npllm.utils.terminal import (
@@ -71,7 +71,7 @@ def tokens(walk, number):
         "their own, so that “end.” and “end” do not become two words.",
     )
     steps = Table("the cut at", "gives", show_edge=False)
-    steps.add_row("blanks", pieces(split_on_blanks(walk.prompt)))
+    steps.add_row("blanks", pieces(split_on_whitespace(walk.prompt)))
     steps.add_row("… commas, periods", pieces(split_on_commas_and_periods(walk.prompt)))
     steps.add_row("… all marks, no blanks", pieces(split_words(walk.prompt)))
     walk.console.print(steps)
@@ -101,8 +101,8 @@ def ids(walk, number):
 
 def merges(walk, number):
     """Byte pair encoding learns its first tokens."""
-    encoded_pieces = [piece.encode() for piece in split_pieces(walk.text)]
-    first = learn_merges_plain(encoded_pieces, 10)
+    encoded_pieces = [piece.encode() for piece in pretokenize(walk.text)]
+    first = learn_merges_naive(encoded_pieces, 10)
     trace = []
     tokenizer = train_bpe(walk.text, VOCAB_SIZE, on_merge=trace.append)
     encoded = tokenizer.encode(walk.text)

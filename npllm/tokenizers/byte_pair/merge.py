@@ -37,7 +37,7 @@ def merge_by_rank(piece, ranks):
     return tokens
 
 
-def merge_long_piece(piece, ranks):
+def merge_by_rank_heap(piece, ranks):
     """The tokens of merge_by_rank for a piece of any length, in n log n steps.
 
     All pairs wait in a heap, ordered by rank and place, each as one number. A merge takes the first and puts in the two
@@ -71,7 +71,7 @@ def merge_long_piece(piece, ranks):
     return tokens
 
 
-def merges_behind(ranks):
+def recover_merges(ranks):
     """The merge of each token that is no byte: a list of (left, right) in the order of the ranks.
 
     A token was made of those two into which the lower ranks alone divide it. Raises ValueError for a token that no

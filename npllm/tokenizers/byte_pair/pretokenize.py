@@ -51,7 +51,7 @@ CLASSES = {
 }
 
 
-def split_pieces(text, pattern=GPT2_PATTERN):
+def pretokenize(text, pattern=GPT2_PATTERN):
     """The pieces of a text in order; what the pattern does not match is left out, as tiktoken does."""
     check_text("text", text)
     compiled = compile_pattern(pattern, _highest(text))

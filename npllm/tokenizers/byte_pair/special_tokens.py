@@ -14,20 +14,20 @@ from functools import lru_cache
 
 
 @lru_cache
-def pattern_of(special_tokens):
+def special_pattern(special_tokens):
     """A pattern that finds any of a frozenset of texts, the longest first where several begin; None if it is empty."""
     if not special_tokens:
         return None
     return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
 
 
-def first_in(special_tokens, texts):
+def find_special(special_tokens, texts):
     """The first of a frozenset of special tokens that stands in one of the texts, as a match; None if none does."""
-    pattern = pattern_of(special_tokens)
+    pattern = special_pattern(special_tokens)
     return pattern and next(filter(None, map(pattern.search, texts)), None)
 
 
-def which(special_tokens, allowed, disallowed):
+def resolve_special(special_tokens, allowed, disallowed):
     """Of a frozenset of special tokens those that are allowed, and those that are disallowed: two frozensets.
 
     "all" means every one, for `disallowed` those that are not allowed. Raises TypeError for another text, which would
@@ -42,15 +42,15 @@ def which(special_tokens, allowed, disallowed):
     return allowed, frozenset(disallowed)
 
 
-def cut(special_tokens, text):
+def split_on_special(special_tokens, text):
     """The texts between special tokens, one more than these, and the special tokens: two lists."""
-    pattern = pattern_of(special_tokens)
+    pattern = special_pattern(special_tokens)
     return (pattern.split(text), pattern.findall(text)) if pattern else ([text], [])
 
 
-def must_have_none(special_tokens, texts):
+def check_no_special(special_tokens, texts):
     """Raise ValueError, saying what to do, if one of a frozenset of special tokens stands in one of the texts."""
-    if found := first_in(special_tokens, texts):
+    if found := find_special(special_tokens, texts):
         token = found.group()
         raise ValueError(
             f"the text has {token!r}, which reads like a special token.\n"

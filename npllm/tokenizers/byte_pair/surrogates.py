@@ -7,7 +7,7 @@ JSON; they have no bytes in UTF-8. As in tiktoken, the halves of a pair are join
 """
 
 
-def repair(text):
+def replace_surrogates(text):
     """The text without surrogates."""
     return text if is_encodable(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -2,7 +2,7 @@
 
     text → pieces → bytes → [merges] → ids
 
-`learn_merges_plain` is the idea and nothing else: count all pairs, merge the most frequent, repeat. It counts the whole
+`learn_merges_naive` is the idea and nothing else: count all pairs, merge the most frequent, repeat. It counts the whole
 text again for every merge. `learn_merges` in `fast.training` finds the same merges, one by one the same, with work only
 where something changed.
 
@@ -31,7 +31,7 @@ class Merge(NamedTuple):
         return self.left + self.right
 
 
-def learn_merges_plain(pieces, num_merges):
+def learn_merges_naive(pieces, num_merges):
     """Merge the most frequent pair of neighbours, `num_merges` times or until no pair is left.
 
     `pieces` are byte strings that no merge may cross. Returns the list of Merges in order. Time: text × merges. Raises

@@ -17,7 +17,7 @@ Hugging Face, tokenizers (documentation of the components).
 
 import json
 
-from npllm.tokenizers.byte_pair.bytes_to_unicode import CHARACTER_TO_BYTE, are_ids, from_printable, to_printable
+from npllm.tokenizers.byte_pair.bytes_to_unicode import UNICODE_TO_BYTE, is_id_table, token_to_unicode, unicode_to_token
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.formats.oniguruma import from_oniguruma, to_oniguruma
 from npllm.tokenizers.vectorized.merge_tree import merges_that_happen
@@ -44,7 +44,7 @@ def is_tokenizer_json(content):
 
 def to_tokenizer_json(tokenizer):
     """What tokenizer.json holds for a BPETokenizer. Raises ValueError if it cannot give the same ids."""
-    vocabulary = {to_printable(token): rank for token, rank in _by_id(tokenizer.ranks)}
+    vocabulary = {token_to_unicode(token): rank for token, rank in _by_id(tokenizer.ranks)}
     special = dict(_by_id(tokenizer.special_tokens))
     if both := sorted(vocabulary.keys() & special.keys()):
         raise ValueError(f"tokenizer.json cannot tell the special token {both[0]!r} from a token; another *.json can")
@@ -61,7 +61,7 @@ def to_tokenizer_json(tokenizer):
         "byte_fallback": False,
         "ignore_merges": ignore_merges,
         "vocab": vocabulary | special,  # elsewhere a special token has no id, but the next one that is free
-        "merges": [[to_printable(left), to_printable(right)] for left, right in merges],
+        "merges": [[token_to_unicode(left), token_to_unicode(right)] for left, right in merges],
     }
     flags = dict.fromkeys((*IN_TOKEN, "normalized"), False)
     return {
@@ -88,10 +88,10 @@ def from_tokenizer_json(content):
     if decoder is not None and _type(decoder) != "ByteLevel":
         raise ValueError(f"decoder is {_type(decoder)}; npllm can read ByteLevel")
     vocabulary, pattern = model.get("vocab"), _pattern(content.get("pre_tokenizer"))
-    if not are_ids(vocabulary):
+    if not is_id_table(vocabulary):
         raise ValueError("model.vocab must be a table from tokens to ids")
     special = _special_tokens(content.get("added_tokens") or [], vocabulary)
-    ranks = {from_printable(token): rank for token, rank in vocabulary.items() if token not in special}
+    ranks = {unicode_to_token(token): rank for token, rank in vocabulary.items() if token not in special}
     _special_must_not_be_pieces(special.keys() & vocabulary.keys(), model.get("ignore_merges"))
     _must_merge_by_rank(ranks, _merges(model.get("merges")), model.get("ignore_merges"))
     return ranks, pattern, special
@@ -159,7 +159,7 @@ def _special_tokens(added_tokens, vocabulary):
     for token in added_tokens:
         _must_be(token, IN_TOKEN, "an added token")
         text = token.get("content")
-        if not isinstance(text, str) or text in special or not are_ids({text: token.get("id")}):
+        if not isinstance(text, str) or text in special or not is_id_table({text: token.get("id")}):
             raise ValueError(f"added_tokens has {token!r:.80}; each must have a content of its own (text) and an id")
         special[text] = vocabulary.get(text, following)  # so Hugging Face counts, whatever the file says
         if token["id"] != special[text]:
@@ -180,7 +180,7 @@ def _may_overlap(one, other):
 
 def _special_must_not_be_pieces(special, ignore_merges):
     """In the vocabulary "Ġx" may be a special token; with ignore_merges, it would be the piece " x", too."""
-    strange = [text for text in special if not text.isascii() and CHARACTER_TO_BYTE.keys() >= set(text)]
+    strange = [text for text in special if not text.isascii() and UNICODE_TO_BYTE.keys() >= set(text)]
     if ignore_merges and strange:
         raise ValueError(f"tokenizer.json cannot tell the special token {strange[0]!r} from a piece of text")
 
@@ -193,14 +193,15 @@ def _merges(merges):
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
             raise ValueError(f"model.merges has {pair!r:.60}; each must be two tokens")
-    return [(from_printable(left), from_printable(right)) for left, right in pairs]
+    return [(unicode_to_token(left), unicode_to_token(right)) for left, right in pairs]
 
 
 def _must_merge_by_rank(ranks, merges, ignore_merges):
     """Raise ValueError unless the merges give, by their places in the list, what the ranks give."""
     for left, right in merges:
         if strange := [token for token in (left, right, left + right) if token not in ranks]:
-            raise ValueError(f"model.merges needs {to_printable(strange[0])!r}, which model.vocab has not as a token")
+            name = token_to_unicode(strange[0])
+            raise ValueError(f"model.merges uses {name!r}, which is missing from model.vocab")
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
         raise ValueError(f"model.vocab has no token for byte {missing[0]}; every single byte must have one")
     if len(set(ranks.values())) != len(ranks):
@@ -208,13 +209,13 @@ def _must_merge_by_rank(ranks, merges, ignore_merges):
     happening, places = merges_that_happen(ranks), {pair: place for place, pair in enumerate(merges)}
     for left, right in happening:
         if (left, right) not in places:
-            pair = f"{to_printable(left)!r} and {to_printable(right)!r}"
+            pair = f"{token_to_unicode(left)!r} and {token_to_unicode(right)!r}"
             raise ValueError(f"model.merges does not join {pair}; by their ids they would be joined")
     order = [places[pair] for pair in happening]
     if order != sorted(order):
         raise ValueError("the ids of model.vocab do not rise with model.merges")
     if not ignore_merges and (never := _not_made(ranks, happening)):
-        raise ValueError(f"no merges lead to {to_printable(never[0])!r}; npllm needs ignore_merges to read that")
+        raise ValueError(f"no merges lead to {token_to_unicode(never[0])!r}; npllm needs ignore_merges to read that")
 
 
 def _not_made(ranks, merges):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from npllm.tokenizers.byte_pair.bytes_to_unicode import (
     BYTE_ORDER,
-    CHARACTER_TO_BYTE,
-    are_ids,
-    from_printable,
-    to_printable,
+    UNICODE_TO_BYTE,
+    is_id_table,
+    token_to_unicode,
+    unicode_to_token,
 )
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
 from npllm.utils.files import atomic_write
@@ -60,7 +60,7 @@ def load(path):
 
 def read_merges(text):
     """The merges of a vocab.bpe as pairs of byte strings: a line each, after a line with the version."""
-    merges, known = [], {character: bytes([byte]) for character, byte in CHARACTER_TO_BYTE.items()}
+    merges, known = [], {character: bytes([byte]) for character, byte in UNICODE_TO_BYTE.items()}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line or (number == 1 and line.startswith("#version")):
             continue
@@ -71,7 +71,7 @@ def read_merges(text):
         try:  # as it should be: both have come about before
             merge = known[left], known[right]
         except KeyError:
-            merge = from_printable(left), from_printable(right)
+            merge = unicode_to_token(left), unicode_to_token(right)
         known[left + right] = merge[0] + merge[1]
         merges.append(merge)
     return merges
@@ -83,7 +83,7 @@ def ranks_from_merges(merges):
     ranks = {token: rank for rank, token in enumerate(tokens)}
     if len(ranks) != len(tokens):
         twice = next(token for rank, token in enumerate(tokens) if ranks[token] != rank)
-        raise ValueError(f"two merges make {to_printable(twice)!r}; every token must come from one")
+        raise ValueError(f"two merges make {token_to_unicode(twice)!r}; every token must come from one")
     return ranks
 
 
@@ -93,7 +93,7 @@ def _save_json(path, tokenizer):
         "version": 1,
         "pattern": tokenizer.pattern,
         "special_tokens": tokenizer.special_tokens,
-        "ranks": {to_printable(token): rank for token, rank in tokenizer.ranks.items()},
+        "ranks": {token_to_unicode(token): rank for token, rank in tokenizer.ranks.items()},
     }
     _write(path, json.dumps(content, ensure_ascii=False, indent=1))
 
@@ -106,9 +106,9 @@ def _load_json(path):
         hint = " (for OpenAI's files give the folder)" if path.name == "encoder.json" else ""
         raise ValueError(f'{path} does not say "format": "{FORMAT}", "version": 1{hint}')
     ranks, pattern, special_tokens = (content.get(key) for key in ("ranks", "pattern", "special_tokens"))
-    if not (isinstance(pattern, str) and are_ids(ranks) and are_ids(special_tokens)):
+    if not (isinstance(pattern, str) and is_id_table(ranks) and is_id_table(special_tokens)):
         raise ValueError(f"{path} must have a pattern (text), ranks and special_tokens (texts with their ids)")
-    return {from_printable(token): rank for token, rank in ranks.items()}, pattern, special_tokens
+    return {unicode_to_token(token): rank for token, rank in ranks.items()}, pattern, special_tokens
 
 
 def _load_tokenizer_json(path, content):
@@ -119,13 +119,14 @@ def _load_tokenizer_json(path, content):
 
 
 def _save_openai(folder, tokenizer):
-    encoder = {to_printable(token): rank for token, rank in tokenizer.ranks.items()}
+    encoder = {token_to_unicode(token): rank for token, rank in tokenizer.ranks.items()}
     if both := sorted(encoder.keys() & tokenizer.special_tokens.keys()):
         raise ValueError(f"OpenAI's format cannot tell the special token {both[0]!r} from a token; save it as *.json")
-    lines = ["#version: 0.2", *(f"{to_printable(left)} {to_printable(right)}" for left, right in tokenizer.merges())]
+    merges = (f"{token_to_unicode(left)} {token_to_unicode(right)}" for left, right in tokenizer.merges())
+    lines = ["#version: 0.2", *merges]
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "vocab.bpe") as merges, atomic_write(folder / "encoder.json") as ids:
-        merges.write(("\n".join(lines) + "\n").encode())
+    with atomic_write(folder / "vocab.bpe") as file, atomic_write(folder / "encoder.json") as ids:
+        file.write(("\n".join(lines) + "\n").encode())
         ids.write(json.dumps(encoder | tokenizer.special_tokens).encode())
 
 
@@ -138,11 +139,11 @@ def _load_openai(folder):
         merges = read_merges((folder / "vocab.bpe").read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{folder} does not hold OpenAI's encoder.json and vocab.bpe: {error}") from None
-    if not are_ids(encoder):
+    if not is_id_table(encoder):
         raise ValueError(f"{folder / 'encoder.json'} must be a table from tokens to ids")
     merged = [left + right for left, right in merges]
     tokens = list(ranks_from_merges(merges))
-    printable = [to_printable(token) for token in tokens]
+    printable = [token_to_unicode(token) for token in tokens]
     if missing := [name for name in printable if name not in encoder]:
         raise ValueError(f"{folder}: {missing[0]!r} comes from vocab.bpe and has no id in encoder.json")
     ranks = {token: encoder.pop(name) for token, name in zip(tokens, printable)}

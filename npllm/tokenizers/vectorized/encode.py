@@ -10,7 +10,7 @@ from threading import Lock
 
 import numpy as np
 
-from npllm.tokenizers.byte_pair.merge import merge_long_piece
+from npllm.tokenizers.byte_pair.merge import merge_by_rank_heap
 from npllm.tokenizers.vectorized.blocks import STARTS, blocks_of, bundles, joined_block
 from npllm.tokenizers.vectorized.merge_tree import find_merges
 from npllm.tokenizers.vectorized.parallel_merge import NEVER, Merger
@@ -58,10 +58,10 @@ class Encoder:
         self.ranks, self.starts_of, self.merger, self.memory, self.unmade = ranks, starts_of, merger, memory, unmade
         self.one_at_a_time = Lock()  # threads that share a tokenizer share its memory
 
-    def forget(self):
+    def clear_cache(self):
         """Remember the tokens of the vocabulary alone."""
         with self.one_at_a_time:
-            self.memory.forget()
+            self.memory.clear_cache()
 
     def blocks(self, text):
         """The ids of a text without surrogates, block by block: arrays of int32."""
@@ -97,7 +97,7 @@ class Encoder:
                     begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
                 return self.memory.ids(begins, counts), counts
             except BaseException:  # Ctrl-C, too: a piece may stand in the memory without its ids
-                self.memory.forget()
+                self.memory.clear_cache()
                 raise
 
     def _merge(self, data, starts, lengths):
@@ -110,7 +110,7 @@ class Encoder:
         counts = np.diff(ends, prepend=-1)
         others = {}  # pieces whose ids are found in another way
         for piece in np.unique(np.searchsorted(ends, np.flatnonzero(left))).tolist():
-            tokens = merge_long_piece(data[starts[piece] : starts[piece] + lengths[piece]].tobytes(), self.ranks)
+            tokens = merge_by_rank_heap(data[starts[piece] : starts[piece] + lengths[piece]].tobytes(), self.ranks)
             others[piece] = [self.ranks[token] for token in tokens]
         for piece in np.flatnonzero(np.isin(lengths, [*map(len, self.unmade)])).tolist() if self.unmade else ():
             token = data[starts[piece] : starts[piece] + lengths[piece]].tobytes()

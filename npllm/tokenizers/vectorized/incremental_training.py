@@ -30,21 +30,21 @@ NONE = -1  # no neighbour, no token
 ID_OF_BYTE = np.argsort(BYTE_ORDER)  # its place in BYTE_ORDER
 
 
-def learn_merges(pieces, num_merges, on_merge=None, tie="first"):
-    """The merges of learn_merges_plain, one by one the same, in a fraction of the time.
+def learn_merges(pieces, num_merges, on_merge=None, tie_break="first"):
+    """The merges of learn_merges_naive, one by one the same, in a fraction of the time.
 
     `pieces` are byte strings, or a dict from them to counts, or DistinctPieces. `on_merge(merge)` is called after every
-    step. Among pairs of equal count, tie="first" takes the first in the text, and tie="id" the one of the lowest ids,
-    the left one first; the ids of bytes are their places in BYTE_ORDER. Raises ValueError for another tie and for a
-    negative num_merges.
+    step. Among pairs of equal count, tie_break="first" takes the first in the text, and tie_break="id" the one of the
+    lowest ids, the left one first; the ids of bytes are their indices in BYTE_ORDER. Raises ValueError for another
+    tie_break and for a negative num_merges.
     """
-    must_be_a_tie(tie)
+    check_tie_break(tie_break)
     if num_merges < 0:
         raise ValueError(f"num_merges is {num_merges}; it must be at least 0")
     if not isinstance(pieces, DistinctPieces):
         pieces = distinct_pieces(pieces)
     num_merges = min(num_merges, len(pieces.data))  # each makes one token of two
-    text = _Text(pieces, 256 + num_merges, tie)
+    text = _Text(pieces, 256 + num_merges, tie_break)
     merges = []
     while len(merges) < num_merges and (found := text.most_frequent()) is not None:
         left, right, count = found
@@ -55,10 +55,10 @@ def learn_merges(pieces, num_merges, on_merge=None, tie="first"):
     return merges
 
 
-def must_be_a_tie(tie):
+def check_tie_break(tie_break):
     """Raise ValueError for what is none of the two rules for pairs of equal count."""
-    if tie not in ("first", "id"):
-        raise ValueError(f"tie is {tie!r}; it must be 'first' or 'id'")
+    if tie_break not in ("first", "id"):
+        raise ValueError(f"tie_break is {tie_break!r}; it must be 'first' or 'id'")
 
 
 class _Text:
@@ -70,8 +70,8 @@ class _Text:
     bytes are their places in BYTE_ORDER.
     """
 
-    def __init__(self, pieces, base, tie):
-        self.base, self.tie = base, tie
+    def __init__(self, pieces, base, tie_break):
+        self.base, self.tie_break = base, tie_break
         self.tokens = [bytes([byte]) for byte in BYTE_ORDER]
         ends = np.cumsum(pieces.lengths)
         places = np.arange(len(pieces.data))
@@ -89,7 +89,7 @@ class _Text:
         heapq.heapify(self.heap)
 
     def most_frequent(self):
-        """The pair of highest count, among equals the one that the tie asks for: (left, right, count), None at the end.
+        """The pair of highest count, ties by `tie_break`: (left, right, count), or None at the end.
 
         The heap's entries may be out of date. As counts only fall and first places only move back, an entry can
         only be too good: take the top; if it is no longer true, put it back as it is now and look again.
@@ -179,7 +179,7 @@ class _Text:
 
     def _entry(self, pair):
         """A pair as it stands in the heap: the lowest is the one to be merged."""
-        if self.tie == "id":
+        if self.tie_break == "id":
             return -self.counts[pair], pair  # pairs are in the order of their ids
         return -self.counts[pair], self._first_place(pair), pair
 

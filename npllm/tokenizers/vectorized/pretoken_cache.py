@@ -44,9 +44,9 @@ class PieceMemory:
         data = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
         starts = np.cumsum(lengths) - lengths
         self._vocabulary = data, starts, lengths
-        self.forget()
+        self.clear_cache()
 
-    def forget(self):
+    def clear_cache(self):
         """Keep the vocabulary alone."""
         data, starts, lengths = self._vocabulary
         words = every_word(data)
@@ -63,7 +63,7 @@ class PieceMemory:
         are new, each once, `merge(data, starts, lengths)` is asked for their ids (m,) and how many each has.
         """
         if self._used > self._vocabulary_size + (REMEMBERED if self._most is None else self._most):
-            self.forget()
+            self.clear_cache()
         found = np.zeros(len(starts), np.int64)
         words, unknown = every_word(data), []
         for table, (number, chosen) in zip(self._tables, by_length(lengths)):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.tokenizers.byte_pair.pretokenize import split_pieces
+from npllm.tokenizers.byte_pair.pretokenize import pretokenize
 from npllm.tokenizers.vectorized.blocks import STARTS, blocks_of, bundles, joined_block
 from npllm.tokenizers.vectorized.pretoken_cache import LONGEST, PieceMemory
 from npllm.tokenizers.vectorized.ragged import stretches
@@ -48,7 +48,7 @@ def count_pieces(texts, pattern):
     if pattern not in STARTS:
         counts = Counter()
         for text in texts:
-            counts.update(split_pieces(text, pattern))
+            counts.update(pretokenize(text, pattern))
         return distinct_pieces({piece.encode(): count for piece, count in counts.items()})
     counter = _Counter()
     for bundle in bundles(texts):

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 
-from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, compile_pattern, split_pieces
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, compile_pattern, pretokenize
 from tests.strategies import texts
 from tests.tokenizers.byte_pair import generate_unicode_tables as generate_unicode_classes
 
@@ -25,13 +25,13 @@ def test_the_classes_by_code_point(pattern, count):
 
 def test_where_python_and_tiktoken_differ():
     assert re.match(r"\s", "\x1c")
-    assert split_pieces("a\x1cb") == ["a", "\x1c", "b"]
+    assert pretokenize("a\x1cb") == ["a", "\x1c", "b"]
     assert compile_pattern(r"\s").match("\x1c") is None
     assert compile_pattern(r"\S").match("\x1c")
     assert compile_pattern(r"[\S]").match("\x1c")
     assert compile_pattern(r"[^\S]").match("\x1c") is None
     assert unicodedata.category("٣") == "Nd"
-    assert split_pieces("x٣²") == ["x", "٣²"]
+    assert pretokenize("x٣²") == ["x", "٣²"]
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_where_python_and_tiktoken_differ():
     ],
 )
 def test_pieces(text, pieces):
-    assert split_pieces(text) == pieces
+    assert pretokenize(text) == pieces
 
 
 @given(texts)
 def test_gpt2s_pieces_make_up_the_text(text):
-    assert "".join(split_pieces(text)) == text
+    assert "".join(pretokenize(text)) == text
 
 
 def test_a_long_run_of_blanks_is_no_trouble():
-    assert [len(piece) for piece in split_pieces(" " * 100_000 + "x")] == [99_999, 2]
+    assert [len(piece) for piece in pretokenize(" " * 100_000 + "x")] == [99_999, 2]
 
 
 @pytest.mark.parametrize("pattern", [r"\p{Sc}", r"\P{L}", r"[\p{Greek}]"])

@@ -6,27 +6,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiktoken._educational import bpe_train
 
-from npllm.tokenizers import Merge, learn_merges_plain, split_pieces
+from npllm.tokenizers import Merge, learn_merges_naive, pretokenize
 from npllm.tokenizers.byte_pair.train import merge_pair
 from tests.strategies import few_letters
 from tests.tokenizers.peers import TIKTOKEN_GPT2_PATTERN
 
 
 def test_the_trace():
-    merges = learn_merges_plain([b"low", b"low", b"lower", b"newest", b"newest", b"newest", b"widest"], 4)
+    merges = learn_merges_naive([b"low", b"low", b"lower", b"newest", b"newest", b"newest", b"widest"], 4)
     assert merges == [Merge(b"w", b"e", 4), Merge(b"s", b"t", 4), Merge(b"l", b"o", 3), Merge(b"n", b"e", 3)]
     assert merges[1].token == b"st"
 
 
 def test_overlapping_pairs_are_counted_at_every_place_and_merged_from_the_left():
-    assert learn_merges_plain([b"aaaa"], 3) == [Merge(b"a", b"a", 3), Merge(b"aa", b"aa", 1)]
+    assert learn_merges_naive([b"aaaa"], 3) == [Merge(b"a", b"a", 3), Merge(b"aa", b"aa", 1)]
     assert merge_pair([b"a"] * 5, (b"a", b"a")) == [b"aa", b"aa", b"a"]
 
 
 @given(st.lists(few_letters, max_size=6))
 def test_every_merge_takes_a_most_frequent_pair(parts):
     words = [[bytes([byte]) for byte in part.encode()] for part in parts]
-    for merge in learn_merges_plain([part.encode() for part in parts], 15):
+    for merge in learn_merges_naive([part.encode() for part in parts], 15):
         pairs = [pair for word in words for pair in pairwise(word)]
         assert merge.count == pairs.count((merge.left, merge.right)) == max(map(pairs.count, pairs))
         words = [merge_pair(word, (merge.left, merge.right)) for word in words]
@@ -34,11 +34,11 @@ def test_every_merge_takes_a_most_frequent_pair(parts):
 
 @given(few_letters.filter(lambda text: len(text) > 20))
 def test_tiktokens_trainer_for_teaching_finds_the_same(text):
-    merges = learn_merges_plain([piece.encode() for piece in split_pieces(text)], 8)
+    merges = learn_merges_naive([piece.encode() for piece in pretokenize(text)], 8)
     theirs = bpe_train(text, 256 + len(merges), TIKTOKEN_GPT2_PATTERN, visualise=None)
     assert [merge.token for merge in merges] == list(theirs)[256:]
 
 
 def test_it_ends_when_no_pair_is_left():
-    assert len(learn_merges_plain([b"abc", b"abc"], 1000)) == 2
-    assert learn_merges_plain([b"x"], 10) == learn_merges_plain([], 10) == []
+    assert len(learn_merges_naive([b"abc", b"abc"], 1000)) == 2
+    assert learn_merges_naive([b"x"], 10) == learn_merges_naive([], 10) == []

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from npllm.tokenizers import PATTERNS, BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.bytes_to_unicode import to_printable
-from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, split_pieces
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, pretokenize
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, to_tokenizer_json
 from npllm.tokenizers.formats.oniguruma import from_oniguruma, to_oniguruma
 from npllm.tokenizers.vectorized.merge_tree import merges_that_happen
@@ -110,7 +110,7 @@ class TestSaved:
         assert same(BPETokenizer.load(tmp_path / "own.json"), ours)
 
     def test_gpt2s_merges_are_those_of_its_file(self):
-        merges = [[to_printable(left), to_printable(right)] for left, right in gpt2()._merges]
+        merges = [[token_to_unicode(left), token_to_unicode(right)] for left, right in gpt2()._merges]
         assert owners("GPT-2 itself")[2]["model"]["merges"] == merges
 
     @given(texts, st.integers(0, 50), st.sampled_from([*PATTERNS.values(), *STRANGE_PATTERNS]), plain_texts)
@@ -157,7 +157,7 @@ class TestLoaded:
     def test_what_the_owner_trained_and_back(self, training_text, text, merges, pattern):
         if pattern is not None:
             pattern = to_oniguruma(pattern)
-        theirs = their_trained(repair(training_text), 257 + merges, pattern and split_by(pattern))
+        theirs = their_trained(replace_surrogates(training_text), 257 + merges, pattern and split_by(pattern))
         ours = loaded(json.loads(theirs.to_str()))
         assert ours.encode(text, **EVERY) == theirs.encode(text).ids
         text = f"{text}<|x|>{text}"
@@ -173,8 +173,8 @@ class TestLoaded:
 
     def test_llama_3s_is_not_gpt_4s(self):
         text = "a\n "  # GPT-4's ends with a piece of all blanks
-        assert split_pieces(text, LLAMA3_PATTERN) == ["a", "\n", " "]
-        assert split_pieces(text, PATTERNS["cl100k"]) == ["a", "\n "]
+        assert pretokenize(text, LLAMA3_PATTERN) == ["a", "\n", " "]
+        assert pretokenize(text, PATTERNS["cl100k"]) == ["a", "\n "]
 
     @given(plain_texts | st.text("abc$. \n", max_size=20), st.sampled_from(STRANGE_PATTERNS), st.booleans())
     def test_what_the_pattern_leaves_out(self, text, pattern, removed):
@@ -268,7 +268,7 @@ def sequence(*parts):
         ("model.merges", None, "model.merges is None; it must be a list"),
         ("model.merges.0", "a b c", "each must be two tokens"),
         ("model.merges.0", ["l", 1], "each must be two tokens"),
-        ("model.merges.0", ["z", "z"], "model.merges needs 'zz', which model.vocab has not"),
+        ("model.merges.0", ["z", "z"], "model.merges uses 'zz', which is missing from model.vocab"),
         ("model.merges", lambda merges: merges[1:], "model.merges does not join 'w' and 'e'"),
         ("model.merges", lambda merges: merges[::-1], "ids of model.vocab do not rise with model.merges"),
         ("decoder", {"type": "Metaspace"}, "decoder is Metaspace; npllm can read ByteLevel"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.bytes_to_unicode import BYTE_TO_CHARACTER, from_printable, to_printable
+from npllm.tokenizers.byte_pair.bytes_to_unicode import BYTE_TO_UNICODE, token_to_unicode, unicode_to_token
 from tests.strategies import texts
 from tests.tokenizers.peers import TIKTOKEN_GPT2_PATTERN, gpt2, plain_texts
 
@@ -34,13 +34,13 @@ def same(one, other):
 
 @given(st.binary())
 def test_printable_bytes_survive_a_round_trip(data):
-    assert from_printable(to_printable(data)) == data
-    assert all(character.isprintable() and character != " " for character in to_printable(data))
+    assert unicode_to_token(token_to_unicode(data)) == data
+    assert all(character.isprintable() and character != " " for character in token_to_unicode(data))
 
 
 def test_gpt2s_alphabet():
-    assert to_printable(b" the\n") == "ĠtheĊ"
-    assert len(set(BYTE_TO_CHARACTER.values())) == 256
+    assert token_to_unicode(b" the\n") == "ĠtheĊ"
+    assert len(set(BYTE_TO_UNICODE.values())) == 256
 
 
 @given(texts, st.integers(0, 50))
@@ -72,7 +72,7 @@ def test_gpt2_survives_every_format(tmp_path):
 def test_tiktoken_reads_our_files(tokenizer, tmp_path, no_tiktoken_cache):
     tokenizer.save(tmp_path / "ranks.tiktoken")
     assert tiktoken.load.load_tiktoken_bpe(str(tmp_path / "ranks.tiktoken")) == tokenizer.ranks
-    trained_by_id = train_bpe("low lower lowest\n" * 9, 270, special_tokens=["<|endoftext|>"], tie="id")
+    trained_by_id = train_bpe("low lower lowest\n" * 9, 270, special_tokens=["<|endoftext|>"], tie_break="id")
     for one in (gpt2(), trained_by_id):
         one.save(tmp_path / "openai")
         files = str(tmp_path / "openai" / "vocab.bpe"), str(tmp_path / "openai" / "encoder.json")
@@ -162,7 +162,7 @@ def test_broken_files_are_refused_with_a_reason(tmp_path, name, content, message
 def test_broken_folders_are_refused_with_a_reason(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "v")
     encoder = json.loads((tmp_path / "v" / "encoder.json").read_text())
-    first, second = (to_printable(left + right) for left, right in tokenizer.merges()[:2])
+    first, second = (token_to_unicode(left + right) for left, right in tokenizer.merges()[:2])
     for broken, message in (
         (encoder | {first: encoder[second], second: encoder[first]}, "do not rise with the merges"),
         ({key: value for key, value in encoder.items() if key != first}, "has no id in encoder.json"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized import blocks
 from npllm.tokenizers.vectorized import parallel_merge as merging
 from npllm.tokenizers.vectorized import pretoken_cache as piece_memory
@@ -23,7 +23,7 @@ BLOCK = blocks.BLOCK
 def fast(tokenizer, text, block=BLOCK):
     blocks.BLOCK = block
     try:
-        return [token_id for ids in tokenizer._fast.blocks(repair(text)) for token_id in ids.tolist()]
+        return [token_id for ids in tokenizer._fast.blocks(replace_surrogates(text)) for token_id in ids.tolist()]
     finally:
         blocks.BLOCK = BLOCK
 
@@ -48,7 +48,7 @@ def test_the_ids_of_tiktoken(text):
 
 @given(st.lists(texts, max_size=12), st.integers(1, 60), st.sampled_from(list(PATTERNS)))
 def test_a_batch_is_its_texts(batch, block, name):
-    tokenizer, batch = trained(name), [repair(text) for text in batch]
+    tokenizer, batch = trained(name), [replace_surrogates(text) for text in batch]
     blocks.BLOCK = block
     try:
         assert list(tokenizer._fast.batch(batch)) == [tokenizer.encode_ordinary(text) for text in batch]
@@ -105,7 +105,7 @@ def test_threads_that_share_a_tokenizer(story):
     texts_ = [story[begin:] + "=" * 40 * begin for begin in range(40)]
     expected = [tokenizer.encode_ordinary(text) for text in texts_]
     for _ in range(3):
-        tokenizer.forget()
+        tokenizer.clear_cache()
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(tokenizer.encode_ordinary, texts_)) == expected
 
@@ -157,7 +157,7 @@ class TestInterrupted:
     @pytest.mark.parametrize("where", ["merger.merge", "memory._append", "memory.ids"])
     def test_ctrl_c_leaves_no_piece_without_its_ids(self, where, monkeypatch):
         tokenizer, text = trained("gpt2"), "unforgettablest flabbergastingly zyx " * 50
-        tokenizer.forget()
+        tokenizer.clear_cache()
         owner, name = where.split(".")
 
         def stop(*arguments):
@@ -172,13 +172,13 @@ class TestInterrupted:
 def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch, story):
     monkeypatch.setattr(piece_memory, "REMEMBERED", 50)
     tokenizer = trained("gpt2")
-    tokenizer.forget()
+    tokenizer.clear_cache()
     for _ in range(3):
         assert fast(tokenizer, story, block=2000) == fuzzing.tiktoken_twin(tokenizer).encode_ordinary(story)
     memory = tokenizer._fast.memory
     assert memory._used < memory._vocabulary_size + 5000
     before = fast(tokenizer, story)
-    tokenizer.forget()
+    tokenizer.clear_cache()
     assert fast(tokenizer, story) == before
 
 
@@ -203,6 +203,6 @@ class TestWhereRoundsAreTooMany:
     def test_a_heap_takes_over_at_any_round(self, text, name):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(merging, "ENOUGH", 1)
-            trained(name).forget()
+            trained(name).clear_cache()
             assert fast(trained(name), text) == trained(name).encode_ordinary(text)
-        trained(name).forget()
+        trained(name).clear_cache()

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiktoken._educational import bpe_train
 
-from npllm.tokenizers import Merge, learn_merges, learn_merges_plain, split_pieces, train_bpe
-from npllm.tokenizers.byte_pair.bytes_to_unicode import to_printable
+from npllm.tokenizers import Merge, learn_merges, learn_merges_naive, pretokenize, train_bpe
+from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.tokenizers.vectorized import incremental_training as training
 from tests.strategies import few_letters, texts
 from tests.tokenizers.peers import TIKTOKEN_GPT2_PATTERN
@@ -18,36 +18,36 @@ def many(request, monkeypatch):
 
 
 def pieces_of(text):
-    return [piece.encode("utf-8", "replace") for piece in split_pieces(text)]
+    return [piece.encode("utf-8", "replace") for piece in pretokenize(text)]
 
 
 class TestThePlainTrainersMerges:
     @given(st.lists(few_letters, max_size=8), st.integers(0, 40))
     def test_on_pieces_full_of_ties(self, parts, num_merges):
         pieces = [part.encode() for part in parts]
-        assert learn_merges(pieces, num_merges) == learn_merges_plain(pieces, num_merges)
+        assert learn_merges(pieces, num_merges) == learn_merges_naive(pieces, num_merges)
 
     @given(st.text("ab", max_size=80), st.integers(0, 30))
     def test_on_one_long_piece(self, text, num_merges):
-        assert learn_merges([text.encode()], num_merges) == learn_merges_plain([text.encode()], num_merges)
+        assert learn_merges([text.encode()], num_merges) == learn_merges_naive([text.encode()], num_merges)
 
     @given(st.lists(st.binary(max_size=20), max_size=8), st.integers(0, 30))
     def test_on_any_bytes(self, pieces, num_merges):
-        assert learn_merges(pieces, num_merges) == learn_merges_plain(pieces, num_merges)
+        assert learn_merges(pieces, num_merges) == learn_merges_naive(pieces, num_merges)
 
     @given(texts, st.integers(0, 40))
     def test_of_any_text(self, text, num_merges):
         pieces = pieces_of(text)
-        assert learn_merges(pieces, num_merges) == learn_merges_plain(pieces, num_merges)
+        assert learn_merges(pieces, num_merges) == learn_merges_naive(pieces, num_merges)
 
     def test_of_the_shipped_story(self, story):
         pieces = pieces_of(story)
-        assert learn_merges(pieces, 100) == learn_merges_plain(pieces, 100)
+        assert learn_merges(pieces, 100) == learn_merges_naive(pieces, 100)
 
     def test_runs_of_one_letter(self):
         for length in range(12):
             pieces = [b"a" * length, b"b" * 3 + b"a" * length, b"aab" * length]
-            assert learn_merges(pieces, 20) == learn_merges_plain(pieces, 20)
+            assert learn_merges(pieces, 20) == learn_merges_naive(pieces, 20)
 
 
 def test_among_equals_the_first_in_the_text_wins():
@@ -86,25 +86,25 @@ class TestTies:
     @given(few_letters | st.text("abcd ", max_size=120), st.integers(0, 60))
     def test_by_id_the_vocabulary_is_hugging_faces(self, text, merges):
         theirs = hugging_face(text, 256 + merges).get_vocab()
-        ours = train_bpe(text, 256 + merges, tie="id")
-        assert {to_printable(token): rank for token, rank in ours.ranks.items()} == theirs
+        ours = train_bpe(text, 256 + merges, tie_break="id")
+        assert {token_to_unicode(token): rank for token, rank in ours.ranks.items()} == theirs
 
     def test_by_id_on_the_story(self, story):
         theirs = hugging_face(story, 3000)
-        ours = train_bpe(story, 3000, tie="id")
-        assert {to_printable(token): rank for token, rank in ours.ranks.items()} == theirs.get_vocab()
+        ours = train_bpe(story, 3000, tie_break="id")
+        assert {token_to_unicode(token): rank for token, rank in ours.ranks.items()} == theirs.get_vocab()
         assert ours.encode(story) == theirs.encode(story).ids
 
     @given(st.lists(few_letters, max_size=8), st.integers(0, 40))
     def test_both_take_a_pair_of_the_highest_count(self, parts, num_merges):
         pieces = [part.encode() for part in parts]
-        counts = [merge.count for merge in learn_merges(pieces, num_merges, tie="id")]
+        counts = [merge.count for merge in learn_merges(pieces, num_merges, tie_break="id")]
         assert counts[:1] == [merge.count for merge in learn_merges(pieces, num_merges)][:1]
         assert counts == sorted(counts, reverse=True)
 
     def test_another_is_refused(self):
-        with pytest.raises(ValueError, match="tie is 'last'; it must be 'first' or 'id'"):
-            learn_merges([b"ab"], 1, tie="last")
+        with pytest.raises(ValueError, match="tie_break is 'last'; it must be 'first' or 'id'"):
+            learn_merges([b"ab"], 1, tie_break="last")
 
 
 def test_no_limit(story):
@@ -113,7 +113,7 @@ def test_no_limit(story):
     assert train_bpe("low lower", 2**62).ranks == train_bpe("low lower", 400).ranks
 
 
-@pytest.mark.parametrize("learn", [learn_merges, learn_merges_plain])
+@pytest.mark.parametrize("learn", [learn_merges, learn_merges_naive])
 def test_a_negative_number_is_refused(learn):
     with pytest.raises(ValueError, match="num_merges is -1; it must be at least 0"):
         learn([b"ab"], -1)

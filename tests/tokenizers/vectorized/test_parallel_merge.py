@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_long_piece
+from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_by_rank_heap
 from npllm.tokenizers.vectorized import parallel_merge as merging
 from npllm.tokenizers.vectorized.merge_tree import find_merges
 from tests.strategies import few_letters, texts
@@ -49,7 +49,7 @@ def test_chains_longer_than_expected_only_take_longer(monkeypatch, patience):
     for letters in ("abcdefghijklmnopqrstuvwxyz", "0123456789", "+-=", "aeiou"):
         piece = "".join(draw.choices(letters, k=3000)).encode()
         ids, ends = merged(find_merges(gpt2().ranks), [piece], gpt2().ranks)
-        assert ids.tolist() == [gpt2().ranks[token] for token in merge_long_piece(piece, gpt2().ranks)]
+        assert ids.tolist() == [gpt2().ranks[token] for token in merge_by_rank_heap(piece, gpt2().ranks)]
         assert np.flatnonzero(ends).tolist() == [len(ids) - 1]
 
 

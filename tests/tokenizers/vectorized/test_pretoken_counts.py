@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.tokenizers import split_pieces
+from npllm.tokenizers import pretokenize
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
-from npllm.tokenizers.byte_pair.surrogates import repair
+from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized import blocks
 from npllm.tokenizers.vectorized.pretoken_counts import count_pieces, distinct_pieces
 from tests.strategies import texts
@@ -20,11 +20,11 @@ def as_list(pieces):
 
 
 def counted(parts, pattern):
-    counts = Counter(piece for part in parts for piece in split_pieces(part, pattern))
+    counts = Counter(piece for part in parts for piece in pretokenize(part, pattern))
     return [(piece.encode(), count) for piece, count in counts.items()]
 
 
-@given(st.lists(texts.map(repair), max_size=6), patterns, st.integers(1, 60))
+@given(st.lists(texts.map(replace_surrogates), max_size=6), patterns, st.integers(1, 60))
 def test_each_piece_once_with_its_count_in_the_order_of_the_text(parts, pattern, size):
     blocks.BLOCK, before = size, blocks.BLOCK
     try:

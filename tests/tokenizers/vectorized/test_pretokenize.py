@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS, split_pieces
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS, pretokenize
 from npllm.tokenizers.vectorized import pretokenize_gpt2 as boundaries
 from npllm.tokenizers.vectorized import pretokenize_gpt4 as modern_boundaries
 from npllm.tokenizers.vectorized import safe_split_points as sure
@@ -37,18 +37,18 @@ def cut(text, pattern, breaks=()):
 
 @given(awkward, patterns)
 def test_the_pieces_are_those_of_the_regular_expression(text, pattern):
-    assert cut(text, pattern) == split_pieces(text, pattern)
+    assert cut(text, pattern) == pretokenize(text, pattern)
 
 
 @given(texts.filter(lambda text: text.isprintable() and text), patterns)
 def test_any_text(text, pattern):
-    assert cut(text, pattern) == split_pieces(text, pattern)
+    assert cut(text, pattern) == pretokenize(text, pattern)
 
 
 @given(st.lists(awkward | st.just(""), min_size=1, max_size=5), patterns)
 def test_at_a_break_one_text_ends_and_another_begins(parts, pattern):
     breaks = np.cumsum([len(part) + 1 for part in parts]) - 1
-    expected = [piece for part in parts for piece in [*split_pieces(part, pattern), "\n"]]
+    expected = [piece for part in parts for piece in [*pretokenize(part, pattern), "\n"]]
     assert cut("\n".join([*parts, ""]), pattern, breaks) == expected
 
 
@@ -56,7 +56,7 @@ def test_at_a_break_one_text_ends_and_another_begins(parts, pattern):
 def test_what_is_sure_is_so_whatever_stands_around_it(text, pattern):
     _, codes, _ = read_characters(text)
     for place in np.flatnonzero(sure.sure_starts(codes, kind_table().take(codes))).tolist():
-        assert split_pieces(text[:place], pattern) + split_pieces(text[place:], pattern) == split_pieces(text, pattern)
+        assert pretokenize(text[:place], pattern) + pretokenize(text[place:], pattern) == pretokenize(text, pattern)
 
 
 def picture(module):
@@ -99,12 +99,12 @@ def test_bytes_codes_and_offsets():
 def test_a_long_run_of_anything(pattern):
     for character in " \n\t!a1\u4e2d\u0301'/":
         text = character * 10_001
-        assert cut("x" + text, pattern) == split_pieces("x" + text, pattern)
-        assert cut(text + "x", pattern) == split_pieces(text + "x", pattern)
+        assert cut("x" + text, pattern) == pretokenize("x" + text, pattern)
+        assert cut(text + "x", pattern) == pretokenize(text + "x", pattern)
 
 
 def test_the_examples_of_cases():
     examples = re.findall(r"(\S+) → (\S+(?: \| \S+)?)", modern_boundaries._cases.__doc__)
     assert len(examples) == 3
     for text, pieces in examples:
-        assert cut(text, PATTERNS["o200k"]) == split_pieces(text, PATTERNS["o200k"]) == pieces.split(" | ")
+        assert cut(text, PATTERNS["o200k"]) == pretokenize(text, PATTERNS["o200k"]) == pieces.split(" | ")

@@ -1,0 +1,42 @@
+"""What all tokenizers have in common: `encode`, `encode_ordinary`, `decode`, and the size of the vocabulary.
+
+    text → [tokenizer] → ids
+
+A tokenizer defines `encode`, `decode`, `vocab_size` and `__len__`. The rest follows from them.
+"""
+
+from collections.abc import Iterable
+
+
+class Tokenizer:
+    """Base class: the names that other libraries use, and `repr`.
+
+    special_tokens  dict from special tokens (str) to ids; empty for a tokenizer without special tokens
+    """
+
+    special_tokens: dict[str, int] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The ids of a text in which special tokens are ordinary text (tiktoken's name)."""
+        return self.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of a sequence of ids."""
+        raise NotImplementedError(f"{type(self).__name__} must define decode")
+
+    @property
+    def n_vocab(self) -> int:
+        """The highest id plus one, the number of rows that an embedding needs: `vocab_size` under tiktoken's name."""
+        return self.vocab_size
+
+    def __repr__(self):
+        details = "".join(f", {name}={value!r}" for name, value in self._details().items())
+        return f"{type(self).__name__}(n_vocab={self.n_vocab}{details})"
+
+    def _details(self):
+        """What `repr` shows besides the size of the vocabulary."""
+        return {}
