@@ -6,7 +6,8 @@ seq2seq.
 
 from npllm.before_transformers.additive import AdditiveAttention
 from npllm.before_transformers.luong import LuongAttention
-from npllm.before_transformers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from npllm.before_transformers.recurrent import GRU, LSTM, RNN
+from npllm.before_transformers.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from npllm.before_transformers.seq2seq import Seq2Seq
 from npllm.before_transformers.skipgram import NegativeSampler, cbow_windows, skip_gram_pairs, subsample
 from npllm.before_transformers.word2vec import CBOW, SkipGram

@@ -21,7 +21,8 @@ import numpy as np
 
 from npllm.before_transformers.additive import AdditiveAttention
 from npllm.before_transformers.luong import LuongAttention
-from npllm.before_transformers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from npllm.before_transformers.recurrent import GRU, LSTM, RNN
+from npllm.before_transformers.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from npllm.core.cache import Cache
 from npllm.core.checks import as_indices, check_positive
 from npllm.core.module import Module, as_generator
@@ -206,7 +207,7 @@ class BahdanauDecoder(RecurrentDecoder):
         for t in reversed(range(x.shape[-2])):
             dh, dcontext = np.split(dfeatures[..., t, :], 2, axis=-1)
             dstate = (dstate[0] + dh, *dstate[1:])
-            dinput, *dstate = self.cell.backward(dstate, cache.steps[t].cell)
+            dinput, *dstate = self.cell.backward(dstate if len(dstate) > 1 else dstate[0], cache.steps[t].cell)
             dx[..., t, :] = dinput[..., :-d_hidden]
             dcontext = dcontext + dinput[..., -d_hidden:]
             dquery, dkey, dvalue = self.attention.look_backward(dcontext[..., None, :], cache.steps[t].look)

@@ -1,4 +1,4 @@
-"""Recurrent layers: torch.nn's own, with leading dimensions at will, the state as separate arguments, and a mask."""
+"""torch.nn's recurrent cells and layers, with any leading dimensions, states as separate arguments, and a mask."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ class RNNCell(nn.RNNCell):
         super().__init__(input_size, hidden_size)
 
     def forward(self, x, h=None):
-        """The next state."""
+        """The new state."""
         return _step(super().forward, x, h)[0]
 
 
@@ -22,7 +22,7 @@ class GRUCell(nn.GRUCell):
         super().__init__(input_size, hidden_size)
 
     def forward(self, x, h=None):
-        """The next state."""
+        """The new state."""
         return _step(super().forward, x, h)[0]
 
 
@@ -33,52 +33,52 @@ class LSTMCell(nn.LSTMCell):
         super().__init__(input_size, hidden_size)
 
     def forward(self, x, h=None, c=None):
-        """The next state and cell."""
-        h, c = _begin([h, c], x.shape[:-1], self)
+        """The new hidden state and cell state."""
+        h, c = _initial([h, c], x.shape[:-1], self)
         return _step(lambda row, h, c: super(LSTMCell, self).forward(row, (h, c)), x, h, c)
 
 
 class RNN(nn.RNN):
-    """nn.RNN over sequences that may be filled up."""
+    """nn.RNN with a mask for padding."""
 
     def __init__(self, input_size, hidden_size):
         super().__init__(input_size, hidden_size, batch_first=True)
 
-    def forward(self, x, h=None, mask=None):
-        """All states, and the last one."""
-        return _unroll(super().forward, x, _begin([h], x.shape[:-2], self), mask)
+    def forward(self, x, h=None, *, mask=None):
+        """All states, then the last one."""
+        return _unroll(super().forward, x, _initial([h], x.shape[:-2], self), mask)
 
 
 class GRU(nn.GRU):
-    """nn.GRU over sequences that may be filled up."""
+    """nn.GRU with a mask for padding."""
 
     def __init__(self, input_size, hidden_size):
         super().__init__(input_size, hidden_size, batch_first=True)
 
-    def forward(self, x, h=None, mask=None):
-        """All states, and the last one."""
-        return _unroll(super().forward, x, _begin([h], x.shape[:-2], self), mask)
+    def forward(self, x, h=None, *, mask=None):
+        """All states, then the last one."""
+        return _unroll(super().forward, x, _initial([h], x.shape[:-2], self), mask)
 
 
 class LSTM(nn.LSTM):
-    """nn.LSTM over sequences that may be filled up; h and c are two arguments."""
+    """nn.LSTM with a mask for padding; h and c are two arguments."""
 
     def __init__(self, input_size, hidden_size):
         super().__init__(input_size, hidden_size, batch_first=True)
 
-    def forward(self, x, h=None, c=None, mask=None):
-        """All states, the last state and the last cell."""
-        return _unroll(super().forward, x, _begin([h, c], x.shape[:-2], self), mask)
+    def forward(self, x, h=None, c=None, *, mask=None):
+        """All hidden states, then the last hidden state and the last cell state."""
+        return _unroll(super().forward, x, _initial([h, c], x.shape[:-2], self), mask)
 
 
-def _begin(state, batch, layer):
-    """Zeros for the parts of a state that were not passed."""
+def _initial(state, batch, layer):
+    """The initial states, zeros for None."""
     zeros = next(layer.parameters()).new_zeros(*batch, layer.hidden_size)
     return [zeros if part is None else part for part in state]
 
 
 def _step(cell, x, *state):
-    """One step on rows, put back into the leading dimensions of x."""
+    """One step of a cell that takes rows (N, I); the results get the leading dimensions of x."""
     batch = x.shape[:-1]
     rows = [None if part is None else part.reshape(-1, part.shape[-1]) for part in (x, *state)]
     new = cell(*rows)
@@ -86,7 +86,7 @@ def _step(cell, x, *state):
 
 
 def _unroll(run, x, state, mask):
-    """Run torch.nn's layer on the whole sequence; with a mask step by step, the old state kept where it is False."""
+    """Run torch.nn's layer on the whole sequence; with a mask step by step, keeping the old state where it is False."""
     batch, length = x.shape[:-2], x.shape[-2]
     x = x.reshape(-1, *x.shape[-2:])
     state = tuple(part.reshape(1, len(x), -1) for part in state)
@@ -103,6 +103,6 @@ def _unroll(run, x, state, mask):
 
 
 def _run(run, x, state):
-    """torch.nn packs the state of an LSTM into a tuple, and that of the others not."""
+    """Run torch.nn's layer; its state is a tuple for an LSTM and an array for the others, here always a tuple."""
     states, new = run(x, state if len(state) > 1 else state[0])
     return states, new if isinstance(new, tuple) else (new,)

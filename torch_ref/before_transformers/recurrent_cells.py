@@ -1,23 +1,23 @@
-"""One step of a recurrent network in PyTorch, from the sums on; the layers in torch_ref.layers are torch.nn's own."""
+"""One step of an RNN, a GRU and an LSTM in PyTorch, from the pre-activations of the gates on."""
 
 import torch
 
 
-def rnn_step(a, u):
-    """The plain step."""
-    return torch.tanh(a + u)
+def rnn_step(x_gates, h_gates):
+    """h′ = tanh(x_gates + h_gates)."""
+    return torch.tanh(x_gates + h_gates)
 
 
-def gru_step(a, u, h):
-    """Reset gate, update gate, proposal."""
-    a_r, a_z, a_n = a.chunk(3, dim=-1)
-    u_r, u_z, u_n = u.chunk(3, dim=-1)
-    reset, update = torch.sigmoid(a_r + u_r), torch.sigmoid(a_z + u_z)
-    return torch.lerp(torch.tanh(a_n + reset * u_n), h, update)
+def gru_step(x_gates, h_gates, h):
+    """Reset gate r, update gate z, candidate n."""
+    x_r, x_z, x_n = x_gates.chunk(3, dim=-1)
+    h_r, h_z, h_n = h_gates.chunk(3, dim=-1)
+    r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+    return torch.lerp(torch.tanh(x_n + r * h_n), h, z)
 
 
-def lstm_step(a, u, c):
-    """Input gate, forget gate, proposal, output gate."""
-    write, keep, proposal, show = (a + u).chunk(4, dim=-1)
-    c = torch.sigmoid(keep) * c + torch.sigmoid(write) * torch.tanh(proposal)
-    return torch.sigmoid(show) * torch.tanh(c), c
+def lstm_step(x_gates, h_gates, c):
+    """Input gate i, forget gate f, candidate g, output gate o."""
+    i, f, g, o = (x_gates + h_gates).chunk(4, dim=-1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
