@@ -1,4 +1,6 @@
-"""`npllm family`: the forms of attention side by side, and what each must remember of a text that it writes."""
+"""`npllm attention`: the forms of attention side by side, and what each must remember of a text that it writes."""
+
+import argparse
 
 import numpy as np
 from rich.table import Table
@@ -9,6 +11,17 @@ from npllm.utils.markdown import markdown_table, replace_section
 
 LENGTHS, PIECE = (1024, 4096), 512
 HEADER = ["form", "file in attention/", "parameters", *(f"bytes a token, {length:,} read" for length in LENGTHS)]
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("attention", help="the variants of attention: parameters and size of the KV cache")
+    command.set_defaults(run=run)
+
+
+def run(console, options: argparse.Namespace) -> int:
+    """Print the table."""
+    return show_family(console)
 
 
 def show_family(console, readme=None):

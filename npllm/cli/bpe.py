@@ -5,6 +5,7 @@
 Each function prints to the rich Console that it is given.
 """
 
+import argparse
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from npllm.batching.file_encoding import SAVE_EVERY, encode_file
+from npllm.cli.options import print_help
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
@@ -31,6 +33,53 @@ OPENAI = ("encoder.json", "vocab.bpe")
 SHOWN = 6  # merges, of the first and of the last ones
 
 
+def add_parser(commands) -> None:
+    """Add the commands to argparse's subparsers."""
+    command = commands.add_parser("bpe", help="train a vocabulary on files of any size, and encode such files")
+    command.set_defaults(run=print_help)
+    actions = command.add_subparsers(title="commands", metavar="COMMAND")
+    train = actions.add_parser("train", help="learn a vocabulary by byte pair encoding")
+    train.add_argument("files", metavar="FILE", nargs="+", help="texts in UTF-8, of any size")
+    train.add_argument(
+        "--vocab-size", metavar="N", type=int, required=True, help="tokens, the 256 bytes and special tokens included"
+    )
+    train.add_argument("--out", metavar="FOLDER", required=True, help="folder for the vocabulary")
+    train.add_argument(
+        "--special-token", metavar="TOKEN", action="append", default=[], help="a special token; may be repeated"
+    )
+    train.add_argument("--pattern", choices=("gpt2", "cl100k", "o200k"), default="gpt2", help="default: gpt2")
+    train.add_argument(
+        "--tie-break", choices=("first", "id"), default="first",
+        help="of equally frequent pairs, the first in the text (default) or the one of the lowest ids",
+    )  # fmt: skip
+    train.set_defaults(run=run_train)
+    encode = actions.add_parser("encode", help="encode a text into a token file; the same command resumes it")
+    encode.add_argument("file", metavar="FILE", help="a text in UTF-8, of any size")
+    encode.add_argument("--out", metavar="FILE", required=True, help="the token file")
+    encode.add_argument("--vocabulary", metavar="PATH", help="a file or folder of npllm bpe train (default: GPT-2's)")
+    encode.add_argument(
+        "--special-tokens", choices=("refuse", "as-tokens", "as-text"), default="refuse",
+        help="how special tokens in the text are encoded (default: refuse, an error)",
+    )  # fmt: skip
+    encode.add_argument("--overwrite", action="store_true", help="replace the token file, once the new one is complete")
+    encode.set_defaults(run=run_encode)
+
+
+def run_train(console, options: argparse.Namespace) -> None:
+    """Learn a vocabulary."""
+    train_and_save(
+        console, options.files, options.vocab_size, options.out, options.special_token, options.pattern,
+        options.tie_break,
+    )  # fmt: skip
+
+
+def run_encode(console, options: argparse.Namespace) -> int:
+    """Encode a text."""
+    return encode_and_report(
+        console, options.file, options.out, options.vocabulary, options.special_tokens, options.overwrite
+    )
+
+
 def train_and_save(console, paths, vocab_size, folder, special_tokens=(), pattern="gpt2", tie_break="first"):
     """Learn a vocabulary from text files, of which memory holds the distinct pieces alone, and write it to a folder.
 
@@ -44,7 +93,7 @@ def train_and_save(console, paths, vocab_size, folder, special_tokens=(), patter
     if folder.exists() and not folder.is_dir() or folder.suffix in (".json", ".tiktoken"):
         raise ValueError(f"--out is {folder}; it must be a folder")
     if wrong := [token for token in special_tokens if not token or replace_surrogates(token) != token]:
-        raise ValueError(f"--special is {wrong[0]!r}; it must be a text of at least one character")
+        raise ValueError(f"--special-token is {wrong[0]!r}; it must be a text of at least one character")
     for path in paths:
         corpora.must_be_a_text_file(path)
     with _made(folder):  # if that is not allowed, better now than when all is learned

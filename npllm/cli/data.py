@@ -5,11 +5,30 @@
 Each function prints to the rich Console that it is given.
 """
 
+import argparse
+
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from npllm.utils import corpora
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("data", help="the texts that npllm knows")
+    command.set_defaults(run=lambda console, options: list_corpora(console))
+    actions = command.add_subparsers(title="commands", metavar="COMMAND")
+    actions.add_parser("list", help="list them and where they are (the default)")
+    fetch = actions.add_parser("fetch", help="download one into the cache folder")
+    fetch.add_argument("name", metavar="NAME", help="the-verdict or tinyshakespeare")
+    fetch.add_argument("--folder", metavar="FOLDER", help="another folder than the cache")
+    fetch.set_defaults(run=run_fetch)
+
+
+def run_fetch(console, options: argparse.Namespace) -> int:
+    """Download one text."""
+    return fetch_corpus(console, options.name, options.folder)
 
 
 def list_corpora(console):

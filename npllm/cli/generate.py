@@ -1,10 +1,12 @@
 """`npllm generate`: a trained model continues a prompt, token by token as it finds them."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 from rich.text import Text
 
+from npllm.cli.options import integer_from, number_from, refuse
 from npllm.generation.autoregressive import generate
 from npllm.models.presets import from_pretrained
 from npllm.tokenizers.characters import CharacterTokenizer
@@ -14,6 +16,39 @@ from npllm.training.run import CHECKPOINT, RUN, VOCABULARY, load_tokenizer, open
 from npllm.utils.terminal import printable
 
 WEIGHTS = "model.safetensors"
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("generate", help="continue a prompt with a trained model")
+    command.add_argument("--model", metavar="FOLDER", required=True, help="a run of npllm train, or a model folder")
+    command.add_argument("--prompt", metavar="TEXT", default="\n", help="text to continue (default: a line break)")
+    command.add_argument("--max-new-tokens", metavar="N", type=integer_from(0), default=200, help="tokens to add")
+    command.add_argument(
+        "--temperature", metavar="X", type=number_from(0.0), default=0.8,
+        help="divides the logits; 0 always takes the most probable token",
+    )  # fmt: skip
+    command.add_argument("--top-k", metavar="K", type=integer_from(1), help="sample from the K most probable tokens")
+    command.add_argument(
+        "--top-p", metavar="P", type=number_from(0.0),
+        help="sample from the fewest tokens whose probabilities add up to P",
+    )  # fmt: skip
+    command.add_argument(
+        "--repetition-penalty", metavar="X", type=number_from(0.0), default=1.0,
+        help="above 1, tokens that already occur become less probable",
+    )  # fmt: skip
+    command.add_argument("--seed", metavar="N", type=integer_from(0), help="the same seed gives the same text")
+    command.set_defaults(run=run)
+
+
+def run(console, options: argparse.Namespace) -> None:
+    """Print the prompt and its continuation."""
+    if options.temperature == 0.0:
+        refuse(options, ("top_k", "top_p", "seed"), "has no effect with --temperature 0")
+    generate_and_show(
+        console, options.model, options.prompt, options.max_new_tokens, options.seed, temperature=options.temperature,
+        top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty,
+    )  # fmt: skip
 
 
 def load_model(folder):

@@ -1,5 +1,6 @@
-"""`npllm align`: a small translator learns before your eyes, and shows where each word that it writes comes from."""
+"""`npllm seq2seq`: a small translator learns before your eyes, and shows where each word that it writes comes from."""
 
+import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from npllm.before_transformers.seq2seq import Seq2Seq
+from npllm.cli.options import add_seed_option, check_figures_folder, integer_from
 from npllm.experiments.sequence_tasks import END, TASKS, Batch, Task, learn, write
 from npllm.utils.files import atomic_write
 from npllm.utils.markdown import markdown_table, replace_section
@@ -18,6 +20,27 @@ D_EMBEDDING, D_HIDDEN = 16, 48
 NUM_UNSEEN, NUM_EXAMPLES, NUM_DRAWN = 500, 5, 3
 LONGEST_SHOWN = 8  # columns of the alignment that a terminal has room for
 PICTURE = "Each written token is a row: how much it took from each token of the source."
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("seq2seq", help="train an encoder-decoder with attention and show its alignment")
+    command.add_argument("--task", choices=("reverse", "copy", "numbers"), default="reverse", help="default: reverse")
+    command.add_argument(
+        "--attention", choices=("none", "additive", "dot", "general", "concat"), default="general",
+        help="default: general",
+    )  # fmt: skip
+    command.add_argument("--cell", choices=("rnn", "gru", "lstm"), default="gru", help="default: gru")
+    command.add_argument("--steps", metavar="N", type=integer_from(1), default=600, help="training steps")
+    add_seed_option(command)
+    command.add_argument("--figures", metavar="FOLDER", help="also draw the alignment into this folder")
+    command.set_defaults(run=run)
+
+
+def run(console, options: argparse.Namespace) -> None:
+    """Train a model and print how it does."""
+    check_figures_folder(options.figures)
+    align_and_show(console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures)
 
 
 @dataclass(frozen=True)

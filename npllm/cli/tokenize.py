@@ -1,5 +1,8 @@
 """`npllm tokenize`: one text through the three kinds of tokenizer, side by side."""
 
+import argparse
+import sys
+
 from rich.text import Text
 
 from npllm.tokenizers.bpe import train_bpe
@@ -9,6 +12,20 @@ from npllm.utils import corpora
 from npllm.utils.terminal import pieces, readable_tokens, token_grid
 
 VOCAB_SIZE = 512
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("tokenize", help="a text as words, byte pairs and GPT-2's tokens")
+    command.add_argument("text", metavar="TEXT", help='the text; "-" reads it from standard input')
+    command.set_defaults(run=run)
+
+
+def run(console, options: argparse.Namespace) -> None:
+    """Print the tokens of the text."""
+    if options.text == "-" and sys.stdin is None:
+        raise ValueError("there is no standard input to read the text from")
+    show_tokens(console, sys.stdin.read().removeprefix("\ufeff") if options.text == "-" else options.text)
 
 
 def show_tokens(console, text):

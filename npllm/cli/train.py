@@ -3,6 +3,7 @@
 Each function prints to the rich Console that it is given.
 """
 
+import argparse
 import signal
 from contextlib import contextmanager
 
@@ -10,13 +11,19 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from npllm.cli.options import add_seed_option, add_text_options, integer_from, number_from, read_text, refuse
 from npllm.generation.autoregressive import complete
 from npllm.inspect.cost import count_training_bytes
 from npllm.lessons.figures import draw_losses
 from npllm.models.decoder_config import choices
 from npllm.models.gpt import GPTConfig
+from npllm.models.presets import ARCHITECTURES, architecture
+from npllm.tokenizers.bpe import train_bpe
+from npllm.tokenizers.characters import CharacterTokenizer
+from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.training.log import StepLog
-from npllm.training.trainer import evaluate
+from npllm.training.run import Run, create_run, open_run
+from npllm.training.trainer import TrainingSettings, evaluate
 from npllm.utils.markdown import markdown_table, replace_section
 from npllm.utils.terminal import printable
 
@@ -24,11 +31,69 @@ LOG, PLOT = "log.jsonl", "loss.png"
 SAMPLE_LENGTH = 120  # tokens
 
 
-def train_and_show(console, run, checkpoint_every=250, readme=None):
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("train", help="train a GPT on a text; a run can be resumed at any time")
+    positive = integer_from(1)
+    add = command.add_argument
+    add("--out", metavar="FOLDER", required=True, help="the folder of the run")
+    add("--resume", action="store_true", help="resume the run in FOLDER")
+    add_text_options(command, "to learn from")
+    add("--tokenizer", choices=("characters", "bpe", "gpt2"), default="characters", help="kind of tokens")
+    add("--vocab-size", metavar="N", type=integer_from(256), default=512, help="tokens to learn with --tokenizer bpe")
+    add("--architecture", metavar="NAME", choices=tuple(ARCHITECTURES), default="gpt", help=", ".join(ARCHITECTURES))
+    add("--num-layers", metavar="N", type=positive, default=4, help="transformer blocks")
+    add("--num-heads", metavar="N", type=positive, default=4, help="attention heads")
+    add("--d-model", metavar="N", type=positive, default=128, help="channels of the residual stream")
+    add("--context-length", metavar="N", type=positive, default=64, help="positions in a window")
+    add("--dropout", metavar="P", type=number_from(0.0), default=0.0, help="probability that an activation is zeroed")
+    add("--steps", metavar="N", type=positive, default=2000, help="training steps")
+    add("--batch-size", metavar="N", type=positive, default=12, help="windows in a batch")
+    add("--grad-accum-steps", metavar="N", type=positive, default=1, help="micro-batches in a batch, to save memory")
+    add("--learning-rate", metavar="X", type=number_from(0.0), default=3e-3, help="the highest; it decays to a tenth")
+    add("--warmup-steps", metavar="N", type=integer_from(0), default=100, help="steps of linear warm-up")
+    add("--eval-interval", metavar="N", type=positive, default=250, help="steps between two evaluations")
+    add("--checkpoint-interval", metavar="N", type=positive, default=250, help="steps between two checkpoints")
+    add_seed_option(command)
+    command.set_defaults(run=run)
+
+
+def run(console, options: argparse.Namespace) -> int:
+    """Train, or resume a run."""
+    if options.resume:
+        refuse(options, tuple(sorted(options.given - {"out", "checkpoint_interval"})), "cannot be changed by --resume")
+    if options.tokenizer != "bpe":
+        refuse(options, ("vocab_size",), f"has no effect with --tokenizer {options.tokenizer}")
+    run = open_run(options.out) if options.resume else _create_run(options)
+    return train_and_show(console, run, options.checkpoint_interval)
+
+
+def _create_run(options: argparse.Namespace) -> Run:
+    text = read_text(options)
+    if options.tokenizer == "gpt2":
+        tokenizer = GPT2Tokenizer.load()
+    elif options.tokenizer == "bpe":
+        tokenizer = train_bpe(text, options.vocab_size)
+    else:
+        tokenizer = CharacterTokenizer.from_text(text)
+    config = architecture(
+        options.architecture, tokenizer.vocab_size, options.context_length, options.d_model, options.num_layers,
+        options.num_heads, options.dropout,
+    )  # fmt: skip
+    settings = TrainingSettings(
+        num_steps=options.steps, batch_size=options.batch_size, grad_accum_steps=options.grad_accum_steps,
+        learning_rate=options.learning_rate, min_learning_rate=options.learning_rate / 10,
+        warmup_steps=options.warmup_steps, eval_interval=options.eval_interval, seed=options.seed,
+    )  # fmt: skip
+    return create_run(options.out, text, tokenizer, config, settings)
+
+
+def train_and_show(console, run, checkpoint_interval=250, readme=None):
     """Train a Run to its end, or to Ctrl-C; return the exit status, 0 or 130.
 
-    Shows the loss, the learning rate and tokens a second; at each evaluation a line and a sample. Writes a checkpoint
-    every `checkpoint_every` steps and at the end, a log with one JSON object for each step, and a plot of the losses.
+    Shows the loss, the learning rate and tokens a second; at each evaluation a line and a sample. Writes a
+    checkpoint every `checkpoint_interval` steps and at the end, a log with one JSON object for each step, and a
+    plot of the losses.
     `readme` names a file in which the section "training" is replaced by what came out.
     """
     trainer = run.trainer
@@ -49,7 +114,7 @@ def train_and_show(console, run, checkpoint_every=250, readme=None):
             log.add(record)
             status = f"loss {log.recent_loss():.3f}  rate {report.learning_rate:.1e}  {speed:,.0f} tokens/s"
             bar.update(task, completed=trainer.steps_done, status=status)
-            if trainer.steps_done % checkpoint_every == 0:
+            if trainer.steps_done % checkpoint_interval == 0:
                 run.save()
 
         trainer.run([note], interrupted)
@@ -67,11 +132,11 @@ def train_and_show(console, run, checkpoint_every=250, readme=None):
     console.print(f"loss on the whole validation text {loss:.4f}  perplexity {perplexity:.2f}", highlight=False)
     console.print(Text(f"the model is in {run.folder}"), soft_wrap=True)
     if readme is not None:
-        replace_section(readme, "training", training_section(run, log.records, loss))
+        replace_section(readme, "training", training_report(run, log.records, loss))
     return 0
 
 
-def training_section(run, records, final_loss):
+def training_report(run, records, final_loss):
     """The curve of a finished run and a sample, in Markdown."""
     settings = run.trainer.settings
     seen = [record for record in records if "validation_loss" in record]

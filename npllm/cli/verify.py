@@ -1,13 +1,41 @@
 """`npllm verify`: the table of how far every piece is from PyTorch."""
 
+import argparse
+import importlib.util
+import sys
 from itertools import groupby
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+import npllm
 from npllm.utils.markdown import markdown_table, replace_section
 
+INSTALL = (
+    'In the folder of a checkout run:\n  python -m pip install -e ".[test]" -c .ci/constraints.txt && npllm verify'
+)
 HEADER = ["piece", "float32 output", "float32 gradients", "float64 output", "float64 gradients", ""]
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("verify", help="compare every function and layer with PyTorch")
+    command.set_defaults(run=run)
+
+
+def run(console, options: argparse.Namespace) -> int:
+    """Print the table of differences."""
+    root = Path(npllm.__file__).parent.parent
+    if not (root / "tests" / "equivalence" / "verify.py").is_file():
+        raise ValueError(f"npllm verify needs a checkout of npllm, and {root} is none. {INSTALL}")
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError(f"npllm verify needs PyTorch, which is not installed. {INSTALL}")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    from tests.equivalence.verify import rows
+
+    return show_equivalence(console, rows())
 
 
 def show_equivalence(console, rows, readme=None):

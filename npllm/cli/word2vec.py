@@ -1,5 +1,6 @@
-"""`npllm words`: word vectors learn from a text, and each word says which others lie nearest."""
+"""`npllm word2vec`: word vectors learn from a text, and each word says which others lie nearest."""
 
+import argparse
 import time
 
 import numpy as np
@@ -7,12 +8,29 @@ from rich.table import Table
 from rich.text import Text
 
 from npllm.before_transformers.word2vec import CBOW, SkipGram
+from npllm.cli.options import add_seed_option, add_text_options, integer_from, read_text
 from npllm.experiments.word_vectors import WordCorpus, learn_words
 from npllm.utils.terminal import printable
 
 MODELS = {"skip-gram": SkipGram, "cbow": CBOW}
 D_MODEL, NUM_NEIGHBOURS = 32, 6
 NUM_WORDS, SHORTEST = 10, 4  # shown unless words are asked for: the most frequent ones of so many letters
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("word2vec", help="train word vectors and list the nearest neighbours of words")
+    command.add_argument("words", metavar="WORD", nargs="*", help="words to look up (default: ten frequent ones)")
+    add_text_options(command, "to learn from")
+    command.add_argument("--model", choices=("skip-gram", "cbow"), default="skip-gram", help="default: skip-gram")
+    command.add_argument("--steps", metavar="N", type=integer_from(1), default=1500, help="training steps")
+    add_seed_option(command)
+    command.set_defaults(run=run)
+
+
+def run(console, options: argparse.Namespace) -> None:
+    """Train word vectors and print the neighbours."""
+    learn_and_show_words(console, read_text(options), options.words, options.model, options.steps, options.seed)
 
 
 def learn_and_show_words(console, text, asked, model_name, num_steps, seed):

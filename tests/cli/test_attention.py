@@ -1,7 +1,8 @@
 import pytest
+from rich.console import Console
 
 from npllm import attention
-from npllm.cli.attention import measure
+from npllm.cli.attention import measure, show_family
 from npllm.cli.main import main
 from npllm.experiments.attention_variants import FORMS
 
@@ -43,7 +44,10 @@ def test_command(tmp_path, readme, capsys, monkeypatch):
     monkeypatch.setattr(measure, "__defaults__", ((8, 16),))
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- family -->\n<!-- /family -->\nafter\n")
-    assert main(["family", *(["--readme", str(path)] if readme else [])]) == 0
+    if readme:
+        assert show_family(Console(), path) == 0
+    else:
+        assert main(["attention"]) == 0
     out = capsys.readouterr().out
     for form in FORMS:
         assert form.name.split()[0] in out

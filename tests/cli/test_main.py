@@ -29,12 +29,21 @@ def npllm(*arguments, cwd=None, **environment):
 
 
 def test_without_a_command_it_says_which_there_are():
-    status, _, error = npllm()
-    assert status == 2
-    assert "usage: npllm" in error
-    status, out, _ = npllm("--help")
+    status, out, _ = npllm()
     assert status == 0
-    for command in ("tour", "tokenize", "data", "bpe", "verify", "family", "train", "generate", "words", "align"):
+    assert out == npllm("--help")[1]
+    for command in (
+        "tour",
+        "tokenize",
+        "data",
+        "bpe",
+        "verify",
+        "attention",
+        "train",
+        "generate",
+        "word2vec",
+        "seq2seq",
+    ):
         assert command in out
     assert npllm("--version")[1].startswith("npllm ")
 
@@ -115,7 +124,9 @@ def test_bpe(tmp_path):
     status, out, error = npllm("bpe", "encode", "text.txt", "--out", "ids.bin", "--vocabulary", "v", cwd=tmp_path)
     assert (status, error) == (0, "")
     assert "the ids are in ids.bin" in out
-    assert npllm("bpe")[0] == 2
+    status, out, _ = npllm("bpe")
+    assert status == 0
+    assert "encode" in out and "train" in out
 
 
 def test_verify(capsys):

@@ -3,14 +3,16 @@ import re
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from npllm.cli.main import main
+from npllm.cli.seq2seq import align_and_show
 from npllm.lessons.alignment_figure import alignment_figure
 
 
 def align(capsys, *arguments):
     """Run the command and return what it prints."""
-    assert main(["align", *map(str, arguments)]) == 0
+    assert main(["seq2seq", *map(str, arguments)]) == 0
     return capsys.readouterr().out
 
 
@@ -46,8 +48,8 @@ def test_without_attention_there_is_nothing_to_show(capsys, tmp_path):
 def test_the_readme_gets_it_beside_a_model_without_attention(capsys, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- align -->\nold\n<!-- /align -->\nafter\n")
-    arguments = ("--task", "copy", "--steps", 120)
-    out = align(capsys, *arguments, "--attention", "additive", "--readme", path)
+    align_and_show(Console(), "copy", "additive", "gru", 120, 0, readme=path)
+    out = capsys.readouterr().out
     both, content = out.split("copy: gru encoder and decoder, attention none"), path.read_text()
     assert content.startswith("before\n<!-- align -->\n120 steps, ")
     assert content.endswith("\n<!-- /align -->\nafter\n")
@@ -81,15 +83,14 @@ def test_the_seed_decides(capsys):
 
 
 def test_wrong_usage(capsys, tmp_path):
-    assert main(["align", "--steps", "0"]) == 1
-    assert "--steps is 0; it must be at least 1" in capsys.readouterr().err
-    (tmp_path / "file").write_text("")
-    assert main(["align", "--figures", str(tmp_path / "file")]) == 1
-    assert "is a file; --figures must be a folder" in capsys.readouterr().err
-    assert main(["align", "--attention", "none", "--readme", str(tmp_path / "file")]) == 1
-    assert "--attention is none; with --readme it must be a form of attention" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["align", "--attention", "self"])
+        main(["seq2seq", "--steps", "0"])
+    assert "argument --steps: it is 0; it must be at least 1" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["seq2seq", "--figures", str(tmp_path / "file")]) == 1
+    assert "a file; it must be a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["seq2seq", "--attention", "self"])
 
 
 class TestFigure:

@@ -7,6 +7,7 @@ import pytest
 
 from npllm.cli.generate import generate_and_show, load_model
 from npllm.cli.main import main
+from npllm.cli.train import training_report
 from npllm.models import ARCHITECTURES, GPT, Decoder, GPTConfig
 from npllm.tokenizers import GPT2Tokenizer
 from npllm.training import open_run
@@ -14,7 +15,11 @@ from tests.fingerprint import fingerprint
 from tests.utils.test_terminal import console
 
 TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on the far side of the water.\n" * 12
-SMALL = ["--steps", "12", "--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--evaluate-every", "5"]
+SMALL = ["--steps", "12", "--num-layers", "1", "--num-heads", "2", "--d-model", "16", "--context-length", "16",
+         "--eval-interval", "5"]  # fmt: skip
+
+
+TWENTY = ["--max-new-tokens", "20", "--seed", "1"]
 
 
 @pytest.fixture
@@ -43,7 +48,17 @@ def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
     assert "loss on the whole validation text" in out
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
-    arguments = ["generate", "--model", str(tmp_path / "run"), "--prompt", "the", "--tokens", "20", "--seed", "1"]
+    arguments = [
+        "generate",
+        "--model",
+        str(tmp_path / "run"),
+        "--prompt",
+        "the",
+        "--max-new-tokens",
+        "20",
+        "--seed",
+        "1",
+    ]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     assert first.startswith("the")
@@ -56,9 +71,21 @@ def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "gpt"])
 def test_other_architectures_train_resume_and_write(tmp_path, text_file, name, capsys):
-    assert train(tmp_path / "run", "--text", text_file, "--architecture", name, *SMALL, "--checkpoint-every", "4") == 0
+    assert (
+        train(tmp_path / "run", "--text", text_file, "--architecture", name, *SMALL, "--checkpoint-interval", "4") == 0
+    )
     assert "parameters: 1 layers, " in capsys.readouterr().out
-    arguments = ["generate", "--model", str(tmp_path / "run"), "--prompt", "the", "--tokens", "30", "--seed", "1"]
+    arguments = [
+        "generate",
+        "--model",
+        str(tmp_path / "run"),
+        "--prompt",
+        "the",
+        "--max-new-tokens",
+        "30",
+        "--seed",
+        "1",
+    ]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     assert first.startswith("the")
@@ -69,37 +96,29 @@ def test_other_architectures_train_resume_and_write(tmp_path, text_file, name, c
 
 
 def test_resume(tmp_path, text_file, capsys):
-    assert train(tmp_path / "run", "--text", text_file, *SMALL, "--checkpoint-every", "4") == 0
+    assert train(tmp_path / "run", "--text", text_file, *SMALL, "--checkpoint-interval", "4") == 0
     done = fingerprint(tmp_path / "run" / "checkpoint.safetensors")
     assert train(tmp_path / "run", "--resume") == 0, "nothing is left to do"
     assert fingerprint(tmp_path / "run" / "checkpoint.safetensors") == done
     assert "goes on after step 12" in capsys.readouterr().out
 
 
-def test_the_readmes_section(tmp_path, text_file):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- training -->\n<!-- /training -->\nafter\n")
-    assert train(tmp_path / "run", "--text", text_file, *SMALL, "--readme", str(readme)) == 0
-    text = readme.read_text()
+def test_the_report_of_a_training(tmp_path, text_file):
+    assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
+    run = open_run(tmp_path / "run")
     records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    text = training_report(run, records, 1.5)
     assert f"| 5 | {records[5]['loss']:.3f} | {records[5]['validation_loss']:.3f} |\n" in text
     assert "1 layers, 2 heads, 16 channels, context 16" in text
-    assert text.startswith("before\n") and text.endswith("<!-- /training -->\nafter\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--resume", "--steps", "5"], "leave out --steps"),
         (["--resume"], "there is no run.json"),
         (["--corpus", "hamlet"], "hamlet"),
-        (["--heads", "3"], "d_model is 128 and num_heads 3"),
-        (["--steps", "0"], "num_steps is 0"),
-        (["--checkpoint-every", "0"], "checkpoint-every is 0"),
-        (["--seed", "-3"], "seed is -3; it must be at least 0"),
-        (["--rate", "-1"], "floor is -0.1 and peak -1.0"),
-        (["--context", "100000"], "must have at least 100001"),
-        (["--tokenizer", "bpe", "--vocab-size", "100"], "vocab_size is 100; it must be at least 256"),
+        (["--num-heads", "3"], "--d-model is 128 and --num-heads 3; --num-heads must divide --d-model"),
+        (["--context-length", "100000"], "must have at least 100001"),
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
     ],
 )
@@ -111,9 +130,31 @@ def test_errors_of_train(tmp_path, arguments, message, capsys):
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume", "--steps", "5"], "--steps cannot be changed by --resume"),
+        (["--steps", "0"], "argument --steps: it is 0; it must be at least 1"),
+        (["--checkpoint-interval", "0"], "argument --checkpoint-interval: it is 0"),
+        (["--seed", "-3"], "argument --seed: it is -3; it must be at least 0"),
+        (["--learning-rate", "-1"], "argument --learning-rate: it is -1; it must be at least 0"),
+        (["--tokenizer", "bpe", "--vocab-size", "100"], "argument --vocab-size: it is 100; it must be at least 256"),
+        (["--vocab-size", "300"], "--vocab-size has no effect with --tokenizer characters"),
+    ],
+)
+def test_wrong_usage_of_train(tmp_path, arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path / "run", *arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_training_that_blows_up_says_so(tmp_path, text_file, capsys):
     with np.errstate(all="ignore"):
-        assert train(tmp_path / "run", "--text", text_file, *SMALL, "--rate", "1e30", "--warmup", "0") == 1
+        assert (
+            train(tmp_path / "run", "--text", text_file, *SMALL, "--learning-rate", "1e30", "--warmup-steps", "0") == 1
+        )
     error = capsys.readouterr().err
     assert "smaller learning rate" in error or "overflowed" in error
     assert "Traceback" not in error
@@ -162,18 +203,31 @@ def test_streamed_text_is_the_text_and_ends_at_the_end(tmp_path, monkeypatch):
     [
         (["--prompt", "the §"], "the prompt cannot be encoded: '§'"),
         (["--prompt", ""], "is empty; it must have at least one id"),
-        (["--temperature", "-1"], "temperature is -1"),
-        (["--top-k", "0"], "k is 0"),
-        (["--top-p", "2"], "p is 2.0"),
-        (["--tokens", "-1"], "max_new_tokens is -1"),
-        (["--repetition-penalty", "0"], "penalty is 0"),
-        (["--seed", "-1"], "seed is -1"),
+        (["--top-p", "2"], "--top-p is 2.0"),
+        (["--repetition-penalty", "0"], "--repetition-penalty is 0"),
     ],
 )
 def test_errors_of_generate(tmp_path, text_file, arguments, message, capsys):
     assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
     capsys.readouterr()
     assert main(["generate", "--model", str(tmp_path / "run"), "--prompt", "the", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--temperature", "-1"], "argument --temperature: it is -1; it must be at least 0"),
+        (["--top-k", "0"], "argument --top-k: it is 0; it must be at least 1"),
+        (["--max-new-tokens", "-1"], "argument --max-new-tokens: it is -1"),
+        (["--seed", "-1"], "argument --seed: it is -1"),
+        (["--temperature", "0", "--top-k", "3"], "--top-k has no effect with --temperature 0"),
+    ],
+)
+def test_wrong_usage_of_generate(tmp_path, arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", "--model", str(tmp_path), *arguments])
+    assert stopped.value.code == 2
     assert message in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ from npllm.cli.main import main
 
 def words(capsys, *arguments):
     """Run the command and return what it prints, in a terminal that is wide enough."""
-    assert main(["words", *map(str, arguments)]) == 0
+    assert main(["word2vec", *map(str, arguments)]) == 0
     return capsys.readouterr().out
 
 
@@ -59,11 +59,13 @@ def test_the_story_and_the_words_that_are_shown(capsys):
 def test_wrong_usage(capsys, text_file):
     for arguments, message in (
         (["she", "elephant"], "'elephant' is not among the 209 words that come often enough in the text"),
-        (["--steps", "0"], "--steps is 0; it must be at least 1"),
         (["--corpus", "hamlet"], "name is 'hamlet'; it must be one of the known texts"),
         (["--text", f"{text_file}.no"], "does not exist; it must be a text file"),
     ):
-        assert main(["words", *arguments]) == 1
+        assert main(["word2vec", *arguments]) == 1
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["words", "--text", str(text_file), "--corpus", "story"])
+        main(["word2vec", "--steps", "0"])
+    assert "argument --steps: it is 0; it must be at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["word2vec", "--text", str(text_file), "--corpus", "story"])

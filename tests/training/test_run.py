@@ -22,7 +22,7 @@ from tests.fingerprint import fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on the far side of the water.\n" * 12
-TINY = {"layers": 1, "heads": 2, "width": 16, "context": 16, "batch": 4, "evaluate-every": 10}
+TINY = {"num-layers": 1, "num-heads": 2, "d-model": 16, "context-length": 16, "batch-size": 4, "eval-interval": 10}
 
 
 def begin(folder, steps=30, **changes):
@@ -63,14 +63,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
         "--dropout",
         0.1,
         *tiny_options(),
-        "--checkpoint-every",
+        "--checkpoint-interval",
         1,
     ]
     subprocess.run(command(tmp_path / "whole", *start), check=True, capture_output=True, env=environment())
     folder, checkpoint = tmp_path / "killed", tmp_path / "killed" / "checkpoint.safetensors"
     rng, kills, steps_done = random.Random(0), 0, [0]
     while steps_done[-1] < 240:
-        arguments = ["--resume", "--checkpoint-every", 1] if (folder / "run.json").exists() else start
+        arguments = ["--resume", "--checkpoint-interval", 1] if (folder / "run.json").exists() else start
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
         with subprocess.Popen(command(folder, *arguments), stdout=subprocess.DEVNULL, env=environment()) as process:
             while process.poll() is None:  # until it is at work, then a random moment more
@@ -99,7 +99,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
 def test_ctrl_c_ends_with_a_checkpoint_and_resume_goes_on(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
     folder = tmp_path / "run"
-    arguments = ["--text", tmp_path / "text.txt", "--steps", 100_000, *tiny_options(), "--checkpoint-every", 100_000]
+    arguments = ["--text", tmp_path / "text.txt", "--steps", 100_000, *tiny_options(), "--checkpoint-interval", 100_000]
     process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env=environment())  # fmt: skip
     deadline = time.monotonic() + 60

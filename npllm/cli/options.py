@@ -1,0 +1,156 @@
+"""What the commands share: a parser that knows which options were given, options of several commands, early checks.
+
+A command is one file with two functions:
+
+    add_parser(commands)      adds the command to argparse's subparsers; argparse holds every default
+    run(console, options)     does the work; returns the exit status, or None for 0
+"""
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+FIELDS = {  # a field of the library → its option, where they differ by more than dashes
+    "num_steps": "--steps",
+    "k": "--top-k",
+    "p": "--top-p",
+    "penalty": "--repetition-penalty",
+}
+
+
+class UsageError(Exception):
+    """Options that do not go together; the exit status is 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that notes the destinations of the options that were given in `options.given`."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **{"formatter_class": _HelpWithDefaults, **options})
+        self.register("action", None, _StoreAndNote)
+        self.set_defaults(parser=self, given=frozenset())
+
+
+class _HelpWithDefaults(argparse.HelpFormatter):
+    """Help texts end with the default, where there is one and the text does not say it itself."""
+
+    def __init__(self, prog, max_help_position=28, **options):
+        super().__init__(prog, max_help_position=max_help_position, **options)
+
+    def _get_help_string(self, action):
+        text = action.help or ""
+        if (
+            action.default in (None, argparse.SUPPRESS)
+            or action.default is False
+            or not action.option_strings
+            or "default" in text
+        ):
+            return text
+        return f"{text} (default: %(default)s)".lstrip()
+
+
+class _StoreAndNote(argparse.Action):
+    """argparse's default action, which also notes that the option was given."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        namespace.given = namespace.given | {self.dest}
+
+
+def print_help(console: Console, options: argparse.Namespace) -> None:
+    """The `run` of a command that needs a further word, such as `npllm bpe`: print which words there are."""
+    console.file.write(options.parser.format_help())
+
+
+def refuse(options: argparse.Namespace, fields: tuple[str, ...], reason: str) -> None:
+    """Raise UsageError if one of the fields was given as an option; `reason` completes "--vocab-size …"."""
+    for field in fields:
+        if field in options.given:
+            raise UsageError(f"{option_name(field)} {reason}")
+
+
+def option_name(field: str) -> str:
+    """d_model → --d-model; the names of FIELDS → their option."""
+    return FIELDS.get(field, "--" + field.replace("_", "-"))
+
+
+def with_option_names(message: str, options: argparse.Namespace) -> str:
+    """An error message of the library with the command's options in place of the fields that it names.
+
+    "d_model is 8 and num_heads 3; …" → "--d-model is 8 and --num-heads 3; …". A message that does not begin with the
+    name of a field is about something else, such as a file, and stays as it is.
+    """
+    known = set(vars(options)) | {field for field, name in FIELDS.items() if _has(options, name)}
+    if message.partition(" ")[0] not in known:
+        return message
+    first = option_name(message.partition(" ")[0])
+    rest = message.partition(" ")[2]
+    fields = sorted((field for field in known if "_" in field), key=len, reverse=True)
+    rest = re.sub(rf"\b({'|'.join(fields)})\b", lambda found: option_name(found[1]), rest) if fields else rest
+    return f"{first} {rest}"
+
+
+def _has(options: argparse.Namespace, name: str) -> bool:
+    return hasattr(options, name.removeprefix("--").replace("-", "_"))
+
+
+def integer_from(lowest: int) -> Callable[[str], int]:
+    """An argparse type: an integer of at least `lowest`."""
+
+    def integer(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"it is {number}; it must be at least {lowest}")
+        return number
+
+    return integer
+
+
+def number_from(lowest: float) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least `lowest`."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not lowest <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"it is {value:g}; it must be at least {lowest:g} and finite")
+        return value
+
+    return number
+
+
+def add_text_options(command: argparse.ArgumentParser, purpose: str) -> None:
+    """Add --text FILE and --corpus NAME, of which at most one can be given; `purpose` completes "a text …"."""
+    group = command.add_mutually_exclusive_group()
+    group.add_argument("--text", metavar="FILE", help=f"a text in UTF-8 {purpose} (default: the shipped story)")
+    group.add_argument("--corpus", metavar="NAME", help=f"a known text {purpose}; `npllm data` lists them")
+
+
+def add_seed_option(command: argparse.ArgumentParser) -> None:
+    """Add --seed N, 0 unless given."""
+    command.add_argument("--seed", metavar="N", type=integer_from(0), default=0, help="seed of all random numbers")
+
+
+def read_text(options: argparse.Namespace) -> str:
+    """The text of --text or of --corpus; the shipped story if neither is given."""
+    from npllm.utils import corpora
+
+    return corpora.read(options.corpus or "story") if options.text is None else corpora.read_text_file(options.text)
+
+
+def check_figures_folder(folder: str | None) -> None:
+    """Raise an error if figures cannot be drawn into the folder of --figures; called before the work."""
+    if folder is None:
+        return
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--figures is {folder}, a file; it must be a folder")

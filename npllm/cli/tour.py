@@ -1,0 +1,34 @@
+"""`npllm tour`: a text goes through every part of npllm, section by section."""
+
+import argparse
+
+from rich.console import Console
+from rich.text import Text
+
+from npllm.cli.options import add_seed_option, check_figures_folder, integer_from
+
+
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser("tour", help="every step from a text to a trained GPT, in under a minute")
+    command.add_argument("--text", metavar="FILE", help="a text in UTF-8 (default: the shipped story)")
+    command.add_argument("--prompt", metavar="TEXT", help="the prompt to follow (default: the text's first words)")
+    command.add_argument("--steps", metavar="N", type=integer_from(1), default=1000, help="training steps at the end")
+    add_seed_option(command)
+    command.add_argument("--figures", metavar="FOLDER", help="also draw figures into this folder")
+    command.set_defaults(run=run)
+
+
+def run(console: Console, options: argparse.Namespace) -> None:
+    """Print the tour; draw the figures, if a folder is given."""
+    from npllm.lessons.tour.walk import tour
+    from npllm.utils import corpora
+
+    check_figures_folder(options.figures)
+    text = None if options.text is None else corpora.read_text_file(options.text)
+    walk = tour(console, text, options.prompt, options.steps, options.seed)
+    if options.figures is not None:
+        from npllm.lessons.figures import draw_figures
+
+        for path in draw_figures(walk, options.figures):
+            console.print(Text(f"drew {path}"), soft_wrap=True)
