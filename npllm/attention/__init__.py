@@ -25,9 +25,12 @@ from npllm.attention.simplified import (
     context_of_query,
     context_vectors,
 )
-from npllm.attention.variants.delta_net import DeltaNet
-from npllm.attention.variants.differential import DifferentialAttention
-from npllm.attention.variants.grouped_query import PARTS, GroupedQueryAttention
-from npllm.attention.variants.linear_attention import LinearAttention
-from npllm.attention.variants.mla import MultiHeadLatentAttention
-from npllm.attention.variants.shaw import ShawAttention
+from npllm.attention.variants.delta_net import Delta, DeltaNet
+from npllm.attention.variants.differential import Differential, DifferentialAttention
+from npllm.attention.variants.grouped_query import GQA, PARTS, GroupedQueryAttention
+from npllm.attention.variants.linear_attention import LinearAttention, LinearAttn
+from npllm.attention.variants.mla import MLA, MultiHeadLatentAttention
+from npllm.attention.variants.options import BlockSparseMask, QKNorm, SlidingWindow, StridedMask
+from npllm.attention.variants.relative_bias import ALiBi, T5Bias
+from npllm.attention.variants.rope import LinearScaling, Llama3Scaling, NTKScaling, RoPE, YaRNScaling
+from npllm.attention.variants.shaw import Shaw, ShawAttention

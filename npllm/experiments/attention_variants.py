@@ -66,6 +66,6 @@ FORMS = [
         {"kv_lora_rank": 128, "head_dim": 64, "qk_rope_head_dim": 32},
     ),
     Form("linear, parallel", attention.LinearAttention),
-    Form("linear, recurrent", attention.LinearAttention, {"form": "recurrent"}),
+    Form("linear, recurrent", attention.LinearAttention, {"mode": "recurrent"}),
     Form("delta rule, chunks of 32", attention.DeltaNet),
 ]

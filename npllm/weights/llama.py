@@ -281,12 +281,10 @@ def _choices(choice):
 
 
 def _our_name(name):
-    """model.layers.0.self_attn.q_norm.weight → layers.0.self_attn.query_key_norm.q_norm.weight, and so on."""
+    """model.layers.0.self_attn.q_norm.weight → layers.0.self_attn.q_norm.weight, and so on."""
     name = name.removeprefix("model.").replace("block_sparse_moe.", "mlp.")
     for theirs, ours in EXPERT_NAMES.items():
         name = name.replace(f".{theirs}.weight", f".{ours}.weight")
-    for norm in ("q_norm", "k_norm"):
-        name = name.replace(f"self_attn.{norm}.", f"self_attn.query_key_norm.{norm}.")
     return name
 
 
@@ -294,7 +292,6 @@ def _their_name(name, kind):
     """The name under which transformers knows it; npllm's own models keep their names."""
     if kind == OWN:
         return name
-    name = name.replace("query_key_norm.", "")
     if kind == "mixtral" and ".mlp." in name:
         name = name.replace(".mlp.", ".block_sparse_moe.")
         for theirs, ours in EXPERT_NAMES.items():

@@ -1,4 +1,4 @@
-"""The shapes that a docstring's first line states, held against the shapes of real arrays.
+"""The shapes that the first two lines of a docstring state, held against the shapes of real arrays.
 
     "y = x Wᵀ + b      (..., I), (O, I), (O) → (..., O)"
 
@@ -14,11 +14,12 @@ _SIGNATURE = re.compile(r"\s{3,}((?:\([^()]*\)(?:, )?)+) → ((?:\([^()]*\)(?:, 
 
 
 def stated_shapes(docstring):
-    """The input and output patterns of a docstring's first line, and whether the outputs are alternatives.
+    """The input and output patterns in the first two lines of a docstring, and whether the outputs are alternatives.
 
-    Returns None where the line states no shapes.
+    Returns None where neither line states shapes.
     """
-    match = _SIGNATURE.search((docstring or "").strip().split("\n")[0])
+    lines = [line for line in (docstring or "").strip().split("\n") if line.strip()][:2]
+    match = next(filter(None, map(_SIGNATURE.search, lines)), None)
     if match is None:
         return None
     inputs, outputs = (
@@ -35,7 +36,7 @@ def check_stated_shapes(docstring, inputs, outputs, broadcast=True):
     Returns the sizes bound to the letters.
     """
     stated = stated_shapes(docstring)
-    assert stated is not None, f"no shapes in the first line of the docstring {docstring!r}"
+    assert stated is not None, f"no shapes in the first two lines of the docstring {docstring!r}"
     input_patterns, output_patterns, alternatives = stated
     sizes = {}
     leading = [_bind(p, x, sizes, docstring) for p, x in zip(input_patterns, inputs) if x is not None]

@@ -1,10 +1,10 @@
-"""Documents packed into one row: where each begins, and who sees whom."""
+"""Positions and the causal mask, for one document or for several packed into one sequence."""
 
 import torch
 
 
-def places_and_mask(length, document_ids=None, device=None):
-    """Places (..., 1, T) counted from the document's beginning, and the block-diagonal causal mask (..., 1, T, T)."""
+def positions_and_mask(length, document_ids=None, device=None):
+    """Positions (T) and the causal mask (T, T); with document_ids (..., 1, T) and (..., 1, T, T), for each document."""
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     positions = torch.arange(length, device=device)
     if document_ids is None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from npllm.models import decoder_config
 from torch_ref import attention, layers
-from torch_ref.attention.masks import places_and_mask
+from torch_ref.attention.masks import positions_and_mask
 from torch_ref.layers.dropout import Dropout
 from torch_ref.layers.positions import sinusoidal_positions
 
@@ -49,7 +49,7 @@ class Decoder(nn.Module):
     def forward(self, ids, document_ids=None):
         """The logits."""
         x = self.embed_tokens(ids)
-        positions, _ = places_and_mask(ids.shape[-1], document_ids, ids.device)
+        positions, _ = positions_and_mask(ids.shape[-1], document_ids, ids.device)
         positions = positions if document_ids is None else positions.squeeze(-2)
         if self.config.positions == "learned":
             x = x + self.embed_positions(positions)

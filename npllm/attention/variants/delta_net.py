@@ -43,6 +43,9 @@ Yang, Wang, Zhang, Shen, Kim 2024, Parallelizing Linear Transformers with the De
 2.2 and 3.3; the rule in a transformer: Schlag, Irie, Schmidhuber 2021, section 4.2.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from npllm.attention.base import document_ids_per_head, reject_document_ids
@@ -207,6 +210,27 @@ def delta_rule_chunked_backward(dy, cache):
     dbeta = (dright * wrong).sum(axis=-1, keepdims=True)
     gradients = [_join(gradient, cache.length) for gradient in (dq, dk, dv, dbeta)]
     return drop_none(*gradients[:3], gradients[3][..., 0], drunning if cache.has_state else None)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The configuration of DeltaNet."""
+
+    num_heads: int
+    chunk: int = 32
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+        init: bool = True,
+    ) -> "DeltaNet":
+        """The layer; it has no dropout, so the argument has no effect."""
+        return DeltaNet(d_model, context_length, **vars(self), rng=rng, dtype=dtype)
 
 
 class DeltaNet(Module):

@@ -18,6 +18,8 @@ lambda_of_layer.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +43,27 @@ from npllm.layers.normalization import RMSNorm
 def lambda_of_layer(layer):
     """λ_init = 0.8 − 0.6 exp(−0.3 layer), for layers counted from 0: 0.2, 0.36, 0.47, … 0.8."""
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The configuration of DifferentialAttention."""
+
+    num_heads: int
+    lambda_init: float = 0.8
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+        init: bool = True,
+    ) -> "DifferentialAttention":
+        """The layer."""
+        return DifferentialAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype)
 
 
 class DifferentialAttention(Attention):

@@ -1,193 +1,259 @@
-"""Grouped-query attention: several query heads share one head of keys and values.
+"""Grouped-query attention: several query heads use one head of keys and values. Llama, Qwen and Mistral have it.
 
-    x → q (H heads), k, v (K heads) → parts → [attention in each] → join the heads → projection
+    x → q (H heads), k, v (K heads) → QK norm → RoPE → scores → soft cap → bias → mask → softmax → context → gate → y
 
-Over `causal_self_attention`: what must be remembered of a text are its keys and values, and reading them is what takes
-the time when a text is written. With K < H there is H/K times less of them. K = H is multi-head attention, K = 1 is
-multi-query attention. Here, too, the layer is open for parts: positions, norms, windows, gates; see part.py.
+Over `causal_self_attention`: generation keeps the keys and values of all positions, and reading them takes most of its
+time. With K < H there are H/K times fewer of them. K = H is multi-head attention, K = 1 multi-query attention.
 
-Ainslie et al. 2023, GQA; Shazeer 2019, Fast Transformer Decoding: One Write-Head is All You Need. The children carry
-the names of Llama's published weights.
+The options stand in the formula where they act; each is off unless it is given. `GQA` is the configuration as data.
+
+Ainslie et al. 2023, GQA; Shazeer 2019, Fast Transformer Decoding: One Write-Head is All You Need. The names of the
+parameters are those of Llama's, Qwen3's (q_norm, k_norm) and T5's (relative_attention_bias) published weights.
 """
 
-import inspect
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from npllm.attention.base import Attention, document_ids_per_head, reject_document_ids
-from npllm.attention.kv_cache import KVCache, SlidingWindowKVCache
+from npllm.attention.kv_cache import KVCache, SequenceState, SlidingWindowKVCache
 from npllm.attention.masks import document_mask, document_positions, position_mask
 from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.scaled_dot_product import (
-    scaled_dot_product_attention,
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )
-from npllm.attention.variants.hooks import (
-    AttentionDims,
+from npllm.attention.variants.options import (
     BlockSparseMask,
-    OutputGate,
     QKNorm,
     SlidingWindow,
-    Softcap,
     StridedMask,
+    output_gate_backward,
+    output_gate_forward,
 )
-from npllm.attention.variants.relative_bias import ALiBi, T5Bias
-from npllm.attention.variants.rope import RoPE
+from npllm.attention.variants.relative_bias import ALiBi, T5Bias, t5_bias_backward, t5_bias_forward
+from npllm.attention.variants.rope import (
+    LinearScaling,
+    Llama3Scaling,
+    NTKScaling,
+    RoPE,
+    YaRNScaling,
+    rope_backward,
+    rope_forward,
+)
 from npllm.core.cache import Cache
 from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
+from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
+from npllm.layers.normalization import RMSNorm
 
-PARTS = {
-    "query_key_norm": QKNorm,
-    "rotary": RoPE,
-    "alibi": ALiBi,
-    "t5_bias": T5Bias,
-    "soft_cap": Softcap,
-    "window": SlidingWindow,
-    "strided": StridedMask,
-    "blocks": BlockSparseMask,
-    "gate": OutputGate,
-}
+
+@dataclass(frozen=True)
+class GQA:
+    """The configuration of GroupedQueryAttention: the constructor's arguments apart from the model's sizes."""
+
+    num_heads: int
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    qkv_bias: bool = False
+    qk_norm: QKNorm | None = None
+    rope: RoPE | None = None
+    softcap: float | None = None
+    relative_bias: ALiBi | T5Bias | None = None
+    window: SlidingWindow | None = None
+    sparsity: StridedMask | BlockSparseMask | None = None
+    output_gate: bool = False
+
+    def build(
+        self, d_model: int, context_length: int, dropout: float = 0.0, *, rng: np.random.Generator | None = None,
+        dtype: Any = "float32", init: bool = True,
+    ) -> "GroupedQueryAttention":  # fmt: skip
+        """The layer."""
+        return GroupedQueryAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype)
 
 
 class GroupedQueryAttention(Attention):
     """y = join(softmax(causal(q kᵀ / √D)) v) W_oᵀ, query head h with key head h // (H/K)      (..., T, C) → (..., T, C)
 
-    num_kv_heads   K, which must divide num_heads; as many as query heads unless given
-    head_dim      D, C / H unless given
-    parts           {name: options} from PARTS, acting in this order: {"rotary": {"base": 1e6}, "window": {"size": 128}}
+    num_kv_heads    K, which must divide num_heads; num_heads unless given
+    head_dim        D; d_model / num_heads unless given
+    qk_norm         RMS norm of each head's queries and keys
+    rope            rotary position embedding
+    softcap         scores become softcap · tanh(scores / softcap)
+    relative_bias   a term added to the scores: ALiBi or T5's
+    window          a sliding window; the key-value cache then keeps the window alone
+    sparsity        a pattern of masked pairs: StridedMask or BlockSparseMask
+    output_gate     multiply the context by sigmoid(x W_gateᵀ)
     """
 
     def __init__(
-        self, d_model, context_length, dropout, num_heads, num_kv_heads=None, head_dim=None, qkv_bias=False,
-        parts=None, *, rng=None, dtype="float32",
-    ):  # fmt: skip
-        widths = _check_widths(d_model, num_heads, num_kv_heads, head_dim, context_length)
+        self, d_model: int, context_length: int, dropout: float, num_heads: int, num_kv_heads: int | None = None,
+        head_dim: int | None = None, qkv_bias: bool = False, *, qk_norm: QKNorm | None = None,
+        rope: RoPE | None = None, softcap: float | None = None, relative_bias: ALiBi | T5Bias | None = None,
+        window: SlidingWindow | None = None, sparsity: StridedMask | BlockSparseMask | None = None,
+        output_gate: bool = False, parts: dict | None = None, rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+    ) -> None:  # fmt: skip
+        if parts is not None:
+            found = options_from_parts(parts)
+            qk_norm, rope, softcap = found.get("qk_norm"), found.get("rope"), found.get("softcap")
+            relative_bias, window = found.get("relative_bias"), found.get("window")
+            sparsity, output_gate = found.get("sparsity"), found.get("output_gate", False)
+        num_kv_heads, head_dim = _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length)
+        _check_options(context_length, num_heads, head_dim, rope, softcap, relative_bias, sparsity)
         rng = as_generator(rng)
-        self.widths, self.context_length, self.num_heads = widths, context_length, num_heads
-        query_width, key_width = num_heads * widths.head_dim, widths.num_kv_heads * widths.head_dim
-        self.q_proj = Linear(d_model, query_width, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.k_proj = Linear(d_model, key_width, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.v_proj = Linear(d_model, key_width, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.o_proj = Linear(query_width, d_model, bias=False, rng=rng, dtype=dtype)
+        self.context_length, self.num_heads, self.num_kv_heads = context_length, num_heads, num_kv_heads
+        self.rope, self.softcap, self.relative_bias = rope, softcap, relative_bias
+        self.window, self.sparsity = window, sparsity
+        self.q_proj = Linear(d_model, num_heads * head_dim, bias=qkv_bias, rng=rng, dtype=dtype)
+        self.k_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, rng=rng, dtype=dtype)
+        self.v_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, rng=rng, dtype=dtype)
+        self.o_proj = Linear(num_heads * head_dim, d_model, bias=False, rng=rng, dtype=dtype)
         self.dropout = Dropout(dropout)
-        self.part_names = tuple(parts or {})
-        for name, options in (parts or {}).items():
-            setattr(self, name, _make_part(name, widths, options, rng, dtype))
+        self.q_norm = self.k_norm = self.relative_attention_bias = self.gate_proj = None
+        if qk_norm is not None:
+            self.q_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype)
+            self.k_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype)
+        if isinstance(relative_bias, T5Bias):
+            self.relative_attention_bias = Embedding(relative_bias.num_buckets, num_heads, rng=rng, dtype=dtype)
+        if output_gate:
+            self.gate_proj = Linear(d_model, num_heads * head_dim, bias=False, rng=rng, dtype=dtype)
 
-    @property
-    def parts(self):
-        """The parts in the order in which they act."""
-        return [getattr(self, name) for name in self.part_names]
-
-    def new_kv_cache(self, batch_size=1, left_padding=None):
-        """An empty past for reading a text piece by piece; with a window it forgets what nobody will see again."""
-        if "window" in self.part_names:
-            return SlidingWindowKVCache(self.window.size, self.window.sinks, batch_size, left_padding)
+    def new_kv_cache(self, batch_size: int = 1, left_padding: Any = None) -> SequenceState:
+        """An empty key-value cache; with a sliding window it keeps what later queries may attend to."""
+        if self.window is not None:
+            return SlidingWindowKVCache(self.window.size, self.window.num_sink_tokens, batch_size, left_padding)
         return KVCache(batch_size, left_padding)
 
     def __call__(self, x, kv_cache=None, document_ids=None):
-        """The value alone. With a `past` x follows what that has seen, and is added."""
-        if kv_cache is None:
-            return self.forward(x, None, document_ids)[0]
-        reject_document_ids(document_ids)
-        positions = kv_cache.positions(as_sequence(x).shape[-2])
-        q, k, v = self._split(self.q_proj(x), self.k_proj(x), self.v_proj(x))
-        for part in self.parts:
-            q, k, _ = part.turn_forward(q, k, positions)
-        k, v, key_positions = kv_cache.extend(k, v)
-        bias, _ = self._bias(positions, key_positions, q.dtype)
-        sight = self._sight(positions, key_positions, True)
-        context = join_heads(scaled_dot_product_attention(q, k, v, enable_gqa=True, bias=bias, **sight))
-        for part in self.parts:
-            context, _ = part.gate_forward(context, x)
-        return self.o_proj(context)
+        """The value, without the cache."""
+        return self.forward(x, None, document_ids, kv_cache)[0]
 
-    def forward(self, x, rng=None, document_ids=None):
-        """The value, and the caches of the projections, of the parts and of the core.
+    def forward(self, x, rng=None, document_ids=None, kv_cache=None):
+        """The value; the cache holds those of the projections, of the options and of the core.
 
-        `documents` (..., T) numbers the documents that stand in one row: none sees into another.
+        kv_cache       from new_kv_cache: x follows what it holds, and is appended
+        document_ids   integers (..., T): several documents in a row, none of which attends to another
         """
-        length = as_sequence(x).shape[-2]
-        check_context_length(length, self.context_length)
-        document_ids = document_ids_per_head(document_ids, x)
-        positions = np.arange(length) if document_ids is None else document_positions(document_ids)
-        q, q_proj = self.q_proj.forward(x)
-        k, k_proj = self.k_proj.forward(x)
-        v, v_proj = self.v_proj.forward(x)
-        q, k, v = self._split(q, k, v)
-        turns, gates = Cache(), Cache()
-        for name, part in zip(self.part_names, self.parts):
-            q, k, cache = part.turn_forward(q, k, positions)
-            setattr(turns, name, cache)
-        bias, biases = self._bias(positions, positions, q.dtype)
-        sight = self._sight(positions, positions, False, document_ids)
-        mask = self.dropout.draw_dropout_mask((*q.shape[:-1], length), rng, q.dtype)
-        context, attention = scaled_dot_product_attention_forward(
-            q, k, v, enable_gqa=True, dropout_mask=mask, bias=bias, **sight
+        positions, document_ids = self._positions(x, kv_cache, document_ids)
+        cache = Cache()
+        q, cache.q_proj = self.q_proj.forward(x)
+        k, cache.k_proj = self.k_proj.forward(x)
+        v, cache.v_proj = self.v_proj.forward(x)
+        q = split_heads(q, self.num_heads)
+        k, v = split_heads(k, self.num_kv_heads), split_heads(v, self.num_kv_heads)
+        if self.q_norm is not None:
+            q, cache.q_norm = self.q_norm.forward(q)
+            k, cache.k_norm = self.k_norm.forward(k)
+        if self.rope is not None:
+            q, k, cache.rope = rope_forward(q, k, positions, self.rope)
+        key_positions = positions
+        if kv_cache is not None:
+            k, v, key_positions = kv_cache.extend(k, v)
+        bias, cache.bias = self._bias_forward(positions, key_positions, q.dtype)
+        mask = self._mask(positions, key_positions, document_ids)
+        dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
+        context, cache.attention = scaled_dot_product_attention_forward(
+            q, k, v, mask, enable_gqa=True, softcap=self.softcap, bias=bias, dropout_mask=dropout_mask
         )
         context = join_heads(context)
-        for name, part in zip(self.part_names, self.parts):
-            context, cache = part.gate_forward(context, x)
-            setattr(gates, name, cache)
-        y, o_proj = self.o_proj.forward(context)
-        return y, Cache(
-            q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, turns=turns, biases=biases, dropout=Cache(dropout_mask=mask),
-            attention=attention, gates=gates, o_proj=o_proj,
-        )  # fmt: skip
+        if self.gate_proj is not None:
+            logits, cache.gate_proj = self.gate_proj.forward(x)
+            context, cache.gate = output_gate_forward(context, logits)
+        y, cache.o_proj = self.o_proj.forward(context)
+        cache.dropout = Cache(dropout_mask=dropout_mask)
+        return y, cache
 
     def backward(self, dy, cache):
-        """The forward, read from its last line to its first, the parts too."""
-        backwards = list(zip(self.part_names, self.parts))[::-1]
+        """dx; every line differentiates the line of `forward` that wrote the cache it reads."""
         dcontext, dx = self.o_proj.backward(dy, cache.o_proj), 0.0
-        for name, part in backwards:
-            dcontext, dgate = part.gate_backward(dcontext, getattr(cache.gates, name))
-            dx = dx if dgate is None else dx + dgate
+        if self.gate_proj is not None:
+            dcontext, dlogits = output_gate_backward(dcontext, cache.gate)
+            dx = self.gate_proj.backward(dlogits, cache.gate_proj)
         dcontext = split_heads(dcontext, self.num_heads)
         dq, dk, dv, *dbias = scaled_dot_product_attention_backward(dcontext, cache.attention)
-        for name, part in backwards if dbias else ():
-            part.bias_backward(dbias[0], getattr(cache.biases, name))
-        for name, part in backwards:
-            dq, dk = part.turn_backward(dq, dk, getattr(cache.turns, name))
+        if self.relative_attention_bias is not None:
+            self.relative_attention_bias.add_grads(weight=t5_bias_backward(dbias[0], cache.bias))
+        if self.rope is not None:
+            dq, dk = rope_backward(dq, dk, cache.rope)
+        if self.q_norm is not None:
+            dq, dk = self.q_norm.backward(dq, cache.q_norm), self.k_norm.backward(dk, cache.k_norm)
         dx = dx + self.v_proj.backward(join_heads(dv), cache.v_proj)
         dx = dx + self.k_proj.backward(join_heads(dk), cache.k_proj)
         return dx + self.q_proj.backward(join_heads(dq), cache.q_proj)
 
-    def _split(self, q, k, v):
-        """Deal the channels out to the heads, of which keys and values may have fewer."""
-        key_heads = self.widths.num_kv_heads
-        return split_heads(q, self.num_heads), split_heads(k, key_heads), split_heads(v, key_heads)
+    def _bias_forward(self, positions, key_positions, dtype):
+        """The term that is added to the scores, or None; and the cache of T5's table."""
+        if isinstance(self.relative_bias, ALiBi):
+            return self.relative_bias.bias(self.num_heads, positions, key_positions, dtype), None
+        if isinstance(self.relative_bias, T5Bias):
+            weight, max_distance = self.relative_attention_bias.weight.data, self.relative_bias.max_distance
+            return t5_bias_forward(weight, positions, key_positions, max_distance)
+        return None, None
 
-    def _sight(self, positions, key_positions, has_past, document_ids=None):
-        """Options for the core: who may look at whom, and the cap."""
-        options, masks = {}, [part.mask(positions, key_positions) for part in self.parts]
-        for part in self.parts:
-            options |= part.limits()
+    def _mask(self, positions, key_positions, document_ids):
+        """True where a query may attend to a key."""
+        window = (None, 0) if self.window is None else (self.window.size, self.window.num_sink_tokens)
+        mask = position_mask(positions, key_positions, *window)
         if document_ids is not None:
-            masks.append(document_mask(document_ids))
-        masks = [mask for mask in masks if mask is not None]
-        if not has_past and not masks:
-            return {"is_causal": True, **options}
-        seen = position_mask(positions, key_positions, options.pop("window", None), options.pop("sinks", 0))
-        for mask in masks:
-            seen = seen & mask
-        return {"attn_mask": seen, **options}
+            mask = mask & document_mask(document_ids)
+        if self.sparsity is not None:
+            mask = mask & self.sparsity.mask(positions, key_positions)
+        return mask
 
-    def _bias(self, positions, key_positions, dtype):
-        """The sum of what the parts add to the scores, None if they add nothing; and their caches by name."""
-        total, caches = None, Cache()
-        for name, part in zip(self.part_names, self.parts):
-            bias, cache = part.bias_forward(positions, key_positions, dtype)
-            setattr(caches, name, cache)
-            if bias is not None:
-                total = bias if total is None else total + bias
-        return total, caches
+    def _positions(self, x, kv_cache, document_ids):
+        length = as_sequence(x).shape[-2]
+        if kv_cache is not None:
+            reject_document_ids(document_ids)
+            return kv_cache.positions(length), None
+        check_context_length(length, self.context_length)
+        document_ids = document_ids_per_head(document_ids, x)
+        return np.arange(length) if document_ids is None else document_positions(document_ids), document_ids
 
 
-def _check_widths(d_model, num_heads, num_kv_heads, head_dim, context_length):
+PARTS = {  # to be removed with `parts`
+    "query_key_norm": QKNorm, "rotary": RoPE, "alibi": ALiBi, "t5_bias": T5Bias, "soft_cap": QKNorm,
+    "window": SlidingWindow, "strided": StridedMask, "blocks": BlockSparseMask, "gate": QKNorm,
+}  # fmt: skip
+
+
+def options_from_parts(parts: dict) -> dict:
+    """The options that these dicts mean; to be removed with `parts`."""
+    classes = {
+        "query_key_norm": ("qk_norm", QKNorm), "rotary": ("rope", RoPE), "alibi": ("relative_bias", ALiBi),
+        "t5_bias": ("relative_bias", T5Bias), "window": ("window", SlidingWindow), "strided": ("sparsity", StridedMask),
+        "blocks": ("sparsity", BlockSparseMask),
+    }  # fmt: skip
+    renamed = {"base": "theta", "share": "partial_rotary_factor", "stretch": "scaling", "sinks": "num_sink_tokens"}
+    found = {}
+    for name, options in parts.items():
+        if name == "soft_cap":
+            found["softcap"] = options["cap"]
+        elif name == "gate":
+            found["output_gate"] = True
+        else:
+            option, cls = classes[name]
+            options = {renamed.get(key, key): value for key, value in options.items()}
+            if name == "blocks":
+                options["block_size"] = options.pop("size")
+            if options.get("scaling"):
+                options["scaling"] = _scaling_from_dict(dict(options["scaling"]))
+            found[option] = cls(**options)
+    return found
+
+
+def _scaling_from_dict(options):
+    classes = {"linear": LinearScaling, "ntk": NTKScaling, "yarn": YaRNScaling, "llama3": Llama3Scaling}
+    renamed = {"fast": "beta_fast", "slow": "beta_slow", "low_factor": "low_freq_factor",
+               "high_factor": "high_freq_factor"}  # fmt: skip
+    return classes[options.pop("kind")](**{renamed.get(key, key): value for key, value in options.items()})
+
+
+def _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length):
+    """The number of key-value heads and head_dim, with their defaults."""
     check_positive(d_model=d_model, num_heads=num_heads, context_length=context_length)
     if head_dim is None:
         check_heads(num_heads, d_model=d_model)
@@ -196,14 +262,16 @@ def _check_widths(d_model, num_heads, num_kv_heads, head_dim, context_length):
     check_positive(num_kv_heads=num_kv_heads, head_dim=head_dim)
     if num_heads % num_kv_heads:
         raise ValueError(f"num_heads is {num_heads} and num_kv_heads {num_kv_heads}; num_kv_heads must divide it")
-    return AttentionDims(d_model, num_heads, num_kv_heads, head_dim, context_length)
+    return num_kv_heads, head_dim
 
 
-def _make_part(name, widths, options, rng, dtype):
-    if name not in PARTS:
-        raise ValueError(f"parts has {name!r}; it must be one of {', '.join(PARTS)}")
-    accepted = inspect.signature(PARTS[name]).parameters
-    if unknown := sorted(set(options) - set(accepted) | set(options) & {"widths", "rng", "dtype"}):
-        raise ValueError(f"parts has {name!r} with {unknown[0]!r}; it must be one of {', '.join(list(accepted)[1:])}")
-    learned = {key: value for key, value in {"rng": rng, "dtype": dtype}.items() if key in accepted}
-    return PARTS[name](widths, **options, **learned)
+def _check_options(context_length, num_heads, head_dim, rope, softcap, relative_bias, sparsity):
+    """Raise ValueError for options that do not fit the sizes of the layer."""
+    if rope is not None:
+        rope.frequencies(head_dim)
+    if softcap is not None and not 0 < softcap < np.inf:
+        raise ValueError(f"softcap is {softcap}; it must be greater than 0 and finite, or None for no cap")
+    if isinstance(relative_bias, ALiBi) and relative_bias.slopes and len(relative_bias.slopes) != num_heads:
+        raise ValueError(f"slopes has {len(relative_bias.slopes)} numbers; it must have {num_heads}, one for each head")
+    if sparsity is not None:
+        sparsity.check_context_length(context_length)

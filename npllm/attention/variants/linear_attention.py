@@ -30,6 +30,9 @@ millionth token as at the first.
 Katharopoulos, Vyas, Pappas, Fleuret 2020, Transformers are RNNs, section 3.
 """
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import numpy as np
 
 from npllm.attention.base import document_ids_per_head, reject_document_ids
@@ -50,7 +53,7 @@ from npllm.core.checks import (
 from npllm.core.module import Module, as_generator
 from npllm.layers.linear import Linear
 
-FORMS = ("parallel", "recurrent")
+MODES = ("parallel", "recurrent")
 
 
 def elu_plus_one(x):
@@ -221,20 +224,41 @@ def check_documents(document_ids, shape):
         raise ValueError(f"documents has shape {found}; it must have one number for every position, {shape}")
 
 
+@dataclass(frozen=True)
+class LinearAttn:
+    """The configuration of LinearAttention."""
+
+    num_heads: int
+    mode: Literal["parallel", "recurrent"] = "parallel"
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+        init: bool = True,
+    ) -> "LinearAttention":
+        """The layer; it has no dropout, so the argument has no effect."""
+        return LinearAttention(d_model, context_length, **vars(self), rng=rng, dtype=dtype)
+
+
 class LinearAttention(Module):
     """y = join(φ(q)ᵀ S / φ(q)ᵀ z) W_oᵀ,  φ = elu + 1      (..., T, C) → (..., T, C)
 
-    `form` says how: "parallel" with a table of T × T weights, "recurrent" with a state that goes from position to
+    `mode` says how: "parallel" with a table of T × T weights, "recurrent" with a state that goes from position to
     position; the values are the same. Raises ValueError for another form, and if num_heads does not divide d_model.
     """
 
-    def __init__(self, d_model, context_length, num_heads, form="parallel", *, rng=None, dtype="float32"):
+    def __init__(self, d_model, context_length, num_heads, mode="parallel", *, rng=None, dtype="float32"):
         check_heads(num_heads, d_model=d_model)
-        if form not in FORMS:
-            raise ValueError(f'form is {form!r}; it must be "parallel" or "recurrent"')
+        if mode not in MODES:
+            raise ValueError(f'mode is {mode!r}; it must be "parallel" or "recurrent"')
         check_positive(context_length=context_length)
         rng = as_generator(rng)
-        self.context_length, self.num_heads, self.form = context_length, num_heads, form
+        self.context_length, self.num_heads, self.mode = context_length, num_heads, mode
         self.q_proj = Linear(d_model, d_model, bias=False, rng=rng, dtype=dtype)
         self.k_proj = Linear(d_model, d_model, bias=False, rng=rng, dtype=dtype)
         self.v_proj = Linear(d_model, d_model, bias=False, rng=rng, dtype=dtype)
@@ -270,7 +294,7 @@ class LinearAttention(Module):
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
         q, q_features = elu_plus_one_forward(q)
         k, k_features = elu_plus_one_forward(k)
-        if self.form == "parallel":
+        if self.mode == "parallel":
             context, attention = linear_attention_forward(q, k, v, document_ids)
         else:
             (context, _), attention = linear_attention_recurrent_forward(q, k, v, document_ids=document_ids)
@@ -288,7 +312,7 @@ class LinearAttention(Module):
     def backward(self, dy, cache):
         """The forward, read from its last line to its first."""
         dcontext = split_heads(self.o_proj.backward(dy, cache.o_proj), self.num_heads)
-        if self.form == "parallel":
+        if self.mode == "parallel":
             dq, dk, dv = linear_attention_backward(dcontext, cache.attention)
         else:
             dq, dk, dv = linear_attention_recurrent_backward((dcontext, None), cache.attention)

@@ -21,6 +21,8 @@ DeepSeek-AI 2024, DeepSeek-V2, section 2.1 and appendix C; the weights carry the
 """
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,13 +35,40 @@ from npllm.attention.scaled_dot_product import (
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )
-from npllm.attention.variants.rope import rotary_backward, rotary_forward, rotary_frequencies
+from npllm.attention.variants.rope import RoPE, rotary_backward, rotary_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import as_sequence, check_context_length, check_positive
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
 from npllm.layers.normalization import RMSNorm
+
+ROPE = RoPE(layout="pairs")  # as in the published weights
+
+
+@dataclass(frozen=True)
+class MLA:
+    """The configuration of MultiHeadLatentAttention."""
+
+    num_heads: int
+    kv_lora_rank: int
+    head_dim: int
+    qk_rope_head_dim: int
+    q_lora_rank: int | None = None
+    rope: RoPE = ROPE
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+        init: bool = True,
+    ) -> "MultiHeadLatentAttention":
+        """The layer."""
+        return MultiHeadLatentAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype)
 
 
 class MultiHeadLatentAttention(Attention):
@@ -49,25 +78,24 @@ class MultiHeadLatentAttention(Attention):
     head_dim           D, the width of a head's queries and keys without their rotary part, and of its values
     qk_rope_head_dim         R, the width of the rotary part; even, and 0 for none
     q_lora_rank   the width of the latent from which queries are made; None: straight from x
-    base, layout         of the rotary positions, see functional.rotary; published weights have pairs
+    rope            see RoPE; published weights have layout "pairs"
 
     Raises ValueError for widths that do not fit.
     """  # noqa: E501
 
     def __init__(
         self, d_model, context_length, dropout, num_heads, kv_lora_rank, head_dim, qk_rope_head_dim,
-        q_lora_rank=None, base=10000.0, layout="pairs", *, rng=None, dtype="float32",
+        q_lora_rank=None, rope=ROPE, *, rng=None, dtype="float32",
     ):  # fmt: skip
         check_positive(context_length=context_length, num_heads=num_heads)
         check_positive(kv_lora_rank=kv_lora_rank, head_dim=head_dim)
         if qk_rope_head_dim < 0 or qk_rope_head_dim % 2:
             raise ValueError(f"qk_rope_head_dim is {qk_rope_head_dim}; it must be even (channels turn in pairs), or 0")
-        if layout not in ("halves", "pairs"):
-            raise ValueError(f'layout is {layout!r}; it must be "halves" or "pairs"')
         rng = as_generator(rng)
-        self.context_length, self.num_heads, self.layout = context_length, num_heads, layout
+        self.context_length, self.num_heads, self.layout = context_length, num_heads, rope.layout
         self.kv_lora_rank, self.head_dim = kv_lora_rank, head_dim
-        self.frequencies = rotary_frequencies(qk_rope_head_dim, base) if qk_rope_head_dim else np.zeros(0)
+        self.frequencies = rope.frequencies(qk_rope_head_dim) if qk_rope_head_dim else np.zeros(0)
+        self.amplitude = rope.amplitude
         query_width = num_heads * (head_dim + qk_rope_head_dim)
         self.q_proj = None
         if q_lora_rank is None:
@@ -156,7 +184,7 @@ class MultiHeadLatentAttention(Attention):
             q, q_b_proj = self.q_b_proj.forward(latent)
             cache = Cache(q_a_proj=q_a_proj, q_a_layernorm=q_a_layernorm, q_b_proj=q_b_proj)
         q, q_rotary = np.split(split_heads(q, self.num_heads), [self.head_dim], axis=-1)
-        q_rotary, rotary = rotary_forward(q_rotary, positions, self.frequencies, self.layout)
+        q_rotary, rotary = rotary_forward(q_rotary, positions, self.frequencies, self.layout, self.amplitude)
         return (q, q_rotary), Cache(projection=cache, rotary=rotary)
 
     def _queries_backward(self, dq, dq_rotary, cache):
@@ -172,7 +200,9 @@ class MultiHeadLatentAttention(Attention):
         down, kv_a_proj = self.kv_a_proj_with_mqa.forward(x)
         latent, k_rotary = np.split(down, [self.kv_lora_rank], axis=-1)
         latent, kv_a_layernorm = self.kv_a_layernorm.forward(latent)
-        k_rotary, rotary = rotary_forward(k_rotary[..., None, :, :], positions, self.frequencies, self.layout)
+        k_rotary, rotary = rotary_forward(
+            k_rotary[..., None, :, :], positions, self.frequencies, self.layout, self.amplitude
+        )
         return (latent, k_rotary), Cache(kv_a_proj=kv_a_proj, kv_a_layernorm=kv_a_layernorm, rotary=rotary)
 
     def _compress_backward(self, dlatent, dk_rotary, cache):

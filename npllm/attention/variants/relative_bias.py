@@ -1,49 +1,42 @@
-"""Relative positions: a score that knows how far apart a query and a key are.
+"""Relative position biases: a term that depends on t − s is added to the score of query t and key s.
 
-    q, k → scores [+ a term for the distance] → mask → softmax → weights
+    q, k → scores → [+ bias of the relative position] → mask → softmax → weights
 
-Three ways, from the simplest: ALiBi subtracts a fixed slope times the distance; T5 learns a number for each of a few
-ranges of distances; Shaw et al. learn a vector for each distance, which the query is compared with like a key, and
-another that is averaged like a value. All depend on t − s alone, wherever the two stand.
+ALiBi subtracts the distance times a fixed slope, one for each head. Nothing is learned, and the rule is the same at any
+distance, so a model trained on short texts can read longer ones. T5 learns the term: a number for each head and each
+range ("bucket") of distances. (T5 itself has no factor 1/√D; here it stays, since the initial weights are not T5's.)
 
-Press, Smith, Lewis 2021, Train Short, Test Long (ALiBi), section 3; Raffel et al. 2019 (T5), section 2.1; Shaw,
-Uszkoreit, Vaswani 2018, Self-Attention with Relative Position Representations, sections 3.1 and 3.2.
-
-ALiBi, attention with linear biases: the further back a key stands, the lower its score, by a slope for each head.
-
-    scores → [− slope · distance] → softmax → …
-
-Over plain attention: positions without anything learned. Because the penalty is the same rule at any distance, a model
-trained on short texts can read longer ones.
-
-Press, Smith, Lewis 2021, Train Short, Test Long: Attention with Linear Biases, section 3.
-
-T5's relative positions: a learned number for each head and each range of distances is added to the scores.
-
-    scores → [+ table[bucket(distance), head]] → softmax → …
-
-Over ALiBi: the penalty is learned, and need not be a straight line. Near distances have a bucket each, far ones share.
-(T5 itself leaves out the factor 1/√D; here it stays, since its initial weights are not T5's.)
-
-Raffel et al. 2019, Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, section 2.1.
+Press, Smith, Lewis 2021, Train Short, Test Long: Attention with Linear Biases, section 3; Raffel et al. 2019, Exploring
+the Limits of Transfer Learning with a Unified Text-to-Text Transformer, section 2.1.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from npllm.attention.masks import distances
 from npllm.attention.scaled_dot_product import unbroadcast
-from npllm.attention.variants.hooks import AttentionHook
+from npllm.core.cache import Cache
 from npllm.core.checks import check_positive
-from npllm.layers.embedding import Embedding
+from npllm.layers.embedding import embedding_backward, embedding_forward
 
 
-def alibi_slopes(num_heads):
+def alibi_bias(slopes: Any, query_positions: Any, key_positions: Any, dtype: Any = np.float32) -> np.ndarray:
+    """bias[h, t, s] = −slope_h |t − s|      (H), (..., T), (..., S) → (..., H, T, S)
+
+    Positions are (T), or (B, 1, T), with one row for all heads. Nothing is learned, so there is no backward.
+    """
+    distance = np.abs(distances(query_positions, key_positions))
+    return (-np.asarray(slopes)[:, None, None] * distance).astype(dtype)
+
+
+def alibi_slopes(num_heads: int) -> np.ndarray:
     """slope_h = 2^(−8 (h + 1)/H)      an array (H)
 
-    From 1/2 (for 8 heads) down to 1/256: some heads look near, others far. Where H is no power of 2, those of the
-    power below, and between them every second one of the power above.
+    From 1/2 (for 8 heads) down to 1/256: some heads attend to near positions, others to distant ones as well. If H is
+    not a power of 2: the slopes for the largest power P below H, then every second one of those for 2 P.
     """
     check_positive(num_heads=num_heads)
     power = 2 ** int(math.log2(num_heads))
@@ -52,20 +45,32 @@ def alibi_slopes(num_heads):
     return np.concatenate([slopes, between[: num_heads - power]])
 
 
-def alibi_bias(slopes, query_positions, key_positions, dtype=np.float32):
-    """bias[h, t, s] = −slope_h |t − s|      (H), (..., T), (..., S) → (..., H, T, S)
+def t5_bias_forward(
+    weight: np.ndarray, query_positions: Any, key_positions: Any, max_distance: int = 128
+) -> tuple[np.ndarray, Cache]:
+    """bias[h, t, s] = weight[bucket(t − s), h]      (N, H), (..., T), (..., S) → (..., H, T, S)
 
-    Places are (T), or (B, 1, T) with one row for all heads. Nothing is learned, so there is no backward.
+    Positions are (T), or (B, 1, T), with one row for all heads. The cache holds that of the embedding lookup.
     """
-    distance = np.abs(distances(query_positions, key_positions))
-    return (-np.asarray(slopes)[:, None, None] * distance).astype(dtype)
+    query_positions, key_positions = (p if p.ndim == 1 else p[..., 0, :] for p in (query_positions, key_positions))
+    buckets = t5_buckets(query_positions, key_positions, len(weight), max_distance)
+    rows, embedding = embedding_forward(buckets, weight)
+    return np.moveaxis(rows, -1, -3), Cache(embedding=embedding, shape=rows.shape)
 
 
-def t5_buckets(query_positions, key_positions, num_buckets=32, max_distance=128, causal=True):
-    """The range that each distance falls into      (..., T), (..., S) → (..., T, S)
+def t5_bias_backward(dbias: np.ndarray, cache: Cache) -> np.ndarray:
+    """dweight[n, h] = Σ dbias[h, t, s] over all pairs (t, s) in bucket n      (..., H, T, S) → (N, H)"""
+    drows = unbroadcast(np.moveaxis(dbias, -3, -1), cache.shape)
+    return embedding_backward(drows, cache.embedding)
 
-    The first half of the buckets hold one distance each, 0, 1, 2, …; the others ranges that grow like a logarithm, the
-    last of them everything from `max_distance` on. With causal=False half of all buckets are for keys that come later.
+
+def t5_buckets(
+    query_positions: Any, key_positions: Any, num_buckets: int = 32, max_distance: int = 128, causal: bool = True
+) -> np.ndarray:
+    """The bucket of each relative position t − s      (..., T), (..., S) → (..., T, S)
+
+    The first half of the buckets hold one distance each: 0, 1, 2, …. The others hold ranges that grow logarithmically;
+    the last one holds all distances from `max_distance` on. With causal=False, half of all buckets are for t < s.
     """
     distance = distances(query_positions, key_positions)
     start = 0
@@ -73,57 +78,50 @@ def t5_buckets(query_positions, key_positions, num_buckets=32, max_distance=128,
         num_buckets //= 2
         start = np.where(distance < 0, num_buckets, 0)
     distance = np.abs(distance) if not causal else np.maximum(distance, 0)
+    _check_buckets(num_buckets, max_distance)
     exact = num_buckets // 2
-    if not 1 <= exact < max_distance:
-        raise ValueError(
-            f"num_buckets is {num_buckets} and max_distance is {max_distance}; half of the buckets of a direction must "
-            "be at least 1 and less than max_distance"
-        )
-    # in float32, as T5 was trained: at the edges of the ranges float64 rounds to the other side
+    # in float32, as T5 was trained: at the limits of the ranges float64 rounds to the other bucket
     growth = np.log(np.maximum(distance, 1).astype(np.float32) / exact) / math.log(max_distance / exact)
     large = np.minimum(exact + (growth * (num_buckets - exact)).astype(np.int64), num_buckets - 1)
     return start + np.where(distance < exact, distance, large)
 
 
-class ALiBi(AttentionHook):
-    """S_hts ← S_hts − slope_h (t − s)      (H, T, S) → (H, T, S)
+@dataclass(frozen=True)
+class ALiBi:
+    """S_hts ← S_hts − slope_h (t − s), an option of attention.
 
-    The slopes are those of the paper unless given, one for each head. Slope 0 is plain attention without positions.
+    slopes   one for each head, finite and at least 0; None: those of the paper. Slope 0 is attention without positions.
     """
 
-    def __init__(self, widths, slopes=None):
-        self.slopes = alibi_slopes(widths.num_heads) if slopes is None else np.asarray(slopes, np.float64)
-        if self.slopes.shape != (widths.num_heads,):
-            raise ValueError(f"slopes has shape {self.slopes.shape}; it must be ({widths.num_heads},), one for a head")
-        if not (np.isfinite(self.slopes) & (self.slopes >= 0)).all():
-            raise ValueError(f"slopes is {self.slopes}; they must be finite and at least 0: what is far counts less")
+    slopes: tuple[float, ...] | None = None
 
-    def bias_forward(self, positions, key_positions, dtype):
-        """The bias; nothing to learn, so nothing to keep."""
-        return alibi_bias(self.slopes, positions, key_positions, dtype), None
+    def __post_init__(self) -> None:
+        if self.slopes is None:
+            return
+        object.__setattr__(self, "slopes", tuple(float(slope) for slope in self.slopes))
+        if not all(0.0 <= slope < math.inf for slope in self.slopes):
+            raise ValueError(f"slopes is {self.slopes}; they must be finite and at least 0")
+
+    def bias(self, num_heads: int, query_positions: Any, key_positions: Any, dtype: Any) -> np.ndarray:
+        """The bias (..., H, T, S) of all heads."""
+        slopes = alibi_slopes(num_heads) if self.slopes is None else np.array(self.slopes)
+        return alibi_bias(slopes, query_positions, key_positions, dtype)
 
 
-class T5Bias(AttentionHook):
-    """S_hts ← S_hts + weight[bucket(t − s), h]      (H, T, S) → (H, T, S)
+@dataclass(frozen=True)
+class T5Bias:
+    """S_hts ← S_hts + weight[bucket(t − s), h], an option of attention; see t5_buckets."""
 
-    `relative_attention_bias.weight` is (num_buckets, H), as in T5's published weights.
-    """
+    num_buckets: int = 32
+    max_distance: int = 128
 
-    def __init__(self, widths, num_buckets=32, max_distance=128, *, rng=None, dtype="float32"):
-        t5_buckets([0], [0], num_buckets, max_distance)  # raises where these make no sense
-        self.num_buckets, self.max_distance = num_buckets, max_distance
-        self.relative_attention_bias = Embedding(num_buckets, widths.num_heads, rng=rng, dtype=dtype)
+    def __post_init__(self) -> None:
+        _check_buckets(self.num_buckets, self.max_distance)
 
-    def bias_forward(self, positions, key_positions, dtype):
-        """The numbers of all pairs, and the cache of the table's lookup."""
-        positions, key_positions = (
-            p if p.ndim == 1 else p[..., 0, :] for p in (positions, key_positions)
-        )  # a row for all heads
-        buckets = t5_buckets(positions, key_positions, self.num_buckets, self.max_distance)
-        bias, cache = self.relative_attention_bias.forward(buckets)
-        return np.moveaxis(bias, -1, -3), cache  # (..., T, S, H) → (..., H, T, S)
 
-    def bias_backward(self, dbias, cache):
-        """Every pair's gradient goes to the number that it used."""
-        dbias = np.moveaxis(dbias, -3, -1)
-        self.relative_attention_bias.backward(unbroadcast(dbias, (*cache.ids.shape, dbias.shape[-1])), cache)
+def _check_buckets(num_buckets: int, max_distance: int) -> None:
+    if not 1 <= num_buckets // 2 < max_distance:
+        raise ValueError(
+            f"num_buckets is {num_buckets} and max_distance is {max_distance}; half of the buckets of a direction must "
+            "be at least 1 and less than max_distance"
+        )

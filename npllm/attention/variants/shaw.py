@@ -9,6 +9,8 @@ Shaw, Uszkoreit, Vaswani 2018, Self-Attention with Relative Position Representat
 """
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +93,27 @@ def relative_attention_backward(dy, cache):
     dk = dscores.mT @ q
     dkey_table = unbroadcast(by_bucket.mT @ q, key_table.shape)
     return drop_none(dq, dk, dv, dkey_table, dvalue_table)
+
+
+@dataclass(frozen=True)
+class Shaw:
+    """The configuration of ShawAttention."""
+
+    num_heads: int
+    max_distance: int = 16
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+        init: bool = True,
+    ) -> "ShawAttention":
+        """The layer."""
+        return ShawAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype)
 
 
 class ShawAttention(Attention):

@@ -1,4 +1,8 @@
-"""Grouped-query attention with its parts: equivalence, the laws of each part, and reading piece by piece."""
+"""Grouped-query attention with its options: equivalence, the laws of each option, and processing in chunks."""
+
+import dataclasses
+import inspect
+import json
 
 import numpy as np
 import pytest
@@ -7,7 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
-from npllm.attention import PARTS, CausalSelfAttention, GroupedQueryAttention, KVCache, SlidingWindowKVCache
+from npllm.attention import (
+    GQA,
+    ALiBi,
+    BlockSparseMask,
+    CausalSelfAttention,
+    GroupedQueryAttention,
+    KVCache,
+    LinearScaling,
+    Llama3Scaling,
+    NTKScaling,
+    QKNorm,
+    RoPE,
+    SlidingWindow,
+    SlidingWindowKVCache,
+    StridedMask,
+    T5Bias,
+    YaRNScaling,
+)
+from npllm.core.config import from_dict, to_dict
 from tests.attention import laws
 from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
@@ -17,42 +39,53 @@ NAME, CONTEXT = "GroupedQueryAttention", 9
 LAYOUT = np.tril(np.ones((5, 5), bool))
 LAYOUT[3, 1] = LAYOUT[4, 0] = False
 
-PART_OPTIONS = {
-    "query_key_norm": st.just({"eps": 1e-5}),
-    "rotary": st.fixed_dictionaries(
-        {"base": st.sampled_from([10.0, 10000.0]), "layout": st.sampled_from(["halves", "pairs"])},
-        optional={
-            "share": st.sampled_from([0.5, 1.0]),
-            "stretch": st.sampled_from(
-                [
-                    {"kind": "linear", "factor": 2.0},
-                    {"kind": "ntk", "factor": 4.0},
-                    {"kind": "yarn", "factor": 4.0, "original_length": 64},
-                    {"kind": "llama3", "factor": 8.0, "original_length": 64},
-                ]
-            ),
-        },
+SCALINGS = [
+    None,
+    LinearScaling(2.0),
+    NTKScaling(4.0),
+    YaRNScaling(4.0, original_length=64),
+    Llama3Scaling(8.0, original_length=64),
+]
+OPTIONS = {  # constructor argument: values to draw from
+    "qk_norm": st.just(QKNorm(eps=1e-5)),
+    "rope": st.builds(
+        RoPE,
+        theta=st.sampled_from([10.0, 10000.0]),
+        partial_rotary_factor=st.sampled_from([0.5, 1.0]),
+        layout=st.sampled_from(["halves", "pairs"]),
+        scaling=st.sampled_from(SCALINGS),
     ),
-    "alibi": st.just({}),
-    "t5_bias": st.just({"num_buckets": 6, "max_distance": 7}),
-    "soft_cap": st.sampled_from([{"cap": 0.7}, {"cap": 50.0}]),
-    "window": st.fixed_dictionaries({"size": st.integers(1, 4)}, optional={"sinks": st.integers(0, 2)}),
-    "strided": st.fixed_dictionaries({"stride": st.integers(1, 4)}),
-    "blocks": st.just({"size": 2, "layout": LAYOUT.tolist()}),
-    "gate": st.just({}),
+    "softcap": st.sampled_from([0.7, 50.0]),
+    "relative_bias": st.sampled_from([ALiBi(), T5Bias(num_buckets=6, max_distance=7)]),
+    "window": st.builds(SlidingWindow, st.integers(1, 4), num_sink_tokens=st.integers(0, 2)),
+    "sparsity": st.one_of(st.builds(StridedMask, st.integers(1, 4)), st.just(BlockSparseMask(2, LAYOUT.tolist()))),
+    "output_gate": st.just(True),
 }
+EACH = [  # every option, and every class of it
+    {"qk_norm": QKNorm()},
+    {"rope": RoPE(theta=100.0)},
+    {"softcap": 1.5},
+    {"relative_bias": ALiBi()},
+    {"relative_bias": T5Bias(num_buckets=6, max_distance=4)},
+    {"window": SlidingWindow(2, num_sink_tokens=1)},
+    {"sparsity": StridedMask(2)},
+    {"sparsity": BlockSparseMask(2, LAYOUT.tolist())},
+    {"output_gate": True},
+]
 
 
-def test_every_part_is_tested():
-    assert PART_OPTIONS.keys() == PARTS.keys()
+def test_every_option_is_tested():
+    options = {field.name for field in dataclasses.fields(GQA)} - {"num_heads", "num_kv_heads", "head_dim", "qkv_bias"}
+    assert OPTIONS.keys() == options
+    assert {name for option in EACH for name in option} == options
 
 
 @st.composite
-def configs(draw, parts=None):
-    """Constructor arguments: grouped heads, a width of their own, and a few parts in any order."""
+def configs(draw, options=None):
+    """Constructor arguments: grouped heads, any head_dim, and a few options."""
     num_kv_heads = draw(st.integers(1, 2))
     num_heads = num_kv_heads * draw(st.integers(1, 3))
-    names = draw(st.lists(st.sampled_from(list(PARTS)), max_size=4, unique=True)) if parts is None else parts
+    names = draw(st.lists(st.sampled_from(list(OPTIONS)), max_size=4, unique=True)) if options is None else options
     return {
         "d_model": num_heads * draw(st.integers(1, 2)),
         "context_length": CONTEXT,
@@ -61,7 +94,7 @@ def configs(draw, parts=None):
         "num_kv_heads": num_kv_heads,
         "head_dim": draw(st.sampled_from([4, 8])),
         "qkv_bias": draw(st.booleans()),
-        "parts": {name: draw(PART_OPTIONS[name]) for name in names},
+        **{name: draw(OPTIONS[name]) for name in names},
     }
 
 
@@ -80,10 +113,10 @@ def test_equals_pytorch(data, dtype, batch, T, dropout):
     check_layer(NAME, config, x, dtype=dtype, dropout=dropout, loosen=4.0)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("option", OPTIONS)
 @given(st.data(), dtypes, sizes)
-def test_equals_pytorch_with_each_part(part, data, dtype, T):
-    config = data.draw(configs([part]))
+def test_equals_pytorch_with_each_option(option, data, dtype, T):
+    config = data.draw(configs([option]))
     x = data.draw(arrays((2, T, config["d_model"]), dtype))
     check_layer(NAME, config, x, dtype=dtype, loosen=4.0)
 
@@ -96,13 +129,29 @@ def test_equals_pytorch_on_packed_documents(data, dtype, T):
     check_layer(NAME, config, x, dtype=dtype, document_ids=document_ids, loosen=4.0)
 
 
-@pytest.mark.parametrize("part", [None, *PARTS])
-def test_finite_differences(part):
-    options = {"window": {"size": 2, "sinks": 1}, "strided": {"stride": 2}, "soft_cap": {"cap": 1.5}}
-    options |= {"blocks": {"size": 2, "layout": LAYOUT}, "t5_bias": {"num_buckets": 6, "max_distance": 4}}
-    parts = {} if part is None else {part: options.get(part, {})}
+@pytest.mark.parametrize("options", [{}, *EACH], ids=str)
+def test_finite_differences(options):
     rng = np.random.default_rng(1)
-    laws.check_finite_differences(build(PLAIN, dropout=0.2, parts=parts), rng.standard_normal((2, 6, 6)), rng)
+    laws.check_finite_differences(build(PLAIN, dropout=0.2, **options), rng.standard_normal((2, 6, 6)), rng)
+
+
+def test_defaults_equal_those_of_the_configuration_and_of_the_reference():
+    for option in EACH:
+        check_layer(NAME, {"d_model": 8, "context_length": 7, "dropout": 0.0, "num_heads": 2} | option,
+                    np.random.default_rng(0).standard_normal((2, 7, 8)), dtype="float64")  # fmt: skip
+    arguments = inspect.signature(GroupedQueryAttention).parameters
+    for field in dataclasses.fields(GQA):
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        assert arguments[field.name].default == default, field.name
+
+
+def test_the_configuration_builds_the_layer():
+    config = GQA(num_heads=4, num_kv_heads=2, rope=RoPE(theta=100.0), qk_norm=QKNorm(), window=SlidingWindow(3))
+    layer = config.build(16, 9, rng=np.random.default_rng(0), dtype="float64")
+    same = build({"d_model": 16, "context_length": 9, "dropout": 0.0, **vars(config)})
+    x = np.random.default_rng(1).standard_normal((2, 7, 16))
+    np.testing.assert_array_equal(layer(x), same(x))
+    assert from_dict(json.loads(json.dumps(to_dict(config))), GQA) == config
 
 
 @given(st.data(), sizes)
@@ -134,30 +183,37 @@ def test_grouped_heads_are_repeated_not_tiled():
     np.testing.assert_allclose(grouped(x), full(x), rtol=1e-12)
 
 
-def same_as_plain(parts, x, **changes):
-    """Whether a layer with these parts gives what it gives without."""
-    plain, other = build(PLAIN, **changes), build(PLAIN, parts=parts, **changes)
+def same_as_plain(x, **options):
+    """Whether a layer with these options has the values of one without."""
+    plain, other = build(PLAIN), build(PLAIN, **options)
     own = {name: array for name, array in other.state_dict().items() if name not in plain.state_dict()}
     other.load_state_dict(plain.state_dict() | own)
     return np.allclose(other(x), plain(x), rtol=1e-10, atol=1e-12)
 
 
-def test_parts_that_do_nothing_are_plain_attention_and_others_are_not():
-    x = np.random.default_rng(0).standard_normal((2, 7, 6))
-    assert same_as_plain({"window": {"size": 7}}, x)
-    assert not same_as_plain({"window": {"size": 6}}, x)
-    assert same_as_plain({"window": {"size": 6, "sinks": 1}}, x)
-    assert same_as_plain({"alibi": {"slopes": [0.0] * 4}}, x)
-    assert not same_as_plain({"alibi": {}}, x)
-    assert same_as_plain({"soft_cap": {"cap": 1e7}}, x)
-    assert not same_as_plain({"soft_cap": {"cap": 0.1}}, x)
-    assert same_as_plain({"strided": {"stride": 7}}, x)
-    assert same_as_plain({"strided": {"stride": 1}}, x)
-    assert not same_as_plain({"strided": {"stride": 3}}, x)
-    assert same_as_plain({"blocks": {"size": 2, "layout": np.tril(np.ones((5, 5)))}}, x)
-    assert not same_as_plain({"blocks": {"size": 2, "layout": np.eye(5)}}, x)
-    assert not same_as_plain({"rotary": {}}, x)
-    assert not same_as_plain({"query_key_norm": {}}, x)
+@pytest.mark.parametrize(
+    ("options", "is_plain"),
+    [
+        ({"window": SlidingWindow(7)}, True),
+        ({"window": SlidingWindow(6)}, False),
+        ({"window": SlidingWindow(6, num_sink_tokens=1)}, True),
+        ({"relative_bias": ALiBi(slopes=(0.0,) * 4)}, True),
+        ({"relative_bias": ALiBi()}, False),
+        ({"softcap": 1e7}, True),
+        ({"softcap": 0.1}, False),
+        ({"sparsity": StridedMask(7)}, True),
+        ({"sparsity": StridedMask(1)}, True),
+        ({"sparsity": StridedMask(3)}, False),
+        ({"sparsity": BlockSparseMask(2, np.tril(np.ones((5, 5))))}, True),
+        ({"sparsity": BlockSparseMask(2, np.eye(5))}, False),
+        ({"rope": RoPE()}, False),
+        ({"qk_norm": QKNorm()}, False),
+        ({"output_gate": True}, False),
+    ],
+    ids=str,
+)
+def test_options_without_effect_are_plain_attention_and_others_are_not(options, is_plain):
+    assert same_as_plain(np.random.default_rng(0).standard_normal((2, 7, 6)), **options) == is_plain
 
 
 @given(st.data(), st.integers(2, 7), seeds)
@@ -195,8 +251,8 @@ def test_packed_equals_separate(data, seed):
     laws.check_packed(build(config, seed), x, laws.documents_of(rng, 2, 7), rng)
 
 
-def test_a_window_forgets():
-    layer = build(PLAIN, parts={"window": {"size": 3, "sinks": 1}}, context_length=200)
+def test_the_cache_of_a_window_keeps_the_window():
+    layer = build(PLAIN, window=SlidingWindow(3, num_sink_tokens=1), context_length=200)
     kv_cache, full = layer.new_kv_cache(), build(PLAIN, context_length=200).new_kv_cache()
     assert isinstance(kv_cache, SlidingWindowKVCache)
     assert isinstance(full, KVCache)
@@ -211,7 +267,7 @@ def test_a_window_forgets():
 
 @pytest.mark.parametrize("window", [None, 3])
 def test_equals_pytorchs_own_operator(window):
-    layer = build(PLAIN, parts={} if window is None else {"window": {"size": window}})
+    layer = build(PLAIN, window=None if window is None else SlidingWindow(window))
     x = np.random.default_rng(0).standard_normal((2, 7, 6))
     weight = {name: torch.tensor(array) for name, array in layer.state_dict().items()}
     heads = {"q": 4, "k": 2, "v": 2}
@@ -227,11 +283,10 @@ def test_equals_pytorchs_own_operator(window):
 
 
 def test_equals_flex_attention():
-    """PyTorch's flex_attention, eager: soft cap, ALiBi and a window with a sink as functions of score and places."""
+    """PyTorch's flex_attention, eager: soft cap, ALiBi and a window with a sink as functions of score and positions."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    parts = {"soft_cap": {"cap": 0.5}, "alibi": {}, "window": {"size": 3, "sinks": 1}}
-    layer = build(PLAIN, parts=parts)
+    layer = build(PLAIN, softcap=0.5, relative_bias=ALiBi(), window=SlidingWindow(3, num_sink_tokens=1))
     x = np.random.default_rng(0).standard_normal((2, 7, 6))
     slopes = torch.tensor(F.alibi_slopes(4))
     _, cache = layer.forward(x)
@@ -246,7 +301,7 @@ def test_equals_flex_attention():
     np.testing.assert_allclose(cache.o_proj.x, context.transpose(1, 2).flatten(-2), rtol=1e-10, atol=1e-12)
 
 
-def test_rotary_and_norm_equal_those_of_qwen3():
+def test_rope_and_qk_norm_equal_those_of_qwen3():
     """transformers' Qwen3 attention: grouped heads, query/key norm, then rotary by halves."""
     from transformers.models.qwen3 import modeling_qwen3 as theirs
 
@@ -255,17 +310,15 @@ def test_rotary_and_norm_equal_those_of_qwen3():
         attn_implementation="eager", rope_theta=100.0, rms_norm_eps=1e-5,
     )  # fmt: skip
     reference = theirs.Qwen3Attention(config, 0).double().eval()
-    layer = build(PLAIN, parts={"query_key_norm": {"eps": 1e-5}, "rotary": {"base": 100.0}})
-    state = {name.removeprefix("query_key_norm."): array for name, array in layer.state_dict().items()}
-    state = {name: torch.tensor(array * (1.5 if "norm" in name else 1.0)) for name, array in state.items()}
-    for part in (layer.query_key_norm.q_norm, layer.query_key_norm.k_norm):
-        part.weight.data *= 1.5
-    reference.load_state_dict(state)
+    layer = build(PLAIN, qk_norm=QKNorm(eps=1e-5), rope=RoPE(theta=100.0))
+    for norm in (layer.q_norm, layer.k_norm):
+        norm.weight.data *= 1.5
+    reference.load_state_dict({name: torch.tensor(array) for name, array in layer.state_dict().items()})
     x = torch.tensor(np.random.default_rng(0).standard_normal((2, 7, 6)))
     positions = torch.arange(7)[None]
-    turns = theirs.Qwen3RotaryEmbedding(config)(x, positions)
+    rotations = theirs.Qwen3RotaryEmbedding(config)(x, positions)
     future = torch.full((7, 7), -torch.inf, dtype=torch.float64).triu(1)
-    expected, _ = reference(x, turns, future)
+    expected, _ = reference(x, rotations, future)
     np.testing.assert_allclose(layer(x.numpy()), expected.detach(), rtol=1e-6, atol=1e-7)  # their angles are float32
 
 
@@ -276,32 +329,36 @@ def test_rotary_and_norm_equal_those_of_qwen3():
         ({"head_dim": None}, "d_model is 6 and num_heads 4; num_heads must divide d_model"),
         ({"num_heads": 0}, "num_heads is 0"),
         ({"num_kv_heads": 0}, "num_kv_heads is 0"),
-        ({"parts": {"magic": {}}}, "parts has 'magic'; it must be one of query_key_norm, rotary"),
-        ({"parts": {"rotary": {"bass": 3}}}, "parts has 'rotary' with 'bass'; it must be one of base, share"),
-        ({"parts": {"rotary": {"share": 0.0}}}, "share is 0.0"),
-        ({"parts": {"rotary": {"share": 0.25}}}, "width is 1; it must be even"),
-        ({"parts": {"rotary": {"stretch": {"kind": "rubber", "factor": 2.0}}}}, "kind 'rubber'; it must be one of"),
-        ({"parts": {"rotary": {"stretch": {"kind": "linear", "factor": 0.5}}}}, "factor is 0.5"),
-        ({"parts": {"rotary": {"stretch": {"kind": "ntk"}}}}, "stretch is .*factor"),
-        ({"parts": {"window": {"size": 0}}}, "window is 0; it must be at least 1"),
-        ({"parts": {"window": {"size": 2, "sinks": -1}}}, "sinks is -1"),
-        ({"parts": {"soft_cap": {"cap": 0.0}}}, "cap is 0.0"),
-        ({"parts": {"soft_cap": {"cap": np.inf}}}, "cap is inf; it must be greater than 0 and finite"),
-        ({"parts": {"soft_cap": {"cap": np.nan}}}, "cap is nan"),
-        ({"parts": {"alibi": {"slopes": [1.0]}}}, r"slopes has shape \(1,\); it must be \(4,\)"),
-        ({"parts": {"alibi": {"slopes": [1.0, -1.0, 0.0, 0.0]}}}, "they must be finite and at least 0"),
-        ({"parts": {"strided": {"stride": 0}}}, "stride is 0"),
-        ({"parts": {"blocks": {"size": 2, "layout": [[1, 1], [1, 0]]}}}, "a square with a true diagonal"),
+        ({"softcap": 0.0}, "softcap is 0.0; it must be greater than 0 and finite"),
+        ({"softcap": np.inf}, "softcap is inf"),
+        ({"softcap": np.nan}, "softcap is nan"),
+        ({"rope": RoPE(partial_rotary_factor=0.25)}, "rotary_dim is 1; it must be even"),
+        ({"relative_bias": ALiBi(slopes=(1.0,))}, "slopes has 1 numbers; it must have 4, one for each head"),
         (
-            {"parts": {"blocks": {"size": 2, "layout": np.eye(4)}}},
+            {"sparsity": BlockSparseMask(2, np.eye(4))},
             "layout has 4 rows; for a context_length of 9 in blocks of 2 it must have at least 5",
         ),
-        ({"parts": {"t5_bias": {"num_buckets": 8, "max_distance": 4}}}, "max_distance is 4"),
     ],
 )
 def test_bad_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         build(PLAIN | changes)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (lambda: SlidingWindow(0), "size is 0; it must be at least 1"),
+        (lambda: SlidingWindow(2, -1), "num_sink_tokens is -1"),
+        (lambda: StridedMask(0), "stride is 0"),
+        (lambda: BlockSparseMask(0, [[1]]), "block_size is 0"),
+        (lambda: BlockSparseMask(2, [[1, 1], [1, 0]]), "a square with a true diagonal"),
+        (lambda: BlockSparseMask(2, [[1, 1], [1]]), "layout has rows of 2, 1 entries"),
+    ],
+)
+def test_bad_options(option, message):
+    with pytest.raises(ValueError, match=message):
+        option()
 
 
 def test_bad_input():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
-from npllm.attention import MultiHeadAttention, MultiHeadLatentAttention
+from npllm.attention import MultiHeadAttention, MultiHeadLatentAttention, RoPE
 from tests.attention import laws
 from tests.equivalence.harness import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
@@ -20,7 +20,7 @@ def build(kv_lora_rank=5, head_dim=3, qk_rope_head_dim=4, q_lora_rank=None, layo
     config = {"d_model": 6, "context_length": 7, "dropout": 0.2, "num_heads": 2, "kv_lora_rank": kv_lora_rank}
     config |= {"head_dim": head_dim, "qk_rope_head_dim": qk_rope_head_dim, "q_lora_rank": q_lora_rank}
     rng = np.random.default_rng(0)
-    return implementation("MultiHeadLatentAttention")(**config, layout=layout, rng=rng, dtype=dtype)
+    return implementation("MultiHeadLatentAttention")(**config, rope=RoPE(layout=layout), rng=rng, dtype=dtype)
 
 
 @given(st.data(), dtypes, leading, sizes, st.integers(1, 3), rotary_widths, query_latents, layouts)
@@ -28,7 +28,7 @@ def test_equals_pytorch(data, dtype, batch, T, num_heads, qk_rope_head_dim, q_lo
     d_model, kv_lora_rank, head_dim = (data.draw(sizes) for _ in range(3))
     config = {"d_model": d_model, "context_length": 7, "dropout": 0.2, "num_heads": num_heads}
     config |= {"kv_lora_rank": kv_lora_rank, "head_dim": head_dim, "qk_rope_head_dim": qk_rope_head_dim}
-    config |= {"q_lora_rank": q_lora_rank, "layout": layout, "base": 100.0}
+    config |= {"q_lora_rank": q_lora_rank, "rope": RoPE(theta=100.0, layout=layout)}
     x = data.draw(arrays((*batch, T, d_model), dtype))
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     document_ids = laws.documents_of(rng, *batch, T) if data.draw(st.booleans()) else None
@@ -145,8 +145,6 @@ def test_reading_in_pieces_stays_in_float32():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="qk_rope_head_dim is 3; it must be even"):
         MultiHeadLatentAttention(6, 5, 0.0, 2, 4, 3, 3)
-    with pytest.raises(ValueError, match='layout is \'quarters\'; it must be "halves" or "pairs"'):
-        MultiHeadLatentAttention(6, 5, 0.0, 2, 4, 3, 2, layout="quarters")
     with pytest.raises(ValueError, match="kv_lora_rank is 0; it must be at least 1"):
         MultiHeadLatentAttention(6, 5, 0.0, 2, 0, 3, 2)
     layer = MultiHeadLatentAttention(6, 5, 0.0, 2, 4, 3, 2)

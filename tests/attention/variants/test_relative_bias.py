@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
+from npllm.attention import ALiBi, T5Bias
 from npllm.core.gradient_check import check_function_gradients
 from tests.equivalence.harness import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
+from torch_ref.attention.variants import relative_bias as reference
 
 NAME = "relative_attention"
 
@@ -16,6 +18,11 @@ def test_slopes_of_the_paper():
     np.testing.assert_allclose(F.alibi_slopes(8), [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256])
     np.testing.assert_allclose(F.alibi_slopes(3), [1 / 16, 1 / 256, 1 / 4])
     assert len(F.alibi_slopes(12)) == 12
+
+
+@given(st.integers(1, 70))
+def test_slopes_equal_those_of_the_reference(num_heads):
+    np.testing.assert_allclose(F.alibi_slopes(num_heads), reference.alibi_slopes(num_heads), rtol=1e-12)
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 3, 5, 6, 8, 12])
@@ -53,8 +60,11 @@ def test_buckets():
     assert buckets[:4].tolist() == [0, 1, 2, 3]
     assert (np.diff(buckets) >= 0).all()
     assert buckets[-1] == buckets[16] == 7
-    with pytest.raises(ValueError, match="num_buckets is 1 and max_distance is 128"):
-        F.t5_buckets([0], [0], 1)
+    for invalid in (lambda: F.t5_buckets([0], [0], 1), lambda: T5Bias(num_buckets=1)):
+        with pytest.raises(ValueError, match="num_buckets is 1 and max_distance is 128"):
+            invalid()
+    with pytest.raises(ValueError, match="they must be finite and at least 0"):
+        ALiBi(slopes=[1.0, -1.0])
 
 
 @st.composite

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
+from npllm.attention import LinearScaling, Llama3Scaling, NTKScaling, RoPE, YaRNScaling
 from npllm.core.gradient_check import check_function_gradients
 from tests.equivalence.harness import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
+from torch_ref.attention.variants import rope as reference
 
 pytestmark = pytest.mark.piece("rotary")
 layouts = st.sampled_from(["halves", "pairs"])
@@ -121,15 +123,53 @@ def test_dtype():
     [
         (lambda: F.rotary(np.ones((3, 4)), np.arange(3), np.ones(3)), r"2 F ≤ D"),
         (lambda: F.rotary(np.ones((3, 4)), np.arange(3), np.ones(2), "thirds"), "layout is 'thirds'"),
-        (lambda: F.rotary(np.ones((3, 4)), np.arange(2), np.ones(2)), "places has shape"),
-        (lambda: F.rotary_frequencies(3), "width is 3; it must be even"),
-        (lambda: F.rotary_frequencies(0), "width is 0"),
-        (lambda: F.rotary_frequencies(4, -1.0), "base is -1.0; it must be greater than 1"),
-        (lambda: F.llama3_frequencies(4, 10.0, 2.0, 9, 4.0, 4.0), "high_factor is 4.0; it must be greater than low"),
+        (lambda: F.rotary(np.ones((3, 4)), np.arange(2), np.ones(2)), "positions has shape"),
+        (lambda: F.rotary_frequencies(3), "rotary_dim is 3; it must be even"),
+        (lambda: F.rotary_frequencies(0), "rotary_dim is 0"),
+        (lambda: F.rotary_frequencies(4, -1.0), "theta is -1.0; it must be greater than 1"),
+        (
+            lambda: F.llama3_frequencies(4, 10.0, 2.0, 9, 4.0, 4.0),
+            "high_freq_factor is 4.0; it must be greater than low_freq_factor",
+        ),
         (lambda: F.interpolated_frequencies(4, 10.0, 0.5), "factor is 0.5; it must be at least 1"),
         (lambda: F.yarn_frequencies(4, 10.0, 2.0, 0), "original_length is 0"),
+        (lambda: RoPE(theta=1.0), "theta is 1.0; it must be greater than 1"),
+        (lambda: RoPE(partial_rotary_factor=0.0), "partial_rotary_factor is 0.0"),
+        (lambda: RoPE(layout="quarters"), 'layout is \'quarters\'; it must be "halves" or "pairs"'),
+        (lambda: LinearScaling(0.5), "factor is 0.5; it must be at least 1"),
+        (lambda: NTKScaling(0.5), "factor is 0.5"),
+        (lambda: YaRNScaling(2.0, 0), "original_length is 0"),
+        (lambda: Llama3Scaling(2.0, 8, 4.0, 4.0), "high_freq_factor is 4.0"),
     ],
 )
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("scaling", "kind", "options"),
+    [
+        (LinearScaling(4.0), "linear", {"factor": 4.0}),
+        (YaRNScaling(8.0, 512), "yarn", {"factor": 8.0, "original_max_position_embeddings": 512}),
+        (YaRNScaling(8.0, 512, 20.0, 2.0), "yarn", {"factor": 8.0, "original_max_position_embeddings": 512,
+                                                      "beta_fast": 20.0, "beta_slow": 2.0}),
+        (Llama3Scaling(8.0, 512), "llama3", {"factor": 8.0, "original_max_position_embeddings": 512,
+                                             "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
+    ],
+)  # fmt: skip
+def test_scalings_and_the_references_equal_those_of_transformers(scaling, kind, options):
+    rope = RoPE(scaling=scaling)
+    theirs, amplitude = transformers_frequencies(kind, **options)
+    np.testing.assert_allclose(rope.frequencies(32), theirs, rtol=1e-6)
+    assert rope.amplitude == pytest.approx(amplitude)
+    np.testing.assert_allclose(reference.frequencies(32, 10000.0, scaling), theirs, rtol=1e-6)
+    assert reference.amplitude(scaling) == pytest.approx(amplitude)
+
+
+@given(st.integers(1, 32), st.sampled_from([10.0, 10000.0, 1e6]), st.sampled_from([1.0, 2.0, 16.0]))
+def test_frequencies_equal_those_of_the_reference(pairs, theta, factor):
+    scalings = [None, LinearScaling(factor), NTKScaling(factor), YaRNScaling(factor, 64), Llama3Scaling(factor, 64)]
+    for scaling in scalings:
+        ours = RoPE(theta=theta, scaling=scaling).frequencies(2 * pairs)
+        np.testing.assert_allclose(ours, reference.frequencies(2 * pairs, theta, scaling), rtol=1e-12)

@@ -1,54 +1,91 @@
-"""Grouped-query attention with parts in PyTorch."""
+"""Grouped-query attention and its options in PyTorch."""
 
 import torch
 from torch import nn
 
-from npllm.attention.variants.hooks import AttentionDims
-from torch_ref.attention.masks import places_and_mask
-from torch_ref.attention.variants.hooks import PARTS
+from torch_ref.attention.masks import positions_and_mask
+from torch_ref.attention.variants.relative_bias import alibi_bias, alibi_slopes, t5_buckets
+from torch_ref.attention.variants.rope import apply_rope
 from torch_ref.layers.dropout import Dropout
 
 
 class GroupedQueryAttention(nn.Module):
-    """Causal attention in which query heads share key heads; parts act on it by name."""
+    """Causal attention in which groups of query heads share key and value heads.
+
+    The options are data objects with the fields that npllm.attention.GQA documents.
+    """
 
     def __init__(
-        self, d_model, context_length, dropout, num_heads, num_kv_heads=None, head_dim=None, qkv_bias=False,
+        self, d_model, context_length, dropout, num_heads, num_kv_heads=None, head_dim=None, qkv_bias=False, *,
+        qk_norm=None, rope=None, softcap=None, relative_bias=None, window=None, sparsity=None, output_gate=False,
         parts=None,
     ):  # fmt: skip
         super().__init__()
+        if parts is not None:
+            from npllm.attention.variants.grouped_query import options_from_parts
+
+            found = options_from_parts(parts)
+            qk_norm, rope, softcap = found.get("qk_norm"), found.get("rope"), found.get("softcap")
+            relative_bias, window = found.get("relative_bias"), found.get("window")
+            sparsity, output_gate = found.get("sparsity"), found.get("output_gate", False)
         num_kv_heads = num_kv_heads or num_heads
         head_dim = head_dim or d_model // num_heads
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.rope, self.softcap, self.relative_bias = rope, softcap, relative_bias
+        self.window, self.sparsity = window, sparsity
         self.q_proj = nn.Linear(d_model, num_heads * head_dim, bias=qkv_bias)
         self.k_proj = nn.Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias)
         self.v_proj = nn.Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias)
         self.o_proj = nn.Linear(num_heads * head_dim, d_model, bias=False)
         self.dropout = Dropout(dropout)
-        widths = AttentionDims(d_model, num_heads, num_kv_heads, head_dim, context_length)
-        self.part_names = list(parts or {})
-        for name in self.part_names:
-            setattr(self, name, PARTS[name](widths, **parts[name]))
+        if qk_norm is not None:
+            self.q_norm, self.k_norm = nn.RMSNorm(head_dim, qk_norm.eps), nn.RMSNorm(head_dim, qk_norm.eps)
+        if hasattr(relative_bias, "num_buckets"):
+            self.relative_attention_bias = nn.Embedding(relative_bias.num_buckets, num_heads)
+        if output_gate:
+            self.gate_proj = nn.Linear(d_model, num_heads * head_dim, bias=False)
 
     def forward(self, x, document_ids=None):
         """The projected context vectors."""
-        parts = [getattr(self, name) for name in self.part_names]
-        positions, mask = places_and_mask(x.shape[-2], document_ids, x.device)
+        positions, mask = positions_and_mask(x.shape[-2], document_ids, x.device)
         q = self.q_proj(x).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
         k, v = (proj(x).unflatten(-1, (self.num_kv_heads, -1)).transpose(-3, -2) for proj in (self.k_proj, self.v_proj))
-        for part in parts:
-            q, k = part.turn(q, k, positions)
+        if hasattr(self, "q_norm"):
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rope is not None:
+            q, k = apply_rope(q, k, positions, self.rope)
         k, v = (t.repeat_interleave(self.num_heads // self.num_kv_heads, dim=-3) for t in (k, v))
         scores = q @ k.mT / q.shape[-1] ** 0.5
-        for part in parts:
-            scores = part.cap(scores)
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
         distance = positions[..., :, None] - positions[..., None, :]
-        for part in parts:
-            scores = part.bias(scores, distance)
-            seen = part.seen(positions)
-            mask = mask if seen is None else mask & seen
+        scores = self.add_bias(scores, distance)
+        mask = self.restrict(mask, positions, distance)
         weights = self.dropout(torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1))
         context = (weights @ v).transpose(-3, -2).flatten(-2)
-        for part in parts:
-            context = part.gate(context, x)
+        if hasattr(self, "gate_proj"):
+            context = context * torch.sigmoid(self.gate_proj(x))
         return self.o_proj(context)
+
+    def add_bias(self, scores, distance):
+        """ALiBi or T5's bias."""
+        if hasattr(self.relative_bias, "slopes"):
+            slopes = self.relative_bias.slopes or alibi_slopes(self.num_heads)
+            return scores + alibi_bias(torch.tensor(slopes, dtype=torch.float64), distance).to(scores.dtype)
+        if hasattr(self.relative_bias, "num_buckets"):
+            distance = distance if distance.ndim == 2 else distance.squeeze(-3)  # one row for all heads
+            buckets = t5_buckets(distance, self.relative_bias.num_buckets, self.relative_bias.max_distance)
+            return scores + self.relative_attention_bias(buckets).movedim(-1, -3)
+        return scores
+
+    def restrict(self, mask, positions, distance):
+        """Window and sparse patterns."""
+        if self.window is not None:
+            mask = mask & ((distance < self.window.size) | (positions[..., None, :] < self.window.num_sink_tokens))
+        if hasattr(self.sparsity, "stride"):
+            stride = self.sparsity.stride
+            mask = mask & ((distance < stride) | (torch.remainder(distance, stride) == 0))
+        if hasattr(self.sparsity, "layout"):
+            block = positions // self.sparsity.block_size
+            mask = mask & torch.tensor(self.sparsity.layout)[block[..., :, None], block[..., None, :]]
+        return mask

@@ -50,9 +50,9 @@ def _same_document(document_ids, dtype):
 
 
 class LinearAttention(nn.Module):
-    """Features of queries and keys, and running sums; `form` changes no value."""
+    """Features of queries and keys, and running sums; `mode` changes no value."""
 
-    def __init__(self, d_model, context_length, num_heads, form="parallel"):
+    def __init__(self, d_model, context_length, num_heads, mode="parallel"):
         super().__init__()
         self.num_heads = num_heads
         self.q_proj = nn.Linear(d_model, d_model, bias=False)

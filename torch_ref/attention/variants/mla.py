@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from torch_ref.attention.variants.rope import rotary
+from torch_ref.attention.variants.rope import amplitude, frequencies, rotary
 from torch_ref.layers.dropout import Dropout
 from torch_ref.layers.normalization import RMSNorm
 
@@ -13,13 +13,15 @@ class MultiHeadLatentAttention(nn.Module):
 
     def __init__(
         self, d_model, context_length, dropout, num_heads, kv_lora_rank, head_dim, qk_rope_head_dim,
-        q_lora_rank=None, base=10000.0, layout="pairs",
+        q_lora_rank=None, rope=None,
     ):  # fmt: skip
         super().__init__()
-        self.num_heads, self.head_dim, self.layout = num_heads, head_dim, layout
+        self.num_heads, self.head_dim = num_heads, head_dim
         self.widths = [kv_lora_rank, qk_rope_head_dim]
-        exponents = torch.arange(0, qk_rope_head_dim, 2, dtype=torch.float64) / max(qk_rope_head_dim, 1)
-        self.frequencies = base**-exponents
+        self.layout = "pairs" if rope is None else rope.layout
+        self.amplitude = 1.0 if rope is None else amplitude(rope.scaling)
+        theta, scaling = (10000.0, None) if rope is None else (rope.theta, rope.scaling)
+        self.frequencies = frequencies(qk_rope_head_dim, theta, scaling)
         query_width = num_heads * (head_dim + qk_rope_head_dim)
         if q_lora_rank is None:
             self.q_proj = nn.Linear(d_model, query_width, bias=False)
@@ -50,8 +52,8 @@ class MultiHeadLatentAttention(nn.Module):
         keys, values = up.chunk(2, dim=-1)
         scores = queries[..., : self.head_dim] @ keys.mT
         if self.widths[1]:
-            turned = rotary(queries[..., self.head_dim :], positions, self.frequencies, self.layout)
-            shared_key = rotary(shared_key.unsqueeze(-3), positions, self.frequencies, self.layout)
+            turned = rotary(queries[..., self.head_dim :], positions, self.frequencies, self.layout, self.amplitude)
+            shared_key = rotary(shared_key.unsqueeze(-3), positions, self.frequencies, self.layout, self.amplitude)
             scores = scores + turned @ shared_key.mT
         scores = (scores / (self.head_dim + self.widths[1]) ** 0.5).masked_fill(hidden, -torch.inf)
         context = self.dropout(torch.softmax(scores, dim=-1)) @ values

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from torch_ref.attention.masks import places_and_mask
+from torch_ref.attention.masks import positions_and_mask
 from torch_ref.layers.dropout import Dropout
 
 
@@ -21,7 +21,7 @@ class ShawAttention(nn.Module):
 
     def forward(self, x, document_ids=None):
         """The projected context vectors."""
-        positions, mask = places_and_mask(x.shape[-2], document_ids, x.device)
+        positions, mask = positions_and_mask(x.shape[-2], document_ids, x.device)
         q, k, v = (
             proj(x).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
             for proj in (self.q_proj, self.k_proj, self.v_proj)

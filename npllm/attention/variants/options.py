@@ -1,0 +1,120 @@
+"""Small options of attention: QK norm, sliding window, sparse masks and the output gate.
+
+    x → q, k, v → [QK norm] → RoPE → scores → soft cap → bias → [window, sparse mask] → softmax → context → [gate] → y
+
+QK norm. RMS norm over each head's queries and keys, before their dot product. A score is |q| |k| cos(angle); if the
+lengths grow in training, softmax saturates. With the norm a score depends on the angle and on a learned scale.
+
+Sliding window. Position t attends to the last `size` positions alone, so cost and memory grow with the window instead
+of the text. L layers together reach L windows back. The first positions ("sinks") may stay visible: softmax weights
+must add up to 1, models learn to put what they do not need on the first tokens, and break down without them.
+
+Sparse masks. A fixed pattern on all pairs of positions: strided, or whole blocks. Here the pattern is a mask on all
+T × S scores; only a kernel that skips blocks would save work.
+
+Output gate. The context is multiplied by sigmoid(x W_gateᵀ), elementwise. A head can then contribute nothing, which
+softmax weights, adding up to 1, cannot express; and the value and output projections no longer compose to one linear
+map.
+
+Henry et al. 2020, Query-Key Normalization for Transformers, and Qwen3 2025, section 2. Beltagy et al. 2020, Longformer,
+section 3.1; Jiang et al. 2023, Mistral 7B, section 2; Xiao et al. 2023, Efficient Streaming Language Models with
+Attention Sinks, section 3.2. Child et al. 2019, Sparse Transformers, section 4.3; Zaheer et al. 2020, Big Bird,
+section 2. Qiu et al. 2025, Gated Attention for Large Language Models, section 2.2.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npllm.attention.masks import block_mask, strided_mask
+from npllm.core.cache import Cache
+from npllm.core.checks import check_positive
+from npllm.layers.activations import sigmoid_backward, sigmoid_forward
+
+
+@dataclass(frozen=True)
+class QKNorm:
+    """q ← q / rms(q) · w_q,  k ← k / rms(k) · w_k, with weights (D) that all heads share, as in Qwen3.
+
+    eps   is added to the mean square; see RMSNorm
+    """
+
+    eps: float = 1e-6
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """S_ts ← −∞ unless t − s < size or s < num_sink_tokens      (T, S) → (T, S)"""
+
+    size: int
+    num_sink_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive(size=self.size)
+        if self.num_sink_tokens < 0:
+            raise ValueError(f"num_sink_tokens is {self.num_sink_tokens}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class StridedMask:
+    """S_ts ← −∞ unless t − s < stride or (t − s) mod stride = 0      (T, S) → (T, S)"""
+
+    stride: int
+
+    def __post_init__(self) -> None:
+        check_positive(stride=self.stride)
+
+    def check_context_length(self, context_length: int) -> None:
+        """Every length will do."""
+
+    def mask(self, query_positions: Any, key_positions: Any) -> np.ndarray:
+        """See strided_mask."""
+        return strided_mask(query_positions, key_positions, self.stride)
+
+
+@dataclass(frozen=True)
+class BlockSparseMask:
+    """S_ts ← −∞ unless layout[t // block_size][s // block_size]      (T, S) → (T, S)
+
+    layout   a square of booleans with a row for every block of queries in the context; its diagonal must be true, so
+             that each position may attend to itself
+    """
+
+    block_size: int
+    layout: tuple[tuple[bool, ...], ...]
+
+    def __post_init__(self) -> None:
+        check_positive(block_size=self.block_size)
+        layout = tuple(tuple(bool(entry) for entry in row) for row in self.layout)
+        object.__setattr__(self, "layout", layout)
+        if not layout or any(len(row) != len(layout) or not row[i] for i, row in enumerate(layout)):
+            rows = ", ".join(str(len(row)) for row in layout)
+            raise ValueError(f"layout has rows of {rows or 'no'} entries; it must be a square with a true diagonal")
+
+    def check_context_length(self, context_length: int) -> None:
+        """Raise ValueError if the layout has fewer blocks than the context."""
+        needed = -(-context_length // self.block_size)  # rounded up
+        if len(self.layout) < needed:
+            raise ValueError(
+                f"layout has {len(self.layout)} rows; for a context_length of {context_length} in blocks of "
+                f"{self.block_size} it must have at least {needed}"
+            )
+
+    def mask(self, query_positions: Any, key_positions: Any) -> np.ndarray:
+        """See block_mask."""
+        return block_mask(query_positions, key_positions, self.block_size, self.layout)
+
+
+def output_gate_forward(context: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """y = context · σ(logits)      (..., T, C), (..., T, C) → (..., T, C)
+
+    The cache holds both factors and that of the sigmoid.
+    """
+    gate, sigmoid = sigmoid_forward(logits)
+    return context * gate, Cache(context=context, gate=gate, sigmoid=sigmoid)
+
+
+def output_gate_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    """dcontext = dy · gate,  dlogits = dy · context · σ′(logits)      (..., T, C) → (..., T, C), (..., T, C)"""
+    return dy * cache.gate, sigmoid_backward(dy * cache.context, cache.sigmoid)
