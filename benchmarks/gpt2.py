@@ -15,7 +15,7 @@ import torch_ref.models
 from benchmarks.measure import Job
 from npllm.generation import complete
 from npllm.models import GPT, GPTConfig
-from npllm.training import AdamW, clip_gradient_norm, is_matrix
+from npllm.training import AdamW, decays_weight, training_step
 
 RATE, DECAY, LIMIT = 1e-4, 0.1, 1.0
 
@@ -77,15 +77,10 @@ def _inference(module, ids):
 
 
 def _step(model, inputs, targets):
-    optimizer = AdamW(model.named_parameters(), RATE, weight_decay=DECAY, decays=is_matrix)
+    optimizer = AdamW(model.named_parameters(), RATE, weight_decay=DECAY, weight_decay_filter=decays_weight)
 
     def run():
-        model.zero_grad()
-        loss, cache = model.loss_forward(inputs, targets)
-        model.loss_backward(1.0, cache)
-        norm = clip_gradient_norm(model.named_parameters(), LIMIT)
-        optimizer.step()
-        return np.array([loss, norm], np.float32)
+        return np.array(training_step(model, optimizer, inputs, targets, max_grad_norm=LIMIT), np.float32)
 
     return run
 

@@ -48,7 +48,7 @@ def main(arguments=None):
 
 def train(run, device, num_steps=None, checkpoint_every=250):
     """Continue an opened Run on this process's share of every batch."""
-    trainer, settings = run.trainer, run.trainer.settings
+    trainer, settings = run.trainer, run.trainer.config
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if settings.batch_size % world:
         raise ValueError(f"batch_size is {settings.batch_size}; {world} processes must divide it into equal shares")
@@ -67,15 +67,15 @@ def train(run, device, num_steps=None, checkpoint_every=250):
         loss = _accumulate(parallel, inputs[rank::world], targets[rank::world], settings.grad_accum_steps, device)
         norm = clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate_of(step)
+            group["lr"] = settings.learning_rate_at(step)
         optimizer.step()
         trainer.steps_done += 1
         if world > 1:
             dist.all_reduce(loss)
         if rank == 0:
             speed = round(targets.size / (time.perf_counter() - started))
-            record = {"step": step, "loss": loss.item() / world, "learning_rate": settings.learning_rate_of(step),
-                      "gradient_norm": norm.item(), "tokens_per_second": speed}  # fmt: skip
+            record = {"step": step, "loss": loss.item() / world, "learning_rate": settings.learning_rate_at(step),
+                      "grad_norm": norm.item(), "tokens_per_second": speed}  # fmt: skip
             log.add(record if validation_loss is None else record | {"validation_loss": validation_loss})
             if trainer.steps_done % checkpoint_every == 0 or trainer.steps_done == end:
                 _hand_back(model, optimizer, trainer)
@@ -111,7 +111,7 @@ def _accumulate(model, inputs, targets, grad_accum_steps, device):
 def _evaluate(model, trainer, device):
     """What Trainer.evaluate does, on the device."""
     model.eval()
-    settings, data = trainer.settings, trainer.validation
+    settings, data = trainer.config, trainer.validation
     num_windows = min(len(data), settings.eval_batches * settings.batch_size)
     total = 0.0
     for start in range(0, num_windows, settings.batch_size):
@@ -134,8 +134,8 @@ def _optimizer(model, trainer):
     for name, parameter in named.items():
         optimizer.state[parameter] = {
             "step": torch.tensor(float(ours.steps[name])),
-            "exp_avg": torch.tensor(ours.averages[name], device=parameter.device),
-            "exp_avg_sq": torch.tensor(ours.squares[name], device=parameter.device),
+            "exp_avg": torch.tensor(ours.exp_avg[name], device=parameter.device),
+            "exp_avg_sq": torch.tensor(ours.exp_avg_sq[name], device=parameter.device),
         }
     return optimizer
 
@@ -146,8 +146,8 @@ def _hand_back(model, optimizer, trainer):
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
         ours.parameters[name].data[...] = parameter.detach().cpu().numpy()
-        ours.averages[name][...] = state["exp_avg"].cpu().numpy()
-        ours.squares[name][...] = state["exp_avg_sq"].cpu().numpy()
+        ours.exp_avg[name][...] = state["exp_avg"].cpu().numpy()
+        ours.exp_avg_sq[name][...] = state["exp_avg_sq"].cpu().numpy()
         ours.steps[name] = int(state["step"].item())
 
 

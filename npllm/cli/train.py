@@ -23,7 +23,7 @@ from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.training.log import StepLog
 from npllm.training.run import Run, create_run, open_run
-from npllm.training.trainer import TrainingSettings, evaluate
+from npllm.training.trainer import TrainingConfig, evaluate
 from npllm.utils.markdown import markdown_table, replace_section
 from npllm.utils.terminal import printable
 
@@ -80,7 +80,7 @@ def _create_run(options: argparse.Namespace) -> Run:
         options.architecture, tokenizer.vocab_size, options.context_length, options.d_model, options.num_layers,
         options.num_heads, options.dropout,
     )  # fmt: skip
-    settings = TrainingSettings(
+    settings = TrainingConfig(
         num_steps=options.steps, batch_size=options.batch_size, grad_accum_steps=options.grad_accum_steps,
         learning_rate=options.learning_rate, min_learning_rate=options.learning_rate / 10,
         warmup_steps=options.warmup_steps, eval_interval=options.eval_interval, seed=options.seed,
@@ -105,7 +105,7 @@ def train_and_show(console, run, checkpoint_interval=250, readme=None):
             speed = report.tokens / report.seconds
             record = {
                 "step": report.step, "loss": report.loss, "learning_rate": report.learning_rate,
-                "gradient_norm": report.gradient_norm, "tokens_per_second": round(speed),
+                "grad_norm": report.grad_norm, "tokens_per_second": round(speed),
             }  # fmt: skip
             if report.validation_loss is not None:
                 record["validation_loss"] = report.validation_loss
@@ -120,14 +120,14 @@ def train_and_show(console, run, checkpoint_interval=250, readme=None):
         trainer.run([note], interrupted)
     run.save()
     draw_losses(run.folder / PLOT, log.records, trainer.model.config.vocab_size)
-    if trainer.steps_done < trainer.settings.num_steps:
+    if trainer.steps_done < trainer.config.num_steps:
         console.print(
             Text(f"interrupted after step {trainer.steps_done}; --resume goes on from there: {run.folder}"),
             soft_wrap=True,
         )
         return 130
     run.save_model()
-    loss = evaluate(run.model, trainer.validation, trainer.settings.batch_size)
+    loss = evaluate(run.model, trainer.validation, trainer.config.batch_size)
     perplexity = np.exp(min(loss, 700.0))
     console.print(f"loss on the whole validation text {loss:.4f}  perplexity {perplexity:.2f}", highlight=False)
     console.print(Text(f"the model is in {run.folder}"), soft_wrap=True)
@@ -138,7 +138,7 @@ def train_and_show(console, run, checkpoint_interval=250, readme=None):
 
 def training_report(run, records, final_loss):
     """The curve of a finished run and a sample, in Markdown."""
-    settings = run.trainer.settings
+    settings = run.trainer.config
     seen = [record for record in records if "validation_loss" in record]
     lines = [[f"{r['step']:,}", f"{r['loss']:.3f}", f"{r['validation_loss']:.3f}"] for r in seen]
     lines.append([f"{settings.num_steps:,}", "", f"**{final_loss:.3f}**, the whole of it"])
@@ -168,7 +168,7 @@ def sample_text(run, num_tokens=SAMPLE_LENGTH):
 def _introduce(console, run):
     trainer, config, memory = run.trainer, run.model.config, ""
     if isinstance(config, GPTConfig):
-        at_once = trainer.settings.batch_size // trainer.settings.grad_accum_steps
+        at_once = trainer.config.batch_size // trainer.config.grad_accum_steps
         needed = count_training_bytes(config, at_once, config.context_length)["total"]
         memory = f"; about {needed / 2**20:,.0f} MiB"
     console.print(f"{_about(run)}{memory}", highlight=False)
@@ -204,7 +204,7 @@ def _show_evaluation(console, record, perplexity):
 def _bar(console, trainer):
     columns = (TextColumn("{task.fields[status]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar, bar.add_task("", total=trainer.settings.num_steps, completed=trainer.steps_done, status="")
+        yield bar, bar.add_task("", total=trainer.config.num_steps, completed=trainer.steps_done, status="")
 
 
 @contextmanager

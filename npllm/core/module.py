@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from npllm.core.state import copy_into
+
 
 class Parameter:
     """A trainable array: `data`, and `grad`, the sum of the gradients since the last `zero_grad` (None at first)."""
@@ -128,17 +130,7 @@ class Module:
         Raises KeyError that names missing and unknown arrays, ValueError for a shape that differs and TypeError for
         integers, before anything is written.
         """
-        own = dict(self._all_parameters(""))
-        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or unknown:
-            raise KeyError(f"state does not fit {type(self).__name__}: missing {missing}, unknown {unknown}")
-        for name, parameter in own.items():
-            if np.shape(state[name]) != parameter.shape:
-                raise ValueError(f"{name} has shape {np.shape(state[name])}; it must be {parameter.shape}")
-            if not np.issubdtype(np.asarray(state[name]).dtype, np.floating):
-                raise TypeError(f"{name} has dtype {np.asarray(state[name]).dtype}; it must be floating point")
-        for name, parameter in own.items():
-            parameter.data[...] = state[name]
+        copy_into(self.state_dict(), state, type(self).__name__)
 
     def __repr__(self) -> str:
         """The tree of modules, with the shapes of their parameters and the total at the top."""

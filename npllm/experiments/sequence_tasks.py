@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npllm.training.clipping import clip_gradient_norm
 from npllm.training.optimizers import AdamW
+from npllm.training.step import training_step
 
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 ONES = (
@@ -120,12 +120,9 @@ def learn(model, task, num_steps, rng, batch_size=64, learning_rate=5e-3):
     for step in range(num_steps):
         optimizer.learning_rate = learning_rate * (1.0 - step / num_steps)
         batch = task.batch(rng, batch_size)
-        model.zero_grad()
-        loss, cache = model.loss_forward(batch.source, batch.inputs, batch.targets, batch.mask)
-        model.loss_backward(1.0, cache)
-        clip_gradient_norm(model.named_parameters(), 1.0)  # the way through time is long, and a gradient may explode
-        optimizer.step()
-        yield float(loss)
+        inputs = batch.source, batch.inputs, batch.targets, batch.mask
+        # gradients of a recurrent network may explode over many time steps, so they are clipped
+        yield training_step(model, optimizer, *inputs, max_grad_norm=1.0).loss
 
 
 def write(model, batch):

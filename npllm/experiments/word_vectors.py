@@ -12,6 +12,7 @@ import numpy as np
 from npllm.before_transformers.skipgram import NegativeSampler, cbow_windows, skip_gram_pairs, subsample
 from npllm.before_transformers.word2vec import CBOW
 from npllm.training.optimizers import AdamW
+from npllm.training.step import training_step
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,8 @@ def learn_words(
     batches = _batches(model, stream, window, threshold, batch_size, rng)
     for step, (given, asked) in zip(range(num_steps), batches):
         optimizer.learning_rate = learning_rate * (1.0 - step / num_steps)
-        model.zero_grad()
-        loss, cache = model.loss_forward(given, asked, sampler.draw((len(asked), num_negatives), rng))
-        model.loss_backward(1.0, cache)
-        optimizer.step()
-        yield float(loss)
+        negatives = sampler.draw((len(asked), num_negatives), rng)
+        yield training_step(model, optimizer, given, asked, negatives).loss
 
 
 def _batches(model, stream, window, threshold, batch_size, rng):

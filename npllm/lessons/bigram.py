@@ -11,6 +11,7 @@ from npllm.core.module import Module, as_generator
 from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
+from npllm.training.step import training_step
 
 
 class BigramLanguageModel(Module):
@@ -34,15 +35,15 @@ class BigramLanguageModel(Module):
         """The forward, read from its last line to its first."""
         self.wte.backward(self.head.backward(dy, cache.head), cache.wte)
 
+    def loss_forward(self, ids, targets):
+        """The mean cross-entropy of the next tokens, and the caches of the logits and of the loss."""
+        logits, model_cache = self.forward(ids)
+        loss, loss_cache = cross_entropy_forward(logits, targets)
+        return loss, Cache(model=model_cache, loss=loss_cache)
 
-def training_step(model, optimizer, inputs, targets):
-    """One step: logits, loss, gradients, weights a little better. Returns the loss before the step."""
-    model.zero_grad()
-    logits, cache = model.forward(inputs)
-    loss, loss_cache = cross_entropy_forward(logits, targets)
-    model.backward(cross_entropy_backward(1.0, loss_cache), cache)
-    optimizer.step()
-    return float(loss)
+    def loss_backward(self, dloss, cache):
+        """Add ∂loss/∂parameters, times dloss, to every gradient."""
+        self.backward(cross_entropy_backward(dloss, cache.loss), cache.model)
 
 
 def train(model, optimizer, loader, num_steps):
@@ -54,5 +55,5 @@ def train(model, optimizer, loader, num_steps):
         for inputs, targets in loader:
             if step == num_steps:
                 return
-            yield training_step(model, optimizer, inputs, targets)
+            yield training_step(model, optimizer, inputs, targets).loss
             step += 1

@@ -1,11 +1,9 @@
-"""Training: from gradients to better weights.
-
-Read in this order: optimizers, schedules, clipping, trainer, checkpoint, log, run.
-"""
+"""Training: optimizers, learning-rate schedules, the training loop, checkpoints and resumable runs. See README.md."""
 
 from npllm.training.checkpoint import load_checkpoint, save_checkpoint
-from npllm.training.clipping import clip_gradient_norm, gradient_norm
-from npllm.training.optimizers import SGD, AdamW, is_matrix
+from npllm.training.clipping import clip_grad_norm, grad_norm
+from npllm.training.optimizers import SGD, AdamW, decays_weight
 from npllm.training.run import Run, create_run, open_run
 from npllm.training.schedules import warmup_cosine
-from npllm.training.trainer import Report, Trainer, TrainingSettings, evaluate
+from npllm.training.step import training_step
+from npllm.training.trainer import StepMetrics, Trainer, TrainingConfig, evaluate

@@ -1,135 +1,162 @@
-"""Optimizers: how far, and which way, a gradient moves a weight.
+"""Optimizers: update each parameter from its gradient.
 
-    loss → gradients → [step] → weights a little better
+    loss → gradients → [step] → updated parameters
 
-Plain gradient descent goes the same factor for every weight; momentum keeps going where the last steps went. Adam
-measures each weight's own gradients and goes about the same distance for all; AdamW shrinks the weights apart from
-that.
+SGD moves every weight by the same multiple of its gradient; momentum adds the moving sum of earlier gradients. Adam
+divides each weight's step by a running estimate of its gradient's magnitude, so that all weights move by about the
+learning rate. AdamW applies weight decay directly to the weights instead of adding it to the gradient.
 
 Momentum: Polyak 1964; Kingma, Ba 2015, Adam, algorithm 1; Loshchilov, Hutter 2019, Decoupled Weight Decay
 Regularization, algorithm 2.
 """
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from npllm.core.checks import check_probability
+from npllm.core.module import Parameter
+from npllm.core.state import copy_into
+
+NamedParameters = Mapping[str, Parameter] | Iterable[tuple[str, Parameter]]
 
 
 class SGD:
     """velocity ← momentum · velocity + gradient,  w ← w − learning_rate · velocity
 
-    `parameters` are what named_parameters() yields. One without a gradient stays as it is. With momentum 0, the
-    default, the velocity is the gradient.
+    `parameters` are pairs of name and Parameter, as `model.named_parameters()` yields them, or a dict. A parameter
+    without a gradient is not changed. With momentum 0, the default, the velocity is the gradient.
     """
 
-    def __init__(self, parameters, learning_rate, momentum=0.0):
-        self.parameters, self.learning_rate, self.momentum = _named(parameters), learning_rate, momentum
-        _not_negative(learning_rate=learning_rate, momentum=momentum)
+    def __init__(self, parameters: NamedParameters, learning_rate: float, momentum: float = 0.0):
+        _check_not_negative(learning_rate=learning_rate, momentum=momentum)
+        self.parameters = _as_dict(parameters)
+        self.learning_rate, self.momentum = learning_rate, momentum
         self.velocities = {name: np.zeros_like(p.data) for name, p in self.parameters.items()} if momentum else {}
 
-    def step(self):
-        """Move every weight."""
+    def zero_grad(self) -> None:
+        """Set every gradient to None."""
+        _zero_grad(self.parameters)
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
-            move = parameter.grad
+            velocity = parameter.grad
             if self.momentum:
-                move = self.velocities[name]
-                move *= float(self.momentum)
-                move += parameter.grad
-            parameter.data -= float(self.learning_rate) * move
+                velocity = self.velocities[name]
+                velocity *= float(self.momentum)
+                velocity += parameter.grad
+            parameter.data -= float(self.learning_rate) * velocity
 
-    def state_dict(self):
-        """The velocities, as arrays by name; the arrays themselves."""
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The velocities by name; the arrays themselves, not copies."""
         return {f"velocities.{name}": array for name, array in self.velocities.items()}
 
-    def load_state_dict(self, state, steps=0):
-        """Copy what `state_dict` gave; raises KeyError or ValueError, before anything is written, unless it fits."""
-        _copy_into(self.state_dict(), state)
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy in what `state_dict` returned; raises KeyError, ValueError or TypeError, see `copy_into`."""
+        copy_into(self.state_dict(), state, "SGD")
 
 
 class AdamW:
     """w ← w − learning_rate · (m̂ / (√v̂ + eps) + weight_decay · w)
 
-    m ← β₁ m + (1 − β₁) gradient and v ← β₂ v + (1 − β₂) gradient² are running averages;
-    m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) make up for their start at 0. Options have the meaning and the defaults of
-    torch.optim.AdamW. `decays(name, parameter)` says which weights decay: all, unless given; see `is_matrix`.
+    m ← β₁ m + (1 − β₁) gradient        exp_avg:     running average of the gradient
+    v ← β₂ v + (1 − β₂) gradient²       exp_avg_sq:  running average of its square
+    m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)    correct the bias towards 0, the initial value of both
+
+    Options have the meaning and the defaults of torch.optim.AdamW. `weight_decay_filter(name, parameter)` returns
+    whether a parameter decays; without it all do. See `decays_weight`.
     """
 
-    def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None):
-        self.parameters = _named(parameters)
-        _not_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+    def __init__(
+        self,
+        parameters: NamedParameters,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        weight_decay_filter: Callable[[str, Parameter], bool] | None = None,
+    ):
+        _check_not_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
         for index, beta in enumerate(betas):
             check_probability(f"betas[{index}]", beta)
+        self.parameters = _as_dict(parameters)
         self.learning_rate, self.betas, self.eps, self.weight_decay = learning_rate, betas, eps, weight_decay
-        self.decaying = {name for name, p in self.parameters.items() if decays is None or decays(name, p)}
-        self.steps = dict.fromkeys(self.parameters, 0)  # each counts its own: one without a gradient stands still
-        self.averages = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
-        self.squares = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
+        decays = weight_decay_filter or (lambda name, parameter: True)
+        self.decaying = {name for name, parameter in self.parameters.items() if decays(name, parameter)}
+        self.steps = dict.fromkeys(self.parameters, 0)  # t, counted for each: no gradient, no step
+        self.exp_avg = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
+        self.exp_avg_sq = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
 
-    def step(self):
-        """Move every weight."""
+    def zero_grad(self) -> None:
+        """Set every gradient to None."""
+        _zero_grad(self.parameters)
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 self.steps[name] += 1
-                self._move(name, parameter)
+                self._update(name, parameter)
 
-    def _move(self, name, parameter):
-        gradient, average, square, steps = parameter.grad, self.averages[name], self.squares[name], self.steps[name]
+    def _update(self, name, parameter):
+        gradient, m, v, t = parameter.grad, self.exp_avg[name], self.exp_avg_sq[name], self.steps[name]
         learning_rate, (beta1, beta2) = float(self.learning_rate), map(float, self.betas)
-        average *= beta1
-        average += (1.0 - beta1) * gradient
-        square *= beta2
-        square += (1.0 - beta2) * (gradient * gradient)
-        average_correction = 1.0 - beta1**steps
-        square_correction = math.sqrt(1.0 - beta2**steps)
+        m *= beta1
+        m += (1.0 - beta1) * gradient
+        v *= beta2
+        v += (1.0 - beta2) * (gradient * gradient)
         if name in self.decaying:
             parameter.data *= 1.0 - learning_rate * float(self.weight_decay)
-        denominator = np.sqrt(square) / square_correction + float(self.eps)
-        parameter.data -= (learning_rate / average_correction) * average / denominator
+        bias_correction1 = 1.0 - beta1**t
+        bias_correction2 = 1.0 - beta2**t
+        denominator = np.sqrt(v) / math.sqrt(bias_correction2) + float(self.eps)  # √v̂ + eps
+        parameter.data -= (learning_rate / bias_correction1) * m / denominator
 
-    def state_dict(self):
-        """Both running averages, as arrays by name; the arrays themselves. (`steps` are numbers beside them.)"""
-        averages = {f"averages.{name}": array for name, array in self.averages.items()}
-        return averages | {f"squares.{name}": array for name, array in self.squares.items()}
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Both running averages by name; the arrays themselves, not copies. (`steps` are integers beside them.)"""
+        state = {f"exp_avg.{name}": array for name, array in self.exp_avg.items()}
+        return state | {f"exp_avg_sq.{name}": array for name, array in self.exp_avg_sq.items()}
 
-    def load_state_dict(self, state, steps):
-        """Copy what `state_dict` gave; raises KeyError or ValueError, before anything is written, unless it fits."""
-        if steps.keys() != self.steps.keys():
-            raise KeyError(f"steps do not fit the optimizer: {sorted(steps.keys() ^ self.steps.keys())}")
-        _copy_into(self.state_dict(), state)
+    def load_state_dict(self, state: Mapping[str, np.ndarray], steps: Mapping[str, int]) -> None:
+        """Copy in what `state_dict` returned, and `steps`; raises KeyError, ValueError or TypeError, see `copy_into`.
+
+        Nothing is written unless all of it fits.
+        """
+        self.check_steps(steps)
+        copy_into(self.state_dict(), state, "AdamW")
         self.steps = dict(steps)
 
+    def check_steps(self, steps: Mapping[str, int]) -> None:
+        """Raise KeyError unless `steps` has exactly the names of the parameters."""
+        if steps.keys() != self.steps.keys():
+            raise KeyError(f"steps does not fit AdamW: {sorted(steps.keys() ^ self.steps.keys())} are in one only")
 
-def is_matrix(name, parameter):
-    """Whether a parameter is a matrix or table: these decay; biases and the weights of norms do not."""
+
+def decays_weight(name: str, parameter: Parameter) -> bool:
+    """Whether a parameter has two or more axes: matrices and embeddings decay, biases and norm weights do not."""
     return parameter.data.ndim >= 2
 
 
-def _named(parameters):
+def _zero_grad(parameters):
+    for parameter in parameters.values():
+        parameter.grad = None
+
+
+def _as_dict(parameters):
     """The parameters as a dict by name; raise unless there is at least one."""
-    parameters = list(parameters.items() if isinstance(parameters, dict) else parameters)
+    parameters = list(parameters.items() if isinstance(parameters, Mapping) else parameters)
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in parameters):
         raise TypeError("parameters must be pairs of a name and a Parameter, as model.named_parameters() yields them")
     if not parameters:
-        raise ValueError("parameters is empty (a generator can be used once only); there is nothing to learn")
+        raise ValueError("parameters is empty (a generator can be used once only); it must have at least one")
     return dict(parameters)
 
 
-def _not_negative(**numbers):
+def _check_not_negative(**numbers):
     for name, number in numbers.items():
         if not number >= 0:
             raise ValueError(f"{name} is {number}; it must be at least 0")
-
-
-def _copy_into(own, state):
-    if own.keys() != state.keys():
-        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        raise KeyError(f"state does not fit the optimizer: missing {missing}, unknown {unknown}")
-    for name, array in own.items():
-        if np.shape(state[name]) != array.shape:
-            raise ValueError(f"{name} has shape {np.shape(state[name])}; it must be {array.shape}")
-    for name, array in own.items():
-        array[...] = state[name]

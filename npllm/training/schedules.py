@@ -1,9 +1,9 @@
-"""The learning rate over a training: a short rise from near 0, then half a cosine down.
+"""Learning-rate schedules: linear warm-up, then half a cosine down to the minimum.
 
-    rate │   ╭──╮                 At first the averages of Adam know nothing and large steps would go anywhere;
-         │  ╱    ╲                at the end small steps settle what the large ones have found.
-         │ ╱       ╲____
-         └──────────────── step
+    learning rate │   ╭──╮           Adam's running averages start at 0 and are unreliable in the first steps, so the
+                  │  ╱    ╲          learning rate starts small. Small steps at the end lower the loss further.
+                  │ ╱       ╲____
+                  └──────────────── step
 
 Loshchilov, Hutter 2017, SGDR, equation 5; warm-up: Goyal et al. 2017, section 2.2.
 """
@@ -11,21 +11,27 @@ Loshchilov, Hutter 2017, SGDR, equation 5; warm-up: Goyal et al. 2017, section 2
 import math
 
 
-def warmup_cosine(step, num_steps, peak, floor=0.0, warmup_steps=0):
-    """The learning rate of a step, 0 … num_steps − 1.
+def warmup_cosine(
+    step: int, num_steps: int, learning_rate: float, min_learning_rate: float = 0.0, warmup_steps: int = 0
+) -> float:
+    """The learning rate at a step, 0 … num_steps − 1.
 
-    step < warmup_steps:  peak · (step + 1) / (warmup_steps + 1)
-    then:                 floor + (peak − floor) · (1 + cos(π · share)) / 2,  share of the way from warm-up to the end
+    step < warmup_steps:  learning_rate · (step + 1) / (warmup_steps + 1)
+    otherwise:            min + (learning_rate − min) · (1 + cos(π · progress)) / 2
 
-    From num_steps on it is the floor. Raises ValueError for numbers that make no schedule.
+    with progress = (step − warmup_steps) / (num_steps − warmup_steps). From num_steps on it is min_learning_rate.
+    Raises ValueError unless 0 ≤ warmup_steps ≤ num_steps and 0 ≤ min_learning_rate ≤ learning_rate.
     """
     if not 0 <= warmup_steps <= num_steps:
         raise ValueError(f"warmup_steps is {warmup_steps}; it must be at least 0 and at most num_steps, {num_steps}")
-    if not 0 <= floor <= peak:
-        raise ValueError(f"floor is {floor} and peak {peak}; they must be 0 ≤ floor ≤ peak")
+    if not 0 <= min_learning_rate <= learning_rate:
+        raise ValueError(
+            f"min_learning_rate is {min_learning_rate}; it must be at least 0 and at most learning_rate, "
+            f"{learning_rate}"
+        )
     if step < warmup_steps:
-        return peak * (step + 1) / (warmup_steps + 1)
+        return learning_rate * (step + 1) / (warmup_steps + 1)
     if step >= num_steps:
-        return floor
-    share = (step - warmup_steps) / (num_steps - warmup_steps)
-    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * share))
+        return min_learning_rate
+    progress = (step - warmup_steps) / (num_steps - warmup_steps)
+    return min_learning_rate + (learning_rate - min_learning_rate) * 0.5 * (1.0 + math.cos(math.pi * progress))

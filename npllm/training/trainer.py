@@ -1,26 +1,35 @@
-"""The loop: a batch, its loss, its gradient, a step; again and again; and now and then a look at text never seen.
+"""The training loop: batch, loss, gradients, optimizer step, repeated; the validation loss at regular intervals.
 
-    batches → [loss → gradients → clip → step] × steps → a model that predicts better
+    batches → [training_step] × num_steps → trained model
 
-Everything that the next step depends on is in `state()`, so that a training can be interrupted anywhere and go on as
-if nothing had happened, to the last bit.
+`state()` holds everything that the next step depends on. A run that is interrupted and resumed ends with exactly the
+weights of an uninterrupted one.
 """
 
 import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from npllm.batching.infinite_batches import InfiniteBatches
-from npllm.training.clipping import clip_gradient_norm
-from npllm.training.optimizers import AdamW, is_matrix
+from npllm.core.state import copy_into
+from npllm.training.optimizers import AdamW, decays_weight
 from npllm.training.schedules import warmup_cosine
+from npllm.training.step import accumulated_training_step
+
+IGNORE_INDEX = -100  # a target that does not count, as in cross-entropy
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """How to train: `grad_accum_steps` cuts each batch into as many parts, one after the other, to save memory."""
+class TrainingConfig:
+    """Hyperparameters of a training run; raises ValueError for values that cannot be used.
+
+    grad_accum_steps  number of micro-batches that each batch is split into: less memory, the same gradient
+    eval_interval     steps between two evaluations of the validation loss, on eval_batches batches each
+    """
 
     num_steps: int = 2000
     batch_size: int = 12
@@ -45,132 +54,137 @@ class TrainingSettings:
             )
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
-        self.learning_rate_of(0)
+        self.learning_rate_at(0)
 
-    def learning_rate_of(self, step):
-        """The schedule."""
-        warmup = min(self.warmup_steps, self.num_steps)
-        return warmup_cosine(step, self.num_steps, self.learning_rate, self.min_learning_rate, warmup)
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate at a step, see `warmup_cosine`."""
+        warmup_steps = min(self.warmup_steps, self.num_steps)
+        return warmup_cosine(step, self.num_steps, self.learning_rate, self.min_learning_rate, warmup_steps)
 
 
 @dataclass(frozen=True)
-class Report:
-    """One step: its number, and what was found before the weights moved."""
+class StepMetrics:
+    """Measurements of one training step; both losses are those before the update."""
 
     step: int
     loss: float
     learning_rate: float
-    gradient_norm: float
-    tokens: int
-    seconds: float  # for the step, without the evaluation
-    validation_loss: float | None = None
+    grad_norm: float  # before clipping
+    tokens: int  # targets in the batch
+    seconds: float  # duration of the step, without the evaluation
+    validation_loss: float | None = None  # only every eval_interval steps
 
     @property
-    def perplexity(self):
-        """exp(validation loss): among how many equally likely tokens the model is in doubt."""
+    def perplexity(self) -> float | None:
+        """exp(validation loss)."""
         return None if self.validation_loss is None else math.exp(min(self.validation_loss, 700.0))
 
 
 class Trainer:
-    """A model, its optimizer and its data, step by step.
+    """Train a language model on a dataset with AdamW.
 
-    train        a dataset of windows, such as WindowDataset
-    validation   another, of text that is not in the first, or None
+    Args:
+        model: a Module with `loss`, `loss_forward` and `loss_backward`, such as GPT.
+        train: a dataset of windows, such as WindowDataset.
+        validation: a dataset of another part of the text, or None.
+        config: a TrainingConfig.
     """
 
-    def __init__(self, model, train, validation=None, settings=None):
+    def __init__(self, model: Any, train: Any, validation: Any = None, config: TrainingConfig | None = None):
         self.model, self.validation = model, validation
-        self.settings = settings = settings or TrainingSettings()
-        batches_rng, self.dropout_rng = np.random.default_rng(settings.seed).spawn(2)
-        self.batches = InfiniteBatches(train, settings.batch_size, batches_rng)
+        self.config = config = TrainingConfig() if config is None else config
+        batches_rng, self.dropout_rng = np.random.default_rng(config.seed).spawn(2)
+        self.batches = InfiniteBatches(train, config.batch_size, batches_rng)
         self.optimizer = AdamW(
             model.named_parameters(),
-            settings.learning_rate,
-            settings.betas,
-            weight_decay=settings.weight_decay,
-            decays=is_matrix,
+            config.learning_rate,
+            config.betas,
+            weight_decay=config.weight_decay,
+            weight_decay_filter=decays_weight,
         )
         self.steps_done = 0
 
-    def run(self, callbacks=(), should_stop=lambda: False):
-        """Train to the end, or until `should_stop()` between two steps; every callback gets (trainer, report)."""
-        while self.steps_done < self.settings.num_steps and not should_stop():
-            report = self.step()
-            for callback in callbacks:
-                callback(self, report)
+    def run(
+        self,
+        callbacks: Iterable[Callable[["Trainer", StepMetrics], None]] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train to the last step, or until `should_stop()` is true between two steps.
 
-    def step(self):
-        """One step; return its Report."""
-        settings, step = self.settings, self.steps_done
-        validation_loss = self.evaluate() if step % settings.eval_interval == 0 else None
+        After each step every callback is called with (trainer, metrics).
+        """
+        while self.steps_done < self.config.num_steps and not should_stop():
+            metrics = self.step()
+            for callback in callbacks:
+                callback(self, metrics)
+
+    def step(self) -> StepMetrics:
+        """Evaluate if it is time to, then train on one batch."""
+        config, step = self.config, self.steps_done
+        validation_loss = self.evaluate() if step % config.eval_interval == 0 else None
         started = time.perf_counter()
         inputs, targets = next(self.batches)
-        loss = self.accumulate_gradient(inputs, targets)
-        norm = clip_gradient_norm(self.model.named_parameters(), settings.max_grad_norm)
-        self.optimizer.learning_rate = settings.learning_rate_of(step)
-        self.optimizer.step()
+        self.optimizer.learning_rate = config.learning_rate_at(step)
+        loss, grad_norm = accumulated_training_step(
+            self.model,
+            self.optimizer,
+            split_batch(inputs, targets, config.grad_accum_steps),
+            config.max_grad_norm,
+            rng=self.dropout_rng,
+        )
         self.steps_done += 1
         seconds = time.perf_counter() - started
-        return Report(step, loss, self.optimizer.learning_rate, norm, targets.size, seconds, validation_loss)
+        return StepMetrics(step, loss, self.optimizer.learning_rate, grad_norm, targets.size, seconds, validation_loss)
 
-    def accumulate_gradient(self, inputs, targets):
-        """Fill every gradient with that of the mean loss of a batch, part by part; return the loss.
-
-        The mean over a batch is the mean over its parts weighted by how many targets each has.
-        """
-        self.model.zero_grad()
-        counted, loss = (targets != -100).sum(), 0.0
-        if counted == 0:
-            raise ValueError("targets has nothing but -100; at least one must count")
-        parts = (np.array_split(array, self.settings.grad_accum_steps) for array in (inputs, targets))
-        for part, part_targets in zip(*parts):
-            share = float((part_targets != -100).sum() / counted)
-            if share == 0.0:
-                continue  # nothing in this part counts
-            part_loss, cache = self.model.loss_forward(part, part_targets, self.dropout_rng)
-            self.model.loss_backward(share, cache)
-            loss += share * float(part_loss)
-        return loss
-
-    def evaluate(self):
-        """The mean loss over the first `eval_batches` of the validation text; None without one."""
+    def evaluate(self) -> float | None:
+        """The mean loss over the first `eval_batches` batches of the validation text; None without one."""
         if self.validation is None:
             return None
-        limit = self.settings.eval_batches * self.settings.batch_size
-        return evaluate(self.model, self.validation, self.settings.batch_size, limit)
+        max_windows = self.config.eval_batches * self.config.batch_size
+        return evaluate(self.model, self.validation, self.config.batch_size, max_windows)
 
-    def state(self):
-        """All that the next step depends on: (arrays by name, a dict that JSON can hold)."""
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Everything that the next step depends on: (arrays by name, a dict of values that JSON can hold)."""
         arrays = {f"model.{name}": parameter.data for name, parameter in self.model.named_parameters()}
         arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
-        numbers = {
+        values = {
             "steps_done": self.steps_done,
             "optimizer_steps": self.optimizer.steps,
             "batches": self.batches.state(),
-            "dropout_generator": self.dropout_rng.bit_generator.state,
+            "dropout_rng": self.dropout_rng.bit_generator.state,
         }
-        return arrays, numbers
+        return arrays, values
 
-    def load_state(self, arrays, numbers):
-        """Go on from a `state()`; raises KeyError or ValueError, before anything is written, where it does not fit."""
-        model = {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
-        optimizer = {name.removeprefix("optimizer."): a for name, a in arrays.items() if name.startswith("optimizer.")}
-        own = dict(self.model.named_parameters())
-        if own.keys() != model.keys():
-            raise KeyError(f"state does not fit the model: {sorted(own.keys() ^ model.keys())} are in one of them only")
-        for name, parameter in own.items():
-            if parameter.shape != model[name].shape:
-                raise ValueError(f"{name} has shape {model[name].shape}; it must be {parameter.shape}")
-        self.optimizer.load_state_dict(optimizer, numbers["optimizer_steps"])
-        for name, parameter in own.items():
-            parameter.data[...] = model[name]
-        self.steps_done = numbers["steps_done"]
-        self.batches.load_state(numbers["batches"])
-        self.dropout_rng.bit_generator.state = numbers["dropout_generator"]
+    def load_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+        """Continue from a `state()`; raises KeyError, ValueError or TypeError, before any array is written."""
+        self.optimizer.check_steps(values["optimizer_steps"])
+        copy_into(self.state()[0], arrays, "the trainer's model and optimizer")
+        self.optimizer.steps = dict(values["optimizer_steps"])
+        self.steps_done = values["steps_done"]
+        self.batches.load_state(values["batches"])
+        self.dropout_rng.bit_generator.state = values["dropout_rng"]
 
 
-def evaluate(model, dataset, batch_size, max_windows=None):
-    """The mean loss over a dataset's windows in order, every target counted once; the model does not change."""
+def split_batch(inputs: np.ndarray, targets: np.ndarray, grad_accum_steps: int):
+    """A batch as a list of micro-batches (weight, (inputs, targets)), for `accumulated_training_step`.
+
+    The mean loss of the batch is the sum of the micro-batches' mean losses, each weighted by its fraction of the
+    targets. Targets of −100 do not count; micro-batches in which none count are left out. Raises ValueError if no
+    target of the batch counts.
+    """
+    num_targets = (targets != IGNORE_INDEX).sum()
+    if num_targets == 0:
+        raise ValueError("every target is -100; at least one must count")
+    micro_batches = []
+    for x, y in zip(np.array_split(inputs, grad_accum_steps), np.array_split(targets, grad_accum_steps)):
+        weight = float((y != IGNORE_INDEX).sum() / num_targets)
+        if weight > 0.0:
+            micro_batches.append((weight, (x, y)))
+    return micro_batches
+
+
+def evaluate(model: Any, dataset: Any, batch_size: int, max_windows: int | None = None) -> float:
+    """The mean loss over a dataset's windows in order, at most `max_windows` of them; every target counts once."""
     num_windows = len(dataset) if max_windows is None else min(max_windows, len(dataset))
     total = count = 0
     for start in range(0, num_windows, batch_size):

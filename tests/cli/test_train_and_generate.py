@@ -42,7 +42,7 @@ def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
     assert [record["step"] for record in records] == list(range(12))
     assert [r["step"] for r in records if "validation_loss" in r] == [0, 5, 10]
     for record in records:
-        assert record["loss"] > 0 and record["tokens_per_second"] > 0 and record["gradient_norm"] > 0
+        assert record["loss"] > 0 and record["tokens_per_second"] > 0 and record["grad_norm"] > 0
         assert ("sample" in record) == ("validation_loss" in record)
     assert f"validation loss {records[5]['validation_loss']:.4f}" in out
     assert "loss on the whole validation text" in out
@@ -164,7 +164,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, text_file, capsys):
     assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
     before = fingerprint(tmp_path / "run" / "checkpoint.safetensors")
     assert train(tmp_path / "run", "--text", text_file, *SMALL) == 1
-    assert "has a run already" in capsys.readouterr().err
+    assert "already has a run" in capsys.readouterr().err
     assert fingerprint(tmp_path / "run" / "checkpoint.safetensors") == before
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.core import Parameter
-from npllm.training import clip_gradient_norm, gradient_norm
+from npllm.training import clip_grad_norm, grad_norm
 from tests.strategies import dtypes, sizes
 
 
@@ -19,13 +19,13 @@ def parameters(rng, dtype, shapes):
 
 
 @given(st.integers(0, 99), dtypes, sizes, sizes, st.floats(0.01, 10))
-def test_equals_pytorchs(seed, dtype, m, n, limit):
+def test_equals_pytorchs(seed, dtype, m, n, max_norm):
     named = parameters(np.random.default_rng(seed), dtype, [(m, n), (n,), ()])
     theirs = [torch.zeros(p.shape, dtype=getattr(torch, dtype.name)) for _, p in named]
     for tensor, (_, parameter) in zip(theirs, named):
         tensor.grad = None if parameter.grad is None else torch.tensor(parameter.grad)
-    expected = torch.nn.utils.clip_grad_norm_(theirs, limit)
-    assert clip_gradient_norm(iter(named), limit) == pytest.approx(expected.item(), rel=1e-6)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm)
+    assert clip_grad_norm(iter(named), max_norm) == pytest.approx(expected.item(), rel=1e-6)
     for tensor, (_, parameter) in zip(theirs, named):
         if tensor.grad is not None:
             assert parameter.grad.dtype == dtype
@@ -33,27 +33,27 @@ def test_equals_pytorchs(seed, dtype, m, n, limit):
 
 
 @given(st.integers(0, 99), st.floats(0.01, 1))
-def test_the_norm_is_that_of_all_together_and_the_direction_stays(seed, limit):
+def test_all_gradients_are_scaled_by_one_factor(seed, max_norm):
     named = parameters(np.random.default_rng(seed), np.dtype(np.float64), [(3, 4), (50,)])
     before = np.concatenate([p.grad.ravel() for _, p in named[:2]])
-    assert clip_gradient_norm(named, limit) == pytest.approx(np.linalg.norm(before))
+    assert clip_grad_norm(named, max_norm) == pytest.approx(np.linalg.norm(before))
     after = np.concatenate([p.grad.ravel() for _, p in named[:2]])
-    assert gradient_norm(named) == pytest.approx(limit, rel=1e-4)
+    assert grad_norm(named) == pytest.approx(max_norm, rel=1e-4)
     np.testing.assert_allclose(after / np.linalg.norm(after), before / np.linalg.norm(before), rtol=1e-9)
 
 
-def test_a_short_gradient_stays():
+def test_gradients_below_the_maximum_norm_are_not_changed():
     named = parameters(np.random.default_rng(0), np.dtype(np.float32), [(3,)])
     before = named[0][1].grad.copy()
-    clip_gradient_norm(named, 1e9)
+    clip_grad_norm(named, 1e9)
     np.testing.assert_array_equal(named[0][1].grad, before)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_ruined_gradient_is_an_error_not_a_step(value):
+def test_a_gradient_that_is_not_finite_is_an_error_and_nothing_is_written(value):
     named = parameters(np.random.default_rng(0), np.dtype(np.float32), [(3,)])
     named[0][1].grad[1] = value
-    with pytest.raises(FloatingPointError, match="the gradient's norm is"):
-        clip_gradient_norm(named, 1.0)
-    with pytest.raises(ValueError, match="limit is 0"):
-        clip_gradient_norm(named, 0)
+    with pytest.raises(FloatingPointError, match="the gradient norm is"):
+        clip_grad_norm(named, 1.0)
+    with pytest.raises(ValueError, match="max_norm is 0"):
+        clip_grad_norm(named, 0)

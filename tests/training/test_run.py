@@ -16,7 +16,7 @@ import torch
 
 from npllm.models import GPTConfig, architecture
 from npllm.tokenizers import CharacterTokenizer, train_bpe
-from npllm.training import TrainingSettings, create_run, open_run
+from npllm.training import TrainingConfig, create_run, open_run
 from npllm.training.log import StepLog
 from tests.fingerprint import fingerprint
 
@@ -25,11 +25,11 @@ TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on
 TINY = {"num-layers": 1, "num-heads": 2, "d-model": 16, "context-length": 16, "batch-size": 4, "eval-interval": 10}
 
 
-def begin(folder, steps=30, **changes):
+def begin(folder, steps=30, num_threads=None, **changes):
     tokenizer = CharacterTokenizer.from_text(TEXT)
     config = GPTConfig(tokenizer.vocab_size, 16, 16, 1, 2, attention_dropout=0.1)
-    settings = TrainingSettings(num_steps=steps, batch_size=4, warmup_steps=5, eval_interval=10, **changes)
-    return create_run(folder, TEXT, tokenizer, config, settings)
+    training_config = TrainingConfig(num_steps=steps, batch_size=4, warmup_steps=5, eval_interval=10, **changes)
+    return create_run(folder, TEXT, tokenizer, config, training_config, num_threads=num_threads)
 
 
 def command(folder, *arguments):
@@ -128,8 +128,8 @@ def test_pytorch_on_one_process_and_on_two_continues_a_run_and_npllm_continues_t
 
     tokenizer = CharacterTokenizer.from_text(TEXT)
     config = GPTConfig(tokenizer.vocab_size, 16, 16, 1, 2)
-    settings = TrainingSettings(num_steps=24, batch_size=4, warmup_steps=5, eval_interval=10)
-    run = create_run(tmp_path / "npllm", TEXT, tokenizer, config, settings)
+    training_config = TrainingConfig(num_steps=24, batch_size=4, warmup_steps=5, eval_interval=10)
+    run = create_run(tmp_path / "npllm", TEXT, tokenizer, config, training_config)
     log = StepLog(run.folder / "log.jsonl", 0)
     run.trainer.run(
         [lambda _, report: log.add({"step": report.step, "loss": report.loss})], lambda: run.trainer.steps_done >= 8
@@ -168,8 +168,8 @@ def test_pytorch_continues_a_decoder_and_npllm_continues_it(tmp_path, name):
 
     tokenizer = CharacterTokenizer.from_text(TEXT)
     config = architecture(name, tokenizer.vocab_size, 16, 16, 1, 2)
-    settings = TrainingSettings(num_steps=24, batch_size=4, warmup_steps=5, eval_interval=10)
-    run = create_run(tmp_path / "npllm", TEXT, tokenizer, config, settings)
+    training_config = TrainingConfig(num_steps=24, batch_size=4, warmup_steps=5, eval_interval=10)
+    run = create_run(tmp_path / "npllm", TEXT, tokenizer, config, training_config)
     run.save()
     shutil.copytree(tmp_path / "npllm", tmp_path / "theirs")
     losses = {}
@@ -206,7 +206,7 @@ def test_what_is_in_the_folder(tmp_path):
     ]  # fmt: skip
     ids = np.concatenate([run.trainer.batches.dataset.ids, run.trainer.validation.ids])
     assert run.tokenizer.decode(ids.tolist()) == TEXT
-    with pytest.raises(FileExistsError, match="has a run already"):
+    with pytest.raises(FileExistsError, match="already has a run; resume it"):
         begin(tmp_path / "run")
 
 
@@ -217,7 +217,7 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
 
 def test_byte_pairs_are_loaded_too(tmp_path):
     tokenizer = train_bpe(TEXT, 280)
-    run = create_run(tmp_path, TEXT, tokenizer, GPTConfig(280, 8, 16, 1, 2), TrainingSettings(num_steps=1))
+    run = create_run(tmp_path, TEXT, tokenizer, GPTConfig(280, 8, 16, 1, 2), TrainingConfig(num_steps=1))
     assert run.tokenizer.encode("the lamps") == tokenizer.encode("the lamps")
 
 
@@ -230,7 +230,8 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         ("train.tokens", b"rubbish"),
         ("vocabulary.json", b"{}"),
         ("run.json", b'{"format": "npllm run"}'),
-        ("run.json", b'{"format": "npllm run", "version": 1, "model": {"layers": 3}, "training": {"betas": []}}'),
+        ("run.json", b'{"format": "npllm run", "version": 2, "model": {"layers": 3}, "training": {"betas": []}}'),
+        ("run.json", (tmp_path / "run" / "run.json").read_bytes().replace(b'"num_threads": null', b'"num_threads": 0')),
     ]:
         whole = (tmp_path / "run" / name).read_bytes()
         (tmp_path / "run" / name).write_bytes(content)
@@ -245,9 +246,23 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         open_run(tmp_path / "run")
 
 
+def test_a_run_of_another_version_says_so(tmp_path):
+    begin(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(ValueError, match="run.json has version 1; this npllm opens runs of version 2 only"):
+        open_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("num_threads", [None, 3])
+def test_the_number_of_threads_is_recorded(tmp_path, num_threads):
+    assert begin(tmp_path / "run", num_threads=num_threads).num_threads == num_threads
+    assert open_run(tmp_path / "run").num_threads == num_threads
+
+
 def test_a_text_too_short_writes_nothing(tmp_path):
     tokenizer = CharacterTokenizer.from_text(TEXT)
-    with pytest.raises(ValueError, match="the validation part of the text has 10 tokens; .* at least 17"):
+    with pytest.raises(ValueError, match="the validation text has 10 tokens; .* at least 17"):
         create_run(tmp_path / "run", TEXT[:100], tokenizer, GPTConfig(tokenizer.vocab_size, 16, 16, 1, 2))
     assert not (tmp_path / "run").exists()
 

@@ -9,8 +9,8 @@ from npllm.training import warmup_cosine
 
 
 @given(st.integers(1, 200), st.integers(0, 50), st.floats(1e-5, 1), st.floats(0, 1))
-def test_it_rises_then_falls_between_its_limits(num_steps, warmup, peak, share):
-    warmup, floor = min(warmup, num_steps), peak * share
+def test_it_rises_then_falls_between_its_limits(num_steps, warmup, peak, fraction):
+    warmup, floor = min(warmup, num_steps), peak * fraction
     rates = [warmup_cosine(step, num_steps, peak, floor, warmup) for step in range(num_steps)]
     rising, falling = rates[:warmup], rates[warmup:]
     assert rising == sorted(rising)
@@ -32,7 +32,7 @@ def test_the_cosine_is_pytorchs():
         schedule.step()
 
 
-def test_golden():
+def test_known_values():
     rates = [warmup_cosine(step, 10, 1.0, 0.1, 4) for step in range(10)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[7] == pytest.approx(0.55)
@@ -43,10 +43,10 @@ def test_golden():
     ("arguments", "message"),
     [
         ((0, 10, 1.0, 0.0, 11), "warmup_steps is 11"),
-        ((0, 10, 1.0, 2.0, 0), "floor is 2.0 and peak 1.0"),
-        ((0, 10, -1.0, -2.0, 0), "floor is -2.0"),
+        ((0, 10, 1.0, 2.0, 0), "min_learning_rate is 2.0; it must be at least 0 and at most learning_rate, 1.0"),
+        ((0, 10, -1.0, -2.0, 0), "min_learning_rate is -2.0"),
     ],
 )
-def test_no_schedule(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         warmup_cosine(*arguments)

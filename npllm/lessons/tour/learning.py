@@ -12,7 +12,7 @@ from npllm.generation.autoregressive import complete
 from npllm.lessons.bigram import BigramLanguageModel, train
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.training.optimizers import AdamW
-from npllm.training.trainer import Trainer, TrainingSettings
+from npllm.training.trainer import Trainer, TrainingConfig
 from npllm.utils.terminal import printable, station
 
 BATCH_SIZE = 16
@@ -64,10 +64,10 @@ def gpt_learns(walk, number):
         f"knows nothing pays ln {tokenizer.vocab_size} = {math.log(tokenizer.vocab_size):.2f}.",
     )
     windows = WindowDataset(walk.found["ids"], length, 1)
-    settings = TrainingSettings(
+    config = TrainingConfig(
         walk.steps, min(BATCH_SIZE, len(windows)), learning_rate=5e-3, min_learning_rate=5e-4, seed=walk.seed
     )
-    losses = _with_progress(walk, Trainer(model, windows, settings=settings))
+    losses = _with_progress(walk, Trainer(model, windows, config=config))
     walk.found |= {"model": model, "losses": losses}
     table = Table("step", show_edge=False)
     table.add_column("loss", justify="right")
