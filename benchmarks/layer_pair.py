@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Job
-from tests.equivalence.harness import build, twin
+from tests.equivalence.layers import build
+from tests.equivalence.lookup import torch_reference
 
 
 def layer_jobs(layer_class, config, x, loops=None, fused=None, title=None, memory=None):
@@ -19,7 +20,7 @@ def layer_jobs(layer_class, config, x, loops=None, fused=None, title=None, memor
     rng = np.random.default_rng(0)
     layer = build(layer_class, config, rng, np.dtype(np.float32))
     state = {key: torch.from_numpy(array) for key, array in layer.state_dict().items()}
-    modules = {"PyTorch": twin(name)(**config)}
+    modules = {"PyTorch": torch_reference(name)(**config)}
     if fused is not None:
         modules["PyTorch fused"] = fused(**config)
     for module in modules.values():

@@ -1,4 +1,4 @@
-"""`pytest --impl`: the suite as an exercise book, run on implementations right and wrong."""
+"""`pytest --impl`: the suite run on right and wrong implementations of a function or class."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ def run(tmp_path, source):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_right_function_passes_the_tests_of_its_piece_alone(tmp_path):
+def test_a_right_function_passes_the_tests_that_cover_it(tmp_path):
     status, out = run(tmp_path, RIGHT)
     assert status == 0, out
     assert "deselected" in out
@@ -73,11 +73,11 @@ def test_classes(tmp_path):
 def test_a_module_without_any_known_name_says_which_are_known(tmp_path):
     status, out = run(tmp_path, "def hardmax(x):\n    return x\n")
     assert status == 4
-    assert "defines none of the pieces that can be tested" in out
+    assert "defines none of the functions and classes that can be tested" in out
     assert "scaled_dot_product_attention" in out
 
 
-def test_a_module_that_is_not_there(tmp_path):
+def test_a_missing_module_is_a_usage_error(tmp_path):
     command = [sys.executable, "-m", "pytest", "--impl", "no_such_module", "tests/layers"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 4

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from npllm.lessons.tour.walk import tour
 from npllm.utils.markdown import section
-from tests.equivalence.verify import PIECES
+from tests.equivalence.cases import CASES
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -36,7 +36,7 @@ def test_the_excerpt_of_the_tour_is_what_the_tour_prints():
 
 
 def test_the_tables_are_those_of_the_commands():
-    assert re.findall(r"^\| (.*?) \|", section(README, "verify"), re.MULTILINE)[2:] == list(PIECES)
+    assert re.findall(r"^\| (.*?) \|", section(README, "verify"), re.MULTILINE)[2:] == list(CASES)
     assert "differs" not in section(README, "verify")
     assert section(README, "benchmarks").count("\n|") > 10
     assert float(re.search(r"\*\*([\d.]+)\*\*", section(README, "training"))[1]) < 1.88

@@ -1,4 +1,4 @@
-"""`npllm verify`: the table of how far every piece is from PyTorch."""
+"""`npllm verify`: the table of how far every function, layer and model is from PyTorch."""
 
 import argparse
 import importlib.util
@@ -15,7 +15,7 @@ from npllm.utils.markdown import markdown_table, replace_section
 INSTALL = (
     'In the folder of a checkout run:\n  python -m pip install -e ".[test]" -c .ci/constraints.txt && npllm verify'
 )
-HEADER = ["piece", "float32 output", "float32 gradients", "float64 output", "float64 gradients", ""]
+HEADER = ["function, layer or model", "float32 output", "float32 gradients", "float64 output", "float64 gradients", ""]
 
 
 def add_parser(commands) -> None:
@@ -39,9 +39,9 @@ def run(console, options: argparse.Namespace) -> int:
 
 
 def show_equivalence(console, rows, readme=None):
-    """Print a line for every piece as its rows come in; return 0 if all are within tolerance, else 1.
+    """Print a line for every function, layer and model; return 0 if all are within tolerance, else 1.
 
-    `rows` are those of torch_ref.verify. `readme` names a file in which the section "verify" is replaced by the table.
+    `rows` are those of tests.equivalence.verify. `readme` names a file whose section "verify" becomes the table.
     """
     table = Table(title="Largest absolute difference from PyTorch", title_justify="left", show_edge=False)
     table.add_column(HEADER[0], overflow="fold")
@@ -49,21 +49,21 @@ def show_equivalence(console, rows, readme=None):
         table.add_column(name.replace(" ", "\n"), justify="right")
     table.add_column(HEADER[-1])
     lines, failed = [], []
-    for piece, pair in groupby(rows, key=lambda row: row.piece):
+    for name, pair in groupby(rows, key=lambda row: row.name):
         pair = list(pair)
         wrong = [row for row in pair if not row.ok]
         failed += wrong
-        cells = [piece, *(cell for row in pair for cell in (_error(row.output), _error(row.gradients)))]
+        cells = [name, *(cell for row in pair for cell in (_error(row.output), _error(row.gradients)))]
         table.add_row(*map(Text, cells), Text("differs", style="bold red") if wrong else Text("equal", style="green"))
         lines.append([*cells, "differs" if wrong else "equal"])
     console.print(table)
     for row in failed:
-        reason = row.problem or f"{row.share:.3g} times the tolerance"
-        console.print(Text(f"{row.piece}, {row.dtype}: {reason}", style="red"), soft_wrap=True)
+        reason = row.problem or f"{row.tolerance_ratio:.3g} times the tolerance"
+        console.print(Text(f"{row.name}, {row.dtype}: {reason}", style="red"), soft_wrap=True)
     console.print(
-        f"{len(lines) - len({row.piece for row in failed})} of {len(lines)} pieces equal to PyTorch within tolerance, "
-        "|a − b| ≤ r |b| + s · max(1, largest |b|): r = 1e-5, s = 1e-6 in float32, 1e-10 and 1e-12 in float64; ten "
-        "times that for layers in float32",
+        f"{len(lines) - len({row.name for row in failed})} of {len(lines)} functions, layers and models equal PyTorch "
+        "within tolerance, |a − b| ≤ r |b| + s · max(1, largest |b|): r = 1e-5, s = 1e-6 in float32, 1e-10 and 1e-12 "
+        "in float64; ten times that for layers in float32",
         highlight=False,
     )
     if readme is not None:

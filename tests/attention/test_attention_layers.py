@@ -18,12 +18,12 @@ from npllm.attention import (
     causal_weights_by_renormalizing,
 )
 from npllm.core.gradient_check import check_layer_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-FREE = [pytest.param(name, marks=pytest.mark.piece(name)) for name in ("SelfAttentionV1", "SelfAttentionV2")]
+FREE = [pytest.param(name, marks=pytest.mark.covers(name)) for name in ("SelfAttentionV1", "SelfAttentionV2")]
 CAUSAL = [
-    pytest.param(name, marks=pytest.mark.piece(name))
+    pytest.param(name, marks=pytest.mark.covers(name))
     for name in ("CausalAttention", "MultiHeadAttentionWrapper", "MultiHeadAttention")
 ]
 
@@ -124,7 +124,7 @@ def test_the_three_ways_to_mask_agree(dtype, T, seed):
         np.testing.assert_allclose(weights, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.piece("MultiHeadAttention", "MultiHeadAttentionWrapper")
+@pytest.mark.covers("MultiHeadAttention", "MultiHeadAttentionWrapper")
 @given(sizes, sizes, st.integers(1, 4), sizes, st.booleans())
 def test_wrapper_equals_multi_head_under_the_matching_split(d_in, width, num_heads, T, qkv_bias):
     common = {"d_in": d_in, "context_length": 7, "dropout": 0.0, "num_heads": num_heads, "qkv_bias": qkv_bias}
@@ -143,7 +143,7 @@ def test_wrapper_equals_multi_head_under_the_matching_split(d_in, width, num_hea
     np.testing.assert_allclose(multi_head.attention_weights(x), wrapper.attention_weights(x), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.piece("SelfAttentionV1", "SelfAttentionV2")
+@pytest.mark.covers("SelfAttentionV1", "SelfAttentionV2")
 def test_v1_equals_v2_with_transposed_weights():
     v1 = build("SelfAttentionV1", {"d_in": 5, "d_out": 3})
     v2 = build("SelfAttentionV2", {"d_in": 5, "d_out": 3})
@@ -152,7 +152,7 @@ def test_v1_equals_v2_with_transposed_weights():
     np.testing.assert_allclose(v2(x), v1(x), rtol=1e-12)
 
 
-@pytest.mark.piece("MultiHeadAttention")
+@pytest.mark.covers("MultiHeadAttention")
 def test_equals_pytorchs_own_multihead_attention():
     layer = build("MultiHeadAttention", {"d_in": 12, "d_out": 12, "context_length": 9, "dropout": 0.0, "num_heads": 3})
     own = torch.nn.MultiheadAttention(12, 3, bias=True, batch_first=True, dtype=torch.float64)

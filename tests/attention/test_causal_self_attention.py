@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from npllm.attention import CausalSelfAttention, MultiHeadAttention
 from npllm.core.gradient_check import check_layer_gradients
 from tests.attention import laws
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
-pytestmark = pytest.mark.piece("CausalSelfAttention")
+pytestmark = pytest.mark.covers("CausalSelfAttention")
 
 
 @given(st.data(), dtypes, leading, sizes, st.integers(1, 3), sizes, st.booleans(), st.booleans())

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from npllm import functional as F
 from npllm.attention import CrossAttention
 from npllm.core.gradient_check import check_layer_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
 NAME = "CrossAttention"
-pytestmark = pytest.mark.piece(NAME)
+pytestmark = pytest.mark.covers(NAME)
 
 
 @st.composite

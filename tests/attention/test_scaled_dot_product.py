@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
 NAME = "scaled_dot_product_attention"
-pytestmark = pytest.mark.piece(NAME)
+pytestmark = pytest.mark.covers(NAME)
 
 
 @st.composite

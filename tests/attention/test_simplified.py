@@ -11,7 +11,7 @@ from npllm.attention import (
     context_of_query,
     context_vectors,
 )
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
 
@@ -31,14 +31,14 @@ def test_loops_and_matrix_products_agree(data, dtype, T, C):
     np.testing.assert_allclose(layer.attention_weights(inputs), weights, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.piece("SimplifiedSelfAttention")
+@pytest.mark.covers("SimplifiedSelfAttention")
 @given(st.data(), dtypes, leading, sizes, sizes)
 def test_equals_pytorch(data, dtype, batch, T, C):
     x = data.draw(arrays((*batch, T, C), dtype))
     check_layer("SimplifiedSelfAttention", {}, x, dtype=dtype, loosen=4.0)  # scores are not scaled down here
 
 
-@pytest.mark.piece("SimplifiedSelfAttention")
+@pytest.mark.covers("SimplifiedSelfAttention")
 @given(st.data(), sizes, sizes)
 def test_permutation_equivariance_without_positions(data, T, C):
     x = data.draw(arrays((T, C), np.dtype(np.float64)))

@@ -11,7 +11,7 @@ from npllm.batching.windows import count_windows
 windows = st.tuples(st.integers(2, 60), st.integers(1, 12), st.integers(1, 20))
 
 
-@pytest.mark.piece("sliding_windows")
+@pytest.mark.covers("sliding_windows")
 @given(windows)
 def test_each_target_is_the_id_that_follows(drawn):
     n, max_length, stride = drawn

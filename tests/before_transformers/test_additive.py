@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from npllm.before_transformers import AdditiveAttention
 from npllm.core.gradient_check import check_layer_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
-pytestmark = pytest.mark.piece("AdditiveAttention")
+pytestmark = pytest.mark.covers("AdditiveAttention")
 
 
 def built(query_size=3, key_size=4, hidden_size=5):

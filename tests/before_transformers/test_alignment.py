@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
 
-@pytest.mark.piece("additive_scores")
+@pytest.mark.covers("additive_scores")
 @given(st.data(), dtypes, leading, sizes, sizes, sizes, st.sampled_from([1.0, 100.0]))
 def test_scores_equal_pytorch(data, dtype, batch, T, S, A, scale):
     q, k = (data.draw(arrays((*batch, length, A), dtype, scale)) for length in (T, S))
     check_function("additive_scores", q, k, data.draw(arrays((A,), dtype)))
 
 
-@pytest.mark.piece("weighted_average")
+@pytest.mark.covers("weighted_average")
 @given(st.data(), dtypes, leading, sizes, sizes, sizes, st.sampled_from([1.0, 100.0]), st.booleans(), seeds)
 def test_average_equals_pytorch(data, dtype, batch, T, S, E, scale, masked, seed):
     scores, v = data.draw(arrays((*batch, T, S), dtype, scale)), data.draw(arrays((*batch, S, E), dtype))
@@ -27,7 +27,7 @@ def test_average_equals_pytorch(data, dtype, batch, T, S, E, scale, masked, seed
     check_function("weighted_average", scores, v, mask)
 
 
-@pytest.mark.piece("additive_scores", "weighted_average")
+@pytest.mark.covers("additive_scores", "weighted_average")
 def test_finite_differences():
     rng = np.random.default_rng(0)
     q, k, v = rng.standard_normal((2, 3, 5)), rng.standard_normal((2, 4, 5)), rng.standard_normal(5)
@@ -38,7 +38,7 @@ def test_finite_differences():
     check_function_gradients(*forms, [scores, values], rng, mask=np.array([[True] * 4, [True, False, True, False]]))
 
 
-@pytest.mark.piece("additive_scores")
+@pytest.mark.covers("additive_scores")
 @given(st.data(), sizes, sizes, sizes)
 def test_scores_by_plain_loops(data, T, S, A):
     q, k, v = (data.draw(arrays(shape, np.dtype(np.float64))) for shape in ((T, A), (S, A), (A,)))
@@ -49,7 +49,7 @@ def test_scores_by_plain_loops(data, T, S, A):
             assert scores[t, s] == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.piece("weighted_average")
+@pytest.mark.covers("weighted_average")
 def test_the_average_of_products_is_pytorchs_attention():
     rng = np.random.default_rng(0)
     q, k, v = rng.standard_normal((2, 3, 5)), rng.standard_normal((2, 4, 5)), rng.standard_normal((2, 4, 6))

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from npllm import functional as F
 from npllm.before_transformers import AdditiveAttention, LuongAttention
 from npllm.core.gradient_check import check_layer_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
-pytestmark = pytest.mark.piece("LuongAttention")
+pytestmark = pytest.mark.covers("LuongAttention")
 KINDS = ["dot", "general", "concat"]
 
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, integers, leading, sizes
 
-pytestmark = pytest.mark.piece("negative_sampling")
+pytestmark = pytest.mark.covers("negative_sampling")
 
 
 @given(st.data(), dtypes, leading, sizes, sizes, st.integers(0, 4), st.sampled_from([1.0, 100.0]))

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from npllm import before_transformers
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-LAYERS = [pytest.param(name, marks=pytest.mark.piece(name)) for name in ("RNN", "GRU", "LSTM")]
+LAYERS = [pytest.param(name, marks=pytest.mark.covers(name)) for name in ("RNN", "GRU", "LSTM")]
 NUM_STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
 
 

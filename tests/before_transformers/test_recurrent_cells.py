@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from npllm import functional as F
 from npllm.before_transformers import GRUCell, LSTMCell
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_function, check_layer, implementation
+from tests.equivalence import check_function, check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
 BLOCKS = {"rnn_step": 1, "gru_step": 3, "lstm_step": 4}
-STEPS = [pytest.param(name, marks=pytest.mark.piece(name)) for name in BLOCKS]
+STEPS = [pytest.param(name, marks=pytest.mark.covers(name)) for name in BLOCKS]
 NUM_STATES = {"RNNCell": 1, "GRUCell": 1, "LSTMCell": 2}
-CELLS = [pytest.param(name, marks=pytest.mark.piece(name)) for name in NUM_STATES]
+CELLS = [pytest.param(name, marks=pytest.mark.covers(name)) for name in NUM_STATES]
 
 
 def inputs(name, draw, H):
@@ -45,7 +45,7 @@ def test_finite_differences_of_a_step(name):
     check_gradients(total, arguments, backward(dy if len(dy) > 1 else dy[0], cache), rng)
 
 
-@pytest.mark.piece("gru_step")
+@pytest.mark.covers("gru_step")
 @given(st.data(), sizes)
 def test_gru_by_plain_loops(data, H):
     x_gates, h_gates, h = inputs("gru_step", lambda size: data.draw(arrays((size,), np.dtype(np.float64))), H)
@@ -57,7 +57,7 @@ def test_gru_by_plain_loops(data, H):
         assert new[j] == pytest.approx((1 - z) * n + z * h[j], rel=1e-12, abs=1e-14)
 
 
-@pytest.mark.piece("lstm_step")
+@pytest.mark.covers("lstm_step")
 @given(st.data(), sizes)
 def test_lstm_by_plain_loops(data, H):
     x_gates, h_gates, c = inputs("lstm_step", lambda size: data.draw(arrays((size,), np.dtype(np.float64))), H)

@@ -7,10 +7,10 @@ from npllm import functional as F
 from npllm.before_transformers import Seq2Seq
 from npllm.before_transformers.seq2seq import DECODERS, RECURRENT
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import dtypes, integers, seeds, sizes
 
-pytestmark = pytest.mark.piece("Seq2Seq")
+pytestmark = pytest.mark.covers("Seq2Seq")
 attentions = st.sampled_from(list(DECODERS))
 WITH_ATTENTION = [name for name in DECODERS if name != "none"]
 

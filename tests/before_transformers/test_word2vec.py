@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from npllm.before_transformers import CBOW, SkipGram
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import dtypes, integers, leading, sizes
 
-KINDS = [pytest.param(name, marks=pytest.mark.piece(name)) for name in ("SkipGram", "CBOW")]
+KINDS = [pytest.param(name, marks=pytest.mark.covers(name)) for name in ("SkipGram", "CBOW")]
 
 
 def built(name, vocab_size=7, d_model=4, dtype="float64"):
@@ -60,13 +60,13 @@ def test_both_losses_keep_the_dtype_and_add_up(name):
             np.testing.assert_allclose(parameter.grad, 2 * gradient, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.piece("CBOW")
+@pytest.mark.covers("CBOW")
 def test_a_bag_of_words_has_no_order():
     model, given_ids, *_ = built("CBOW")
     np.testing.assert_allclose(model(given_ids[:, ::-1]), model(given_ids), rtol=1e-12)
 
 
-@pytest.mark.piece("CBOW", "SkipGram")
+@pytest.mark.covers("CBOW", "SkipGram")
 def test_a_bag_of_one_word_is_skip_gram():
     cbow, skip_gram = built("CBOW")[0], built("SkipGram")[0]
     skip_gram.load_state_dict(cbow.state_dict())

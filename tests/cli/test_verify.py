@@ -7,7 +7,8 @@ from rich.console import Console
 from npllm import functional as F
 from npllm.cli.verify import show_equivalence
 from npllm.utils.markdown import markdown_table, replace_section
-from tests.equivalence.verify import PIECES, Row, rows
+from tests.equivalence.cases import CASES
+from tests.equivalence.verify import Row, rows
 
 
 def run(some_rows, readme=None):
@@ -21,11 +22,11 @@ def all_rows():
     return list(rows())
 
 
-def test_every_piece_is_within_tolerance(all_rows):
+def test_every_case_is_within_tolerance(all_rows):
     status, text = run(all_rows)
     assert status == 0
-    assert f"{len(PIECES)} of {len(PIECES)} pieces equal to PyTorch" in text
-    assert [row.piece for row in all_rows[::2]] == list(PIECES)
+    assert f"{len(CASES)} of {len(CASES)} functions, layers and models equal PyTorch" in text
+    assert [row.name for row in all_rows[::2]] == list(CASES)
     assert {row.dtype for row in all_rows} == {"float32", "float64"}
 
 
@@ -35,23 +36,23 @@ def test_float64_is_far_closer_than_float32(all_rows):
         assert single.output <= 1e-4
 
 
-def test_a_piece_out_of_tolerance_fails(monkeypatch):
+def test_a_case_out_of_tolerance_fails(monkeypatch):
     monkeypatch.setattr(F, "gelu_backward", lambda dy, cache: dy)
-    status, text = run(row for row in rows() if row.piece in ("gelu", "relu"))
+    status, text = run(row for row in rows() if row.name in ("gelu", "relu"))
     assert status == 1
     assert "differs" in text
-    assert "1 of 2 pieces" in text
+    assert "1 of 2 functions" in text
     assert "times the tolerance" in text
 
 
-def test_a_piece_that_cannot_run_is_a_row_that_says_so(monkeypatch):
+def test_a_case_that_cannot_run_becomes_a_row_with_the_error(monkeypatch):
     def broken(x):
-        raise RuntimeError("out of order")
+        raise RuntimeError("cannot run")
 
     monkeypatch.setattr(F, "relu", broken)
-    status, text = run(row for row in rows() if row.piece == "relu")
+    status, text = run(row for row in rows() if row.name == "relu")
     assert status == 1
-    assert "RuntimeError: out of order" in text
+    assert "RuntimeError: cannot run" in text
 
 
 def test_the_readmes_table_is_written_between_its_marks(tmp_path):
@@ -60,7 +61,7 @@ def test_the_readmes_table_is_written_between_its_marks(tmp_path):
     fine = [Row("softmax", "float32", 1e-7, 2e-7, 0.1), Row("softmax", "float64", 0.0, None, 0.0)]
     assert run(fine, readme)[0] == 0
     text = readme.read_text()
-    assert text.startswith("before\n<!-- verify -->\n| piece |")
+    assert text.startswith("before\n<!-- verify -->\n| function, layer or model |")
     assert "| softmax | 1.0e-07 | 2.0e-07 | 0 | – | equal |\n<!-- /verify -->\nafter\n" in text
     assert "old" not in text
 
@@ -78,7 +79,7 @@ def test_markdown_escapes_bars():
     assert markdown_table(["a", "b"], [["x|y", 1]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
 
 
-def test_rows_know_whether_they_are_in_order():
+def test_a_row_is_ok_within_tolerance_only():
     assert Row("x", "float32", 0.0, None, 1.0).ok
     assert not Row("x", "float32", 0.0, None, 1.01).ok
     assert not Row("x", "float32", 0.0, None, np.nan).ok

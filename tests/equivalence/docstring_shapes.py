@@ -1,8 +1,9 @@
-"""The shapes that the first two lines of a docstring state, held against the shapes of real arrays.
+"""The shapes that a docstring states, compared with the shapes of real arrays.
 
     "y = x Wᵀ + b      (..., I), (O, I), (O) → (..., O)"
 
-Letters stand for one size throughout a call, `...` for any leading dimensions. So a docstring cannot lie.
+They stand at the end of the first line, or on the second (empty lines do not count). A letter is one size throughout a call; `...` is any
+number of leading dimensions.
 """
 
 import re
@@ -10,27 +11,34 @@ import re
 import numpy as np
 
 _SHAPE = re.compile(r"\(([^()]*)\)")
-_SIGNATURE = re.compile(r"\s{3,}((?:\([^()]*\)(?:, )?)+) → ((?:\([^()]*\)(?:, | or )?)+)$")
+_SIGNATURE = re.compile(r"(?:^|\s{3,})((?:\([^()]*\)(?:, )?)+) → ((?:\([^()]*\)(?:, | or )?)+)$")
 
 
 def stated_shapes(docstring):
-    """The input and output patterns in the first two lines of a docstring, and whether the outputs are alternatives.
+    """The input and output patterns that a docstring states, and whether the outputs are alternatives.
 
-    Returns None where neither line states shapes.
+    Returns None where the first two lines state no shapes.
     """
-    lines = [line for line in (docstring or "").strip().split("\n") if line.strip()][:2]
-    match = next(filter(None, map(_SIGNATURE.search, lines)), None)
-    if match is None:
-        return None
-    inputs, outputs = (
-        [[size for size in re.split(r",\s*", pattern) if size] for pattern in _SHAPE.findall(group)]
-        for group in match.groups()
-    )
-    return inputs, outputs, " or " in match.group(2)
+    lines = [line.strip() for line in (docstring or "").split("\n") if line.strip()]
+    for line in lines[:2]:
+        match = _SIGNATURE.search(line)
+        if match is not None:
+            inputs, outputs = (
+                [[size for size in re.split(r",\s*", pattern) if size] for pattern in _SHAPE.findall(group)]
+                for group in match.groups()
+            )
+            return inputs, outputs, " or " in match.group(2)
+    return None
+
+
+def check_docstring(function, inputs, outputs, broadcast=True):
+    """If the function or class is npllm's own, compare the arrays with the shapes that its docstring states."""
+    if function.__module__.startswith("npllm.") and stated_shapes(function.__doc__) is not None:
+        check_stated_shapes(function.__doc__, list(inputs), list(outputs), broadcast)
 
 
 def check_stated_shapes(docstring, inputs, outputs, broadcast=True):
-    """Raise AssertionError unless inputs and outputs (arrays; None is passed over) have the stated shapes.
+    """Raise AssertionError unless inputs and outputs (arrays; None is skipped) have the stated shapes.
 
     Unless `broadcast` is False (a backward), the output's leading dimensions must be those of the inputs, broadcast.
     Returns the sizes bound to the letters.

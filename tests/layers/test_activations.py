@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
 FORMS = [
-    pytest.param("relu", {}, marks=pytest.mark.piece("relu")),
-    pytest.param("sigmoid", {}, marks=pytest.mark.piece("sigmoid")),
-    pytest.param("silu", {}, marks=pytest.mark.piece("silu")),
-    pytest.param("gelu", {"approximate": "none"}, marks=pytest.mark.piece("gelu")),
-    pytest.param("gelu", {"approximate": "tanh"}, marks=pytest.mark.piece("gelu")),
+    pytest.param("relu", {}, marks=pytest.mark.covers("relu")),
+    pytest.param("sigmoid", {}, marks=pytest.mark.covers("sigmoid")),
+    pytest.param("silu", {}, marks=pytest.mark.covers("silu")),
+    pytest.param("gelu", {"approximate": "none"}, marks=pytest.mark.covers("gelu")),
+    pytest.param("gelu", {"approximate": "tanh"}, marks=pytest.mark.covers("gelu")),
 ]
 
 
@@ -46,14 +46,14 @@ def test_far_out_it_is_zero_or_the_input_without_a_warning(name, options, dtype)
     np.testing.assert_allclose(slope[far], [0, 0, 0, 0] if name == "sigmoid" else [0, 0, 1, 1], rtol=0, atol=1e-100)
 
 
-@pytest.mark.piece("gelu")
+@pytest.mark.covers("gelu")
 def test_gelu_is_x_times_the_normal_distribution():
     x = np.linspace(-6, 6, 101)
     expected = [number * 0.5 * math.erfc(-number / math.sqrt(2)) for number in x]
     np.testing.assert_allclose(implementation("gelu")(x), expected, atol=1e-13)
 
 
-@pytest.mark.piece("gelu")
+@pytest.mark.covers("gelu")
 def test_the_two_gelus_are_close_but_not_the_same():
     x = np.linspace(-4, 4, 101)
     gap = np.abs(implementation("gelu")(x) - implementation("gelu")(x, approximate="tanh")).max()

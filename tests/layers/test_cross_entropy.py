@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading
 
 
@@ -28,7 +28,7 @@ def losses(draw):
     return logits, targets, weight, ignore_index, reduction, smoothing
 
 
-@pytest.mark.piece("cross_entropy")
+@pytest.mark.covers("cross_entropy")
 class TestCrossEntropy:
     @given(losses())
     def test_equals_pytorch(self, drawn):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, integers, leading, sizes
 
 
@@ -17,7 +17,7 @@ def lookups(draw):
     return ids, draw(arrays((rows, channels), draw(dtypes)))
 
 
-@pytest.mark.piece("embedding")
+@pytest.mark.covers("embedding")
 class TestEmbedding:
     @given(lookups(), st.data())
     def test_equals_pytorch(self, drawn, data):

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.layers import Dropout, Embedding, LayerNorm, LearnedPositionalEmbedding, Linear, TokenPositionEmbedding
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, integers, leading, sizes
 
 
-@pytest.mark.piece("Linear")
+@pytest.mark.covers("Linear")
 @given(st.data(), dtypes, leading, sizes, sizes, st.booleans())
 def test_linear(data, dtype, batch, inputs, outputs, bias):
     config = {"in_features": inputs, "out_features": outputs, "bias": bias}
     check_layer("Linear", config, data.draw(arrays((*batch, inputs), dtype)), dtype=dtype)
 
 
-@pytest.mark.piece("Embedding")
+@pytest.mark.covers("Embedding")
 @given(st.data(), dtypes, leading, sizes, sizes)
 def test_embedding(data, dtype, batch, rows, channels):
     config = {"num_embeddings": rows, "embedding_dim": channels}
@@ -26,14 +26,14 @@ def test_embedding(data, dtype, batch, rows, channels):
     check_layer("Embedding", config, data.draw(integers((*batch, 5), rows)), dtype=dtype)
 
 
-@pytest.mark.piece("LearnedPositionalEmbedding", "SinusoidalPositionalEncoding")
+@pytest.mark.covers("LearnedPositionalEmbedding", "SinusoidalPositionalEncoding")
 @given(dtypes, st.integers(0, 8), sizes)
 def test_positions(dtype, num_positions, channels):
     check_layer("LearnedPositionalEmbedding", {"context_length": 8, "d_model": channels}, num_positions, dtype=dtype)
     check_layer("SinusoidalPositionalEncoding", {"d_model": channels}, num_positions, dtype=dtype)
 
 
-@pytest.mark.piece("TokenPositionEmbedding")
+@pytest.mark.covers("TokenPositionEmbedding")
 @given(st.data(), dtypes, leading, sizes, sizes, st.sampled_from(["learned", "sinusoidal"]))
 def test_token_position_embedding(data, dtype, batch, rows, channels, positions):
     config = {"vocab_size": rows, "context_length": 6, "d_model": channels, "positions": positions}
@@ -41,7 +41,7 @@ def test_token_position_embedding(data, dtype, batch, rows, channels, positions)
     check_layer("TokenPositionEmbedding", config, ids, dtype=dtype)
 
 
-@pytest.mark.piece("LayerNorm")
+@pytest.mark.covers("LayerNorm")
 @given(st.data(), dtypes, leading, st.integers(2, 9), st.booleans())
 def test_layer_norm(data, dtype, batch, channels, bias):
     x = data.draw(arrays((*batch, channels), dtype))
@@ -49,7 +49,7 @@ def test_layer_norm(data, dtype, batch, channels, bias):
     check_layer("LayerNorm", {"num_channels": channels, "bias": bias}, x, dtype=dtype, loosen=30.0)
 
 
-@pytest.mark.piece("RMSNorm")
+@pytest.mark.covers("RMSNorm")
 @given(st.data(), dtypes, leading, st.integers(1, 9))
 def test_rms_norm(data, dtype, batch, channels):
     x = data.draw(arrays((*batch, channels), dtype))
@@ -57,20 +57,20 @@ def test_rms_norm(data, dtype, batch, channels):
     check_layer("RMSNorm", {"num_channels": channels}, x, dtype=dtype, loosen=30.0)
 
 
-@pytest.mark.piece("Dropout")
+@pytest.mark.covers("Dropout")
 @given(st.data(), dtypes, leading, sizes, st.booleans())
 def test_dropout(data, dtype, batch, channels, dropout):
     check_layer("Dropout", {"p": 0.4}, data.draw(arrays((*batch, channels), dtype)), dtype=dtype, dropout=dropout)
 
 
-@pytest.mark.piece("FeedForward")
+@pytest.mark.covers("FeedForward")
 @given(st.data(), dtypes, leading, sizes, st.none() | sizes)
 def test_feed_forward(data, dtype, batch, channels, hidden):
     x = data.draw(arrays((*batch, channels), dtype, scale=3.0))
     check_layer("FeedForward", {"d_model": channels, "d_hidden": hidden}, x, dtype=dtype)
 
 
-@pytest.mark.piece("TokenPositionEmbedding")
+@pytest.mark.covers("TokenPositionEmbedding")
 def test_one_row_of_positions_serves_the_whole_batch():
     layer = implementation("TokenPositionEmbedding")(5, 4, 2, rng=np.random.default_rng(0), dtype="float64")
     _, cache = layer.forward(np.array([[0, 1], [2, 3], [0, 0]]))

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function
+from tests.equivalence import check_function
 from tests.strategies import arrays, dtypes, leading, sizes
 
 
-@pytest.mark.piece("linear")
+@pytest.mark.covers("linear")
 @given(st.data(), dtypes, leading, sizes, sizes, st.booleans())
 def test_equals_pytorch(data, dtype, batch, inputs, outputs, has_bias):
     x = data.draw(arrays((*batch, inputs), dtype))

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 import torch_ref.layers
 from npllm.core.gradient_check import check_gradients
 from npllm.layers import MixtureOfExperts, SwiGLU
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
 NAME = "MixtureOfExperts"
-pytestmark = pytest.mark.piece(NAME)
+pytestmark = pytest.mark.covers(NAME)
 
 
 @st.composite

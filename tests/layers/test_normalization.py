@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading
 
 channels = st.integers(2, 9)
 
 
-@pytest.mark.piece("layer_norm")
+@pytest.mark.covers("layer_norm")
 class TestLayerNorm:
     @given(st.data(), dtypes, leading, channels, st.booleans(), st.booleans(), st.sampled_from([1e-5, 1e-3]))
     def test_equals_pytorch(self, data, dtype, batch, size, has_weight, has_bias, eps):
@@ -37,7 +37,7 @@ class TestLayerNorm:
         np.testing.assert_allclose(layer_norm(x * factor + shift, eps=0.0), layer_norm(x, eps=0.0), atol=1e-7)
 
 
-@pytest.mark.piece("rms_norm")
+@pytest.mark.covers("rms_norm")
 class TestRMSNorm:
     @given(st.data(), dtypes, leading, channels, st.booleans(), st.sampled_from([1e-6, 1e-3]))
     def test_equals_pytorch(self, data, dtype, batch, size, has_weight, eps):
@@ -68,7 +68,7 @@ def test_bad_arguments():
         F.layer_norm(np.float64(1.0))
 
 
-@pytest.mark.piece("l2_normalize")
+@pytest.mark.covers("l2_normalize")
 class TestL2Normalize:
     @given(st.data(), dtypes, leading, channels, st.sampled_from([1e-6, 1e-3]))
     def test_equals_pytorch(self, data, dtype, batch, size, eps):

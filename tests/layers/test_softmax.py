@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
 
@@ -33,7 +33,7 @@ def masked_scores(draw):
     return x
 
 
-@pytest.mark.piece("softmax")
+@pytest.mark.covers("softmax")
 class TestSoftmax:
     @given(scores(100.0))
     def test_equals_pytorch(self, drawn):
@@ -93,7 +93,7 @@ class TestSoftmax:
         assert implementation("softmax")(np.zeros(shape, np.float32)).shape == shape
 
 
-@pytest.mark.piece("log_softmax")
+@pytest.mark.covers("log_softmax")
 class TestLogSoftmax:
     @given(scores(100.0))
     def test_equals_pytorch(self, drawn):
@@ -112,7 +112,7 @@ class TestLogSoftmax:
         np.testing.assert_array_equal(implementation("log_softmax")(x), [-1000.0, 0.0])
 
 
-@pytest.mark.piece("softmax_naive")
+@pytest.mark.covers("softmax_naive")
 class TestSoftmaxNaive:
     @given(scores())
     def test_equals_pytorch(self, drawn):
@@ -141,7 +141,7 @@ class TestSoftmaxNaive:
         assert [f"{limit:.2f}" for limit in limits] == ["11.09", "88.72", "709.78"]
 
 
-@pytest.mark.piece("normalize_by_sum")
+@pytest.mark.covers("normalize_by_sum")
 class TestNormalizeBySum:
     @given(scores())
     def test_equals_pytorch(self, drawn):

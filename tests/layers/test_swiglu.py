@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.core.gradient_check import check_layer_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
 NAME = "SwiGLU"
-pytestmark = pytest.mark.piece(NAME)
+pytestmark = pytest.mark.covers(NAME)
 
 
 @given(st.data(), dtypes, leading, sizes, sizes, st.none() | sizes)

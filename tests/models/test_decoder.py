@@ -13,11 +13,11 @@ from npllm.generation import complete, generate
 from npllm.models import GPT, Decoder, DecoderConfig, GPTConfig
 from npllm.models.decoder_config import ATTENTIONS, FEED_FORWARDS, NORMS
 from npllm.training.optimizers import AdamW
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import dtypes, seeds
 
 NAME, CONTEXT, V = "Decoder", 10, 11
-pytestmark = pytest.mark.piece(NAME)
+pytestmark = pytest.mark.covers(NAME)
 
 PARTS = [
     {},

@@ -16,7 +16,7 @@ from npllm.inspect.cost import (
 )
 from npllm.inspect.trace import trace
 from npllm.models import GPT, GPTConfig
-from tests.equivalence.harness import check_layer, implementation, twin
+from tests.equivalence import check_layer, implementation, torch_reference
 from tests.strategies import dtypes, integers, sizes
 
 SMALL = GPTConfig(vocab_size=11, context_length=8, d_model=12, num_layers=2, num_heads=3)
@@ -50,7 +50,7 @@ def small(dtype="float64", **changes):
     return model, *rng.integers(0, 11, (2, 3, 7))
 
 
-@pytest.mark.piece("GPT")
+@pytest.mark.covers("GPT")
 @given(st.data(), configs(), dtypes, st.sampled_from([(), (1,), (3,)]), sizes, st.booleans())
 def test_equals_pytorch(data, config, dtype, batch, T, dropout):
     ids = data.draw(integers((*batch, T), config.vocab_size))
@@ -58,7 +58,7 @@ def test_equals_pytorch(data, config, dtype, batch, T, dropout):
     check_layer("GPT", {"config": config}, ids, dtype=dtype, dropout=dropout, loosen=100.0)
 
 
-@pytest.mark.piece("GPT")
+@pytest.mark.covers("GPT")
 @pytest.mark.parametrize("tied", [True, False])
 def test_finite_differences(tied):
     model, ids, targets = small(tied=tied)
@@ -77,7 +77,7 @@ def test_finite_differences(tied):
 def test_loss_equals_pytorchs_with_ignored_targets():
     model, ids, targets = small()
     targets[0, ::2] = -100
-    reference = twin("GPT")(model.config).double()
+    reference = torch_reference("GPT")(model.config).double()
     reference.load_state_dict({name: torch.tensor(array) for name, array in model.state_dict().items()})
     loss = reference.loss(torch.tensor(ids), torch.tensor(targets))
     loss.backward()
@@ -159,7 +159,7 @@ def test_operations_are_those_that_pytorch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
     for config in (SMALL, dataclasses.replace(SMALL, num_layers=3, tied=False)):
-        reference = twin("GPT")(config)
+        reference = torch_reference("GPT")(config)
         with FlopCounterMode(display=False) as counter:
             logits = reference(torch.zeros(2, 7, dtype=torch.long))
         counted = count_operations(config, 2, 7)
@@ -198,7 +198,7 @@ class TestTrace:
     def test_gradients_are_those_of_pytorch(self, name):
         model, ids, targets = small()
         found = trace(model, ids, targets)
-        reference = twin("GPT")(model.config).double()
+        reference = torch_reference("GPT")(model.config).double()
         reference.load_state_dict({key: torch.tensor(array) for key, array in model.state_dict().items()})
         kept = {}
         path = {"logits": "lm_head"}.get(name, name)

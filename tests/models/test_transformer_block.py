@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.core.gradient_check import check_layer_gradients
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-pytestmark = pytest.mark.piece("TransformerBlock")
+pytestmark = pytest.mark.covers("TransformerBlock")
 
 
 @given(st.data(), dtypes, leading, sizes, st.integers(1, 3), st.integers(2, 3), st.booleans(), st.booleans())

@@ -11,7 +11,7 @@ from npllm.models import GPT, GPTConfig
 from npllm.training import Trainer, TrainingConfig, decays_weight, evaluate, load_checkpoint, save_checkpoint
 from npllm.training.step import accumulate_gradients
 from npllm.training.trainer import split_batch
-from tests.equivalence.harness import twin
+from tests.equivalence import torch_reference
 from tests.fingerprint import fingerprint
 
 CONFIG = GPTConfig(vocab_size=13, context_length=8, d_model=12, num_layers=2, num_heads=3)
@@ -102,7 +102,7 @@ def test_200_steps_are_those_of_pytorch(dtype, tolerance):
 
 def _torch_run(start, order):
     """The same training in PyTorch; `order` −1 reverses every batch."""
-    model = twin("GPT")(start.model.config).to(getattr(torch, start.model.wte.weight.data.dtype.name))
+    model = torch_reference("GPT")(start.model.config).to(getattr(torch, start.model.wte.weight.data.dtype.name))
     model.load_state_dict({name: torch.tensor(array) for name, array in start.model.state_dict().items()})
     c = start.config
     groups = [

@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from npllm.generation import complete
 from npllm.models import GPT, GPTConfig
-from tests.equivalence.harness import twin
+from tests.equivalence import torch_reference
 from tests.fingerprint import fingerprint
 from tests.models.test_gpt import SMALL, configs, small
 
@@ -34,7 +34,7 @@ def test_it_reads_what_transformers_writes(tmp_path, tied):
     reference, folder = theirs(tmp_path, tie_word_embeddings=tied)
     for path in (folder, folder / "model.safetensors"):
         _compare(GPT.from_pretrained(path), reference)
-    torch_twin = twin("GPT").from_pretrained(folder).eval()
+    torch_twin = torch_reference("GPT").from_pretrained(folder).eval()
     ids = torch.arange(7)[None]
     torch.testing.assert_close(torch_twin(ids), reference(ids).logits, rtol=1e-5, atol=1e-5)
 
@@ -92,7 +92,7 @@ def test_the_full_124m_shape(tmp_path):
 def test_the_twin_takes_and_gives_the_same_files(tmp_path):
     model, ids, _ = small("float32")
     model.save_pretrained(tmp_path / "ours")
-    reference = twin("GPT").from_pretrained(tmp_path / "ours").eval()
+    reference = torch_reference("GPT").from_pretrained(tmp_path / "ours").eval()
     reference.save_pretrained(tmp_path / "theirs")
     for name in ("model.safetensors", "config.json"):
         assert fingerprint(tmp_path / "ours" / name) == fingerprint(tmp_path / "theirs" / name)

@@ -23,7 +23,7 @@ from transformers import (
 from npllm import functional as F
 from npllm.generation import complete
 from npllm.models import Decoder, DecoderConfig
-from tests.equivalence.harness import twin
+from tests.equivalence import torch_reference
 
 SHAPE = {
     "vocab_size": 23, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -115,7 +115,7 @@ def test_transformers_reads_what_it_writes(tmp_path, name):
 def test_the_twin_gives_the_same(tmp_path):
     theirs("qwen3", tmp_path)
     model = Decoder.from_pretrained(tmp_path)
-    reference = twin("Decoder")(model.config).eval()
+    reference = torch_reference("Decoder")(model.config).eval()
     reference.load_state_dict({name: torch.tensor(array) for name, array in model.state_dict().items()})
     ids = np.arange(13)[None]
     np.testing.assert_allclose(model(ids), reference(torch.tensor(ids)).detach(), rtol=1e-4, atol=1e-5)

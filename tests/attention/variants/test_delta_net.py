@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_gradients
-from tests.equivalence.harness import check_function
+from tests.equivalence import check_function
 from tests.strategies import arrays, dtypes, leading, sizes
 
 SUM = 10.0  # times the tolerance: every state is a sum over all positions before it
@@ -31,13 +31,13 @@ def rules(draw, dtype=None):
     return q, k, v, beta, state, document_ids
 
 
-@pytest.mark.piece("delta_rule")
+@pytest.mark.covers("delta_rule")
 @given(rules())
 def test_recurrent_equals_pytorch(drawn):
     check_function("delta_rule", *drawn, loosen=SUM)
 
 
-@pytest.mark.piece("delta_rule_chunked")
+@pytest.mark.covers("delta_rule_chunked")
 @given(rules(), chunks)
 def test_chunked_equals_pytorch(drawn, chunk):
     check_function("delta_rule_chunked", *drawn, chunk, loosen=SUM)

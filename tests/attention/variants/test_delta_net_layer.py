@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from npllm.attention import DeltaNet
 from tests.attention import laws
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-pytestmark = pytest.mark.piece("DeltaNet")
+pytestmark = pytest.mark.covers("DeltaNet")
 chunks = st.sampled_from([1, 2, 3, 64])
 
 # Where a query is nearly orthogonal to all that was written, its answer is a small difference of large terms, and the

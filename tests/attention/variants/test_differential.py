@@ -8,10 +8,10 @@ from npllm import functional as F
 from npllm.attention import DifferentialAttention
 from npllm.attention.variants.differential import lambda_of_layer
 from tests.attention import laws
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-pytestmark = pytest.mark.piece("DifferentialAttention")
+pytestmark = pytest.mark.covers("DifferentialAttention")
 
 # λ is near 1 in some draws: two nearly equal maps leave a small difference, which the norm makes large again
 NORM = {np.dtype(np.float32): 300.0, np.dtype(np.float64): 30.0}

@@ -31,10 +31,10 @@ from npllm.attention import (
 )
 from npllm.core.config import from_dict, to_dict
 from tests.attention import laws
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
-pytestmark = pytest.mark.piece("GroupedQueryAttention")
+pytestmark = pytest.mark.covers("GroupedQueryAttention")
 NAME, CONTEXT = "GroupedQueryAttention", 9
 LAYOUT = np.tril(np.ones((5, 5), bool))
 LAYOUT[3, 1] = LAYOUT[4, 0] = False

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients, check_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
 SUM = 30.0  # times the tolerance: the rounding of two long sums meets in a quotient, whose gradient divides again
 
 
-@pytest.mark.piece("elu_plus_one")
+@pytest.mark.covers("elu_plus_one")
 class TestEluPlusOne:
     @given(st.data(), dtypes, leading, sizes)
     def test_equals_pytorch(self, data, dtype, batch, size):
@@ -52,7 +52,7 @@ def features(draw, dtype=None):
     return q, k, v, state, document_ids
 
 
-@pytest.mark.piece("linear_attention")
+@pytest.mark.covers("linear_attention")
 class TestParallel:
     @given(features())
     def test_equals_pytorch(self, drawn):
@@ -98,7 +98,7 @@ class TestParallel:
         np.testing.assert_allclose(implementation("linear_attention")(q, k, v)[0], v[0], rtol=1e-12)
 
 
-@pytest.mark.piece("linear_attention_recurrent")
+@pytest.mark.covers("linear_attention_recurrent")
 class TestRecurrent:
     @given(features())
     def test_equals_pytorch(self, drawn):

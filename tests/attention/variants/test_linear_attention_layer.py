@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from npllm.attention import LinearAttention
 from tests.attention import laws
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-pytestmark = pytest.mark.piece("LinearAttention")
+pytestmark = pytest.mark.covers("LinearAttention")
 modes = st.sampled_from(["parallel", "recurrent"])
 FLOAT64 = np.dtype(np.float64)
 

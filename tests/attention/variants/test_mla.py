@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from npllm import functional as F
 from npllm.attention import MultiHeadAttention, MultiHeadLatentAttention, RoPE
 from tests.attention import laws
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-pytestmark = pytest.mark.piece("MultiHeadLatentAttention")
+pytestmark = pytest.mark.covers("MultiHeadLatentAttention")
 rotary_widths = st.sampled_from([0, 2, 4])
 query_latents = st.sampled_from([None, 1, 5])
 layouts = st.sampled_from(["pairs", "halves"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from npllm import functional as F
 from npllm.attention import ALiBi, T5Bias
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.attention.variants import relative_bias as reference
 
@@ -84,14 +84,14 @@ def relative_attentions(draw, dtype=None):
     return arguments, options
 
 
-@pytest.mark.piece(NAME)
+@pytest.mark.covers(NAME)
 @given(relative_attentions())
 def test_equals_pytorch(drawn):
     arguments, options = drawn
     check_function(NAME, *arguments, loosen=8.0, **options)
 
 
-@pytest.mark.piece(NAME)
+@pytest.mark.covers(NAME)
 def test_finite_differences():
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(s) for s in ((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 2), (4, 5), (4, 2))]
@@ -99,7 +99,7 @@ def test_finite_differences():
     check_function_gradients(F.relative_attention_forward, F.relative_attention_backward, inputs, rng, **options)
 
 
-@pytest.mark.piece(NAME)
+@pytest.mark.covers(NAME)
 @given(relative_attentions(np.dtype(np.float64)))
 def test_zero_tables_are_plain_attention(drawn):
     (q, k, v, key_table, value_table, buckets), options = drawn

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from npllm import functional as F
 from npllm.attention import LinearScaling, Llama3Scaling, NTKScaling, RoPE, YaRNScaling
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence.harness import check_function, implementation
+from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.attention.variants import rope as reference
 
-pytestmark = pytest.mark.piece("rotary")
+pytestmark = pytest.mark.covers("rotary")
 layouts = st.sampled_from(["halves", "pairs"])
 
 

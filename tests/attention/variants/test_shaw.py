@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from npllm.attention import GroupedQueryAttention, ShawAttention
 from tests.attention import laws
-from tests.equivalence.harness import check_layer, implementation
+from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
 NAME = "ShawAttention"
-pytestmark = pytest.mark.piece(NAME)
+pytestmark = pytest.mark.covers(NAME)
 
 
 @st.composite
