@@ -2,8 +2,8 @@
 
     "y = x Wᵀ + b      (..., I), (O, I), (O) → (..., O)"
 
-They stand at the end of the first line, or on the second (empty lines do not count). A letter is one size throughout a call; `...` is any
-number of leading dimensions.
+They stand at the end of the first line, or on the second (empty lines do not count). A letter is one size throughout a
+call; `...` is any number of leading dimensions.
 """
 
 import re

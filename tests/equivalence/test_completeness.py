@@ -25,7 +25,9 @@ NUMPY_ONLY = {"rng", "dtype", "init"}  # PyTorch has a global generator, `.to(dt
 OTHER_ARGUMENTS = {
     "dropout": "the reference takes the dropout mask; npllm's function draws it or takes it by name",
 }
-OTHER_DEFAULTS = {}
+OTHER_DEFAULTS = {
+    ("MultiHeadLatentAttention", "rope"): "the reference's None means the default RoPE of npllm",
+}
 
 
 def arguments(function):
