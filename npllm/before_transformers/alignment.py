@@ -1,95 +1,129 @@
-"""Attention in two halves, as it began: score every key for a query by any means, then average the values.
+"""Attention between two sequences: scores for all pairs, then a weighted average of the values.
 
-    states of the decoder → [scores] → [weights] → context → next word
-    states of the encoder ──────↑──────────↑
+    decoder states (queries) ──┐
+    encoder states (keys) ─────┴→ [scores] → softmax → weights ─┐
+    encoder states (values) ────────────────────────────────────┴→ [weighted average] → context
 
-Each word that a translation writes is aligned with the words that it comes from. A score says how well a query and a
-key go together; `additive_scores` asks a small network with one hidden layer. What follows is the same for every kind
-of score: softmax, and the average. With products for scores, both halves together are scaled dot-product attention
-without the scale.
+Attention was introduced for translation. The weights of a target word say which source words it was translated from;
+such an assignment is called an alignment, and here it is learned. The kinds of attention in this folder differ in the
+score of a query and a key only: `additive` has Bahdanau's, `luong` has three others. With scores q kᵀ/√D this is scaled
+dot-product attention.
 
 Bahdanau, Cho, Bengio 2015, Neural Machine Translation by Jointly Learning to Align and Translate, section 3.1.
 """
 
+from typing import Any
+
 import numpy as np
 
-from npllm.attention.base import Attention
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_sequence, check_gradient, check_size
+from npllm.core.checks import as_floats, as_sequence, check_gradient
+from npllm.core.module import Module
 from npllm.layers.softmax import softmax_backward, softmax_forward
 
 
-def weighted_average(scores, v, mask=None):
+def weighted_average(scores: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """y = softmax(scores) v      (..., T, S), (..., S, E) → (..., T, E)
 
-    `mask` (..., S) is False for keys that nobody may look at, because they are filling; their weight is 0. A query
-    that may look at nothing gets zeros.
+    `mask` (..., S), boolean, is False for keys that are padding; their weight is 0. A query without any key gets zeros.
     """
     return weighted_average_forward(scores, v, mask)[0]
 
 
-def weighted_average_forward(scores, v, mask=None):
-    """The value, and in the cache the values and the `weights` (..., T, S)."""
+def weighted_average_forward(
+    scores: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, Cache]:
+    """The context y; the cache holds the `weights` (..., T, S) and the values."""
     scores, v = as_floats(scores=scores, v=v)
-    if min(scores.ndim, v.ndim) < 2 or scores.shape[:-2] != v.shape[:-2] or scores.shape[-1] != v.shape[-2]:
-        raise ValueError(
-            f"scores {scores.shape}, v {v.shape}: they must be (..., T, S) and (..., S, E), with the same leading "
-            "dimensions"
-        )
+    _check_shapes(scores, v)
     if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != bool:
-            raise TypeError(f"mask has dtype {mask.dtype}; it must be boolean, True where a query may look")
-        check_size("that of v without its channels", v.shape[:-1], **{"the shape of mask": mask.shape})
-        scores = np.where(mask[..., None, :], scores, -np.inf)
+        scores = np.where(_check_mask(mask, v.shape[:-1])[..., None, :], scores, -np.inf)
     weights, softmax = softmax_forward(scores)
     return weights @ v, Cache(weights=weights, softmax=softmax, v=v)
 
 
-def weighted_average_backward(dy, cache):
+def weighted_average_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
     """dscores = softmax′(dy vᵀ),  dv = Aᵀ dy      (..., T, E) → (..., T, S), (..., S, E)
 
-    y = A v, so dA = dy vᵀ and dv = Aᵀ dy; from dA on see softmax_backward. A masked key has the weight 0, and with
-    it the gradient 0, in its score and in its value.
+    y = A v, so dA = dy vᵀ and dv = Aᵀ dy; A = softmax(scores), so dscores is that of softmax. Where the mask made a
+    weight 0, the gradients of the score and of the value are 0.
     """
     weights, v = cache.weights, cache.v
     dy = check_gradient(dy, (*weights.shape[:-1], v.shape[-1]), v.dtype)
     return softmax_backward(dy @ v.mT, cache.softmax), weights.mT @ dy
 
 
-class AlignmentAttention(Attention):
-    """Attention of one sequence to another; the kinds differ in how they score a query and a key.
+class AlignmentAttention(Module):
+    """context = softmax(score(q, k)) v: the base class; each kind of attention defines its score.
 
-    Each kind says what becomes of the keys alone (`prepare`) and how a query is compared with them (`score`). A decoder
-    that asks again at every step prepares the keys once, and then only looks.
+    A kind has two pairs of methods: `project_keys_forward/_backward`, what the score computes from the keys alone, and
+    `score_forward/_backward`, the scores of queries and projected keys. A decoder that attends to the same keys at
+    every step projects them once.
     """
 
-    def __call__(self, q, k, v, mask=None):
-        """The value alone."""
-        return self.forward(q, k, v, mask)[0]
+    def project_keys_forward(self, k: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """The projected keys (..., S, A)."""
+        raise NotImplementedError
 
-    def attention_weights(self, q, k, v, mask=None):
-        """The weights A behind the value, (..., T, S): what query t takes from each position s."""
-        return self.forward(q, k, v, mask)[1].attention.weights
+    def project_keys_backward(self, dkeys: np.ndarray, cache: Cache) -> np.ndarray:
+        """dk (..., S, K)."""
+        raise NotImplementedError
 
-    def forward(self, q, k, v, mask=None):
-        """The value, and the caches of preparing, scoring and averaging. `mask` (..., S) is False for filling."""
-        keys, prepare = self.prepare_forward(as_sequence(k))
-        y, look = self.look_forward(q, keys, v, mask)
-        return y, Cache(prepare=prepare, score=look.score, attention=look.attention)
+    def score_forward(self, q: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """The scores (..., T, S) of queries (..., T, Q) and projected keys (..., S, A)."""
+        raise NotImplementedError
 
-    def backward(self, dy, cache):
+    def score_backward(self, dscores: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+        """dq, and dkeys of the projected keys."""
+        raise NotImplementedError
+
+    def forward(
+        self, q: np.ndarray, k: np.ndarray, v: np.ndarray, *, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Cache]:
+        """The context; the cache holds those of projection, scores and average. `mask` (..., S) is False at padding."""
+        keys, projection = self.project_keys_forward(as_sequence(k))
+        context, cache = self.attend_forward(q, keys, v, mask=mask)
+        cache.projection = projection
+        return context, cache
+
+    def backward(self, dcontext: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """dq, dk, dv."""
-        dq, dkeys, dv = self.look_backward(dy, cache)
-        return dq, self.prepare_backward(dkeys, cache.prepare), dv
+        dq, dkeys, dv = self.attend_backward(dcontext, cache)
+        return dq, self.project_keys_backward(dkeys, cache.projection), dv
 
-    def look_forward(self, q, keys, v, mask=None):
-        """The value for prepared keys, and the caches of scoring and averaging."""
+    def attend_forward(
+        self, q: np.ndarray, keys: np.ndarray, v: np.ndarray, *, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Cache]:
+        """The context for projected keys; the cache holds those of scores and average."""
         scores, score = self.score_forward(as_sequence(q), keys)
-        y, attention = weighted_average_forward(scores, v, mask)
-        return y, Cache(score=score, attention=attention)
+        context, attention = weighted_average_forward(scores, v, mask)
+        return context, Cache(score=score, attention=attention)
 
-    def look_backward(self, dy, cache):
-        """dq, the gradient of the prepared keys, dv."""
-        dscores, dv = weighted_average_backward(dy, cache.attention)
-        return *self.score_backward(dscores, cache.score), dv
+    def attend_backward(self, dcontext: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """dq, dkeys of the projected keys, dv."""
+        dscores, dv = weighted_average_backward(dcontext, cache.attention)
+        dq, dkeys = self.score_backward(dscores, cache.score)
+        return dq, dkeys, dv
+
+    def attention_weights(
+        self, q: np.ndarray, k: np.ndarray, v: np.ndarray, *, mask: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The weights (..., T, S): row t is how much of each value is in context t."""
+        return self.forward(q, k, v, mask=mask)[1].attention.weights
+
+
+def _check_shapes(scores: np.ndarray, v: np.ndarray) -> None:
+    if min(scores.ndim, v.ndim) < 2 or scores.shape[:-2] != v.shape[:-2] or scores.shape[-1] != v.shape[-2]:
+        raise ValueError(
+            f"scores {scores.shape}, v {v.shape}: they must be (..., T, S) and (..., S, E), with equal leading "
+            "dimensions"
+        )
+
+
+def _check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask has dtype {mask.dtype}; it must be boolean, False at padding")
+    if mask.shape != shape:
+        raise ValueError(f"mask has shape {mask.shape}; it must be {shape}, one entry for each key")
+    return mask

@@ -1,140 +1,154 @@
-"""Luong's three scores: a product of query and key, a product through a matrix, and a small network.
+"""Luong's three scores: a dot product, a dot product through a matrix, and a small neural network.
 
-    dot       qᵀ k                      the two must live in one space
-    general   qᵀ W k                    W leads the keys into the space of the queries
-    concat    vᵀ tanh(W [q; k])         additive attention, its two matrices side by side in one
+    dot       qᵀ k                      query and key have one size
+    general   qᵀ W k                    W projects the keys to the size of the queries
+    concat    vᵀ tanh(W [q; k])         additive attention with its two matrices side by side
 
-Over `additive`: a product of two matrices scores all pairs at once, with nothing between that would have to be kept.
-This is the score that stayed: the transformer's is `dot`, divided by √D, between queries and keys that are both
-learned.
+Unlike additive attention, `dot` and `general` score all pairs with one matrix product and keep no hidden layers. The
+transformer's score is `dot`, divided by √D, of queries and keys that are both projections.
 
 Luong, Pham, Manning 2015, Effective Approaches to Attention-based Neural Machine Translation, section 3.1.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from npllm.before_transformers.additive import additive_scores_backward, additive_scores_forward
 from npllm.before_transformers.alignment import AlignmentAttention
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_positive, check_size
-from npllm.core.module import Module, Parameter, as_generator
+from npllm.core.checks import as_floats, check_gradient, check_positive
+from npllm.core.module import Parameter, as_generator
 from npllm.layers.linear import Linear, linear_backward, linear_forward
 
 
-class LuongAttention(AlignmentAttention):
-    """y = softmax(score(q, k)) v      (..., T, Q), (..., S, K), (..., S, E) → (..., T, E)
+def dot_scores(q: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """scores = q kᵀ      (..., T, D), (..., S, D) → (..., T, S)"""
+    return dot_scores_forward(q, k)[0]
 
-    `kind` is "dot", "general" or "concat". `hidden_size`, the width of the network in concat, is that of the queries
-    unless given. Raises ValueError for dot with two widths, which have no product.
+
+def dot_scores_forward(q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """The scores; the cache holds q and k."""
+    q, k = as_floats(q=q, k=k)
+    if min(q.ndim, k.ndim) < 2 or q.shape[:-2] != k.shape[:-2] or q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            f"q has shape {q.shape} and k {k.shape}; they must be (..., T, D) and (..., S, D), with equal leading "
+            "dimensions"
+        )
+    return q @ k.mT, Cache(q=q, k=k)
+
+
+def dot_scores_backward(dscores: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    """dq = dscores k,  dk = dscoresᵀ q      (..., T, S) → (..., T, D), (..., S, D)"""
+    q, k = cache.q, cache.k
+    dscores = check_gradient(dscores, (*q.shape[:-1], k.shape[-2]), q.dtype)
+    return dscores @ k, dscores.mT @ q
+
+
+class DotAttention(AlignmentAttention):
+    """y = softmax(q kᵀ) v      (..., T, D), (..., S, D), (..., S, E) → (..., T, E)
+
+    It has no parameters.
     """
 
-    def __init__(self, query_size, key_size, kind="general", hidden_size=None, *, rng=None, dtype="float32"):
-        check_positive(query_size=query_size, key_size=key_size)
-        if kind not in SCORES:
-            raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(SCORES)}")
-        hidden_size = query_size if hidden_size is None else hidden_size
-        self.score = SCORES[kind](query_size, key_size, hidden_size, as_generator(rng), dtype)
-
-    def prepare_forward(self, k):
-        """What the score does to the keys alone."""
-        return self.score.prepare_forward(k)
-
-    def prepare_backward(self, dkeys, cache):
-        """dk."""
-        return self.score.prepare_backward(dkeys, cache)
-
-    def score_forward(self, q, keys):
-        """The scores, (..., T, S)."""
-        return self.score.forward(q, keys)
-
-    def score_backward(self, dscores, cache):
-        """dq and dkeys."""
-        return self.score.backward(dscores, cache)
-
-
-class DotScore(Module):
-    """scores = q kᵀ      (..., T, D), (..., S, D) → (..., T, S)"""
-
-    def __init__(self, query_size, key_size, hidden_size, rng, dtype):
-        check_size("the query_size, for a product of the two", query_size, key_size=key_size)
-
-    def prepare_forward(self, k):
-        """Keys as they are."""
+    def project_keys_forward(self, k: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """The keys themselves."""
         return k, Cache()
 
-    def prepare_backward(self, dkeys, cache):
-        """As it is."""
+    def project_keys_backward(self, dkeys: np.ndarray, cache: Cache) -> np.ndarray:
+        """dk = dkeys."""
         return dkeys
 
-    def forward(self, q, keys):
-        """The products of all pairs, and in the cache both factors."""
-        q, keys = as_floats(q=q, k=keys)
-        if q.shape[:-2] != keys.shape[:-2] or q.shape[-1] != keys.shape[-1]:
-            raise ValueError(
-                f"q {q.shape}, k {keys.shape}: they must be (..., T, D) and (..., S, D), alike but for T, S"
-            )
-        return q @ keys.mT, Cache(q=q, keys=keys)
+    def score_forward(self, q: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """q kᵀ."""
+        return dot_scores_forward(q, keys)
 
-    def backward(self, dscores, cache):
-        """dq = dscores k,  dk = dscoresᵀ q: each gets the other, as in any product."""
-        return dscores @ cache.keys, dscores.mT @ cache.q
+    def score_backward(self, dscores: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+        """dq and dkeys."""
+        return dot_scores_backward(dscores, cache)
 
 
-class GeneralScore(DotScore):
-    """scores = q (k Wᵀ)ᵀ      (..., T, Q), (..., S, K) → (..., T, S)"""
+class GeneralAttention(DotAttention):
+    """y = softmax(q (k Wᵀ)ᵀ) v      (..., T, Q), (..., S, K), (..., S, E) → (..., T, E)
 
-    def __init__(self, query_size, key_size, hidden_size, rng, dtype):
-        self.W = Linear(key_size, query_size, bias=False, rng=rng, dtype=dtype)
+    `W` (Q, K) projects the keys to the size of the queries; it is initialized as in Linear.
+    """
 
-    def prepare_forward(self, k):
-        """W k lives in the space of the queries."""
+    def __init__(
+        self,
+        query_size: int,
+        key_size: int,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+        init: bool = True,
+    ) -> None:
+        check_positive(query_size=query_size, key_size=key_size)
+        self.W = Linear(key_size, query_size, bias=False, dtype=dtype, init=False)
+        if init:
+            self.init_weights(as_generator(rng))
+
+    def project_keys_forward(self, k: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """W k."""
         return self.W.forward(k)
 
-    def prepare_backward(self, dkeys, cache):
+    def project_keys_backward(self, dkeys: np.ndarray, cache: Cache) -> np.ndarray:
         """dk = Wᵀ dkeys."""
         return self.W.backward(dkeys, cache)
 
 
-class ConcatScore(Module):
-    """scores = vᵀ tanh(W [q; k])      (..., T, Q), (..., S, K) → (..., T, S)
+class ConcatAttention(AlignmentAttention):
+    """y = softmax(vᵀ tanh(W [q; k])) · values      (..., T, Q), (..., S, K), (..., S, E) → (..., T, E)
 
-    W [q; k] = W_left q + W_right k: nothing need be put side by side for every pair.
+    `W` (A, Q + K) is two matrices side by side, W = [W_q | W_k], so W [q; k] = W_q q + W_k k: no pair is concatenated.
+    `hidden_size` = A is that of the queries unless given. W and `v` (A) are initialized as in AdditiveAttention.
     """
 
-    def __init__(self, query_size, key_size, hidden_size, rng, dtype):
-        check_positive(hidden_size=hidden_size)
-        bound = 1.0 / math.sqrt(hidden_size)
-        self.query_size = query_size
-        self.W = Linear(query_size + key_size, hidden_size, bias=False, rng=rng, dtype=dtype)
-        self.v = Parameter(rng.uniform(-bound, bound, hidden_size).astype(dtype))
+    def __init__(
+        self,
+        query_size: int,
+        key_size: int,
+        hidden_size: int | None = None,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+        init: bool = True,
+    ) -> None:
+        hidden_size = query_size if hidden_size is None else hidden_size
+        check_positive(query_size=query_size, key_size=key_size, hidden_size=hidden_size)
+        self.query_size, self.key_size = query_size, key_size
+        self.W = Linear(query_size + key_size, hidden_size, bias=False, dtype=dtype, init=False)
+        self.v = Parameter(np.zeros(hidden_size, dtype))
+        if init:
+            self.init_weights(as_generator(rng))
 
-    def prepare_forward(self, k):
-        """W_right k does not depend on the query."""
+    def init_weights(self, rng: np.random.Generator) -> None:
+        """Draw W as in Linear, uniformly in ±1/√(Q + K), and v uniformly in ±1/√A."""
+        super().init_weights(rng)
+        bound = 1.0 / math.sqrt(self.v.size)
+        self.v.data[...] = rng.uniform(-bound, bound, self.v.shape)
+
+    def project_keys_forward(self, k: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """W_k k."""
         return linear_forward(k, self.W.weight.data[:, self.query_size :])
 
-    def prepare_backward(self, dkeys, cache):
-        """dk = W_rightᵀ dkeys; dW_right goes to the right columns of dW."""
-        dk, dright = linear_backward(dkeys, cache)
-        left = np.zeros((len(dright), self.query_size), dright.dtype)
-        self.W.weight.add_grad(np.concatenate([left, dright], axis=1))
+    def project_keys_backward(self, dkeys: np.ndarray, cache: Cache) -> np.ndarray:
+        """dk = W_kᵀ dkeys; dW_k is added to the right columns of dW."""
+        dk, dW_k = linear_backward(dkeys, cache)
+        self.W.add_grads(weight=np.pad(dW_k, ((0, 0), (self.query_size, 0))))
         return dk
 
-    def forward(self, q, keys):
-        """The scores, and the caches of the map and of the network."""
-        projected, left = linear_forward(q, self.W.weight.data[:, : self.query_size])
-        scores, network = additive_scores_forward(projected, keys, self.v.data)
-        return scores, Cache(left=left, network=network)
+    def score_forward(self, q: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """vᵀ tanh(W_q q + keys); the cache holds those of the projection and of the scores."""
+        projected, W_q = linear_forward(q, self.W.weight.data[:, : self.query_size])
+        scores, additive = additive_scores_forward(projected, keys, self.v.data)
+        return scores, Cache(W_q=W_q, scores=additive)
 
-    def backward(self, dscores, cache):
-        """dq and dkeys; dv goes to v, dW_left to the left columns of dW."""
-        dprojected, dkeys, dv = additive_scores_backward(dscores, cache.network)
-        dq, dleft = linear_backward(dprojected, cache.left)
-        right = np.zeros((len(dleft), self.W.weight.shape[1] - self.query_size), dleft.dtype)
-        self.v.add_grad(dv)
-        self.W.weight.add_grad(np.concatenate([dleft, right], axis=1))
+    def score_backward(self, dscores: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+        """dq and dkeys; dW_q is added to the left columns of dW."""
+        dprojected, dkeys, dv = additive_scores_backward(dscores, cache.scores)
+        dq, dW_q = linear_backward(dprojected, cache.W_q)
+        self.W.add_grads(weight=np.pad(dW_q, ((0, 0), (0, self.key_size))))
+        self.add_grads(v=dv)
         return dq, dkeys
-
-
-SCORES = {"dot": DotScore, "general": GeneralScore, "concat": ConcatScore}

@@ -120,14 +120,15 @@ def learn(model, task, num_steps, rng, batch_size=64, learning_rate=5e-3):
     for step in range(num_steps):
         optimizer.learning_rate = learning_rate * (1.0 - step / num_steps)
         batch = task.batch(rng, batch_size)
-        inputs = batch.source, batch.inputs, batch.targets, batch.mask
         # gradients of a recurrent network may explode over many time steps, so they are clipped
-        yield training_step(model, optimizer, *inputs, max_grad_norm=1.0).loss
+        yield training_step(
+            model, optimizer, batch.source, batch.inputs, batch.targets, mask=batch.mask, max_grad_norm=1.0
+        ).loss
 
 
 def write(model, batch):
     """What the model writes from its own tokens, ids (B, T), and which sequences are without a mistake, (B)."""
-    written = model.greedy(batch.source, BEGIN, END, batch.targets.shape[-1], batch.mask)
+    written = model.greedy_decode(batch.source, BEGIN, END, batch.targets.shape[-1], mask=batch.mask)
     missing = batch.targets.shape[-1] - written.shape[-1]
     written = np.pad(written, ((0, 0), (0, missing)), constant_values=END)
     return written, ((written == batch.targets) | (batch.targets == NOT_COUNTED)).all(axis=-1)

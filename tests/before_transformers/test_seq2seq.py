@@ -5,18 +5,17 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.before_transformers import Seq2Seq
-from npllm.before_transformers.seq2seq import DECODERS, RECURRENT
+from npllm.before_transformers.seq2seq_decoders import ATTENTIONS, CELLS
 from npllm.core.gradient_check import check_gradients
 from tests.equivalence import check_layer, implementation
 from tests.strategies import dtypes, integers, seeds, sizes
 
 pytestmark = pytest.mark.covers("Seq2Seq")
-attentions = st.sampled_from(list(DECODERS))
-WITH_ATTENTION = [name for name in DECODERS if name != "none"]
+WITH_ATTENTION = [name for name in ATTENTIONS if name != "none"]
 
 
-def built(attention, cell="gru", dtype="float64"):
-    """A small model whose weights are large enough to matter, and a batch for it, one source of it filled up."""
+def build(attention, cell="gru", dtype="float64"):
+    """A small model with weights larger than at initialization, and a batch of two sources, one with padding."""
     rng = np.random.default_rng(0)
     model = implementation("Seq2Seq")(7, 6, 3, 4, attention, cell, rng=rng, dtype=dtype)
     for _, parameter in model.named_parameters():
@@ -25,37 +24,49 @@ def built(attention, cell="gru", dtype="float64"):
     return model, rng.integers(0, 7, (2, 5)), rng.integers(0, 6, (2, 4)), mask
 
 
-@given(st.data(), attentions, st.sampled_from(list(RECURRENT)), dtypes, st.tuples(sizes, sizes, sizes, sizes), seeds)
-def test_equals_pytorch(data, attention, cell, dtype, widths, seed):
-    S, T, d_embedding, d_hidden = widths
+@given(
+    st.data(),
+    st.sampled_from(ATTENTIONS),
+    st.sampled_from(list(CELLS)),
+    dtypes,
+    st.tuples(sizes, sizes, sizes, sizes),
+    seeds,
+)
+def test_equals_pytorch(data, attention, cell, dtype, all_sizes, seed):
+    S, T, embedding_dim, hidden_size = all_sizes
     batch = data.draw(st.sampled_from([(), (1,), (3,), (2, 2)]))
     source, inputs = data.draw(integers((*batch, S), 5)), data.draw(integers((*batch, T), 6))
     config = {
-        "source_size": 5,
-        "target_size": 6,
-        "d_embedding": d_embedding,
-        "d_hidden": d_hidden,
+        "source_vocab_size": 5,
+        "target_vocab_size": 6,
+        "embedding_dim": embedding_dim,
+        "hidden_size": hidden_size,
         "attention": attention,
         "cell": cell,
     }
     lengths = np.random.default_rng(seed).integers(1, S + 1, (*batch, 1))
     mask = data.draw(st.sampled_from([None, np.arange(S) < lengths]))
-    # the sums run over both networks' steps, one behind the other
+    # loosened: the rounding errors of all steps of both networks add up
     check_layer("Seq2Seq", config, source, inputs, dtype=dtype, mask=mask, loosen=3.0)
 
 
-@pytest.mark.parametrize("cell", RECURRENT)
-@pytest.mark.parametrize("attention", DECODERS)
+def test_the_defaults_are_those_of_the_reference():
+    config = {"source_vocab_size": 5, "target_vocab_size": 6, "embedding_dim": 3, "hidden_size": 4}
+    check_layer("Seq2Seq", config, np.array([1, 0, 4]), np.array([0, 5]), dtype="float64")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_finite_differences_of_the_loss(attention, cell):
-    model, source, inputs, mask = built(attention, cell)
+    model, source, inputs, mask = build(attention, cell)
     targets = np.random.default_rng(1).integers(0, 6, (2, 4))
     targets[0, 2:] = -100
-    loss, cache = model.loss_forward(source, inputs, targets, mask)
-    assert loss == model.loss(source, inputs, targets, mask)
+    loss, cache = model.loss_forward(source, inputs, targets, mask=mask)
+    assert loss == model.loss(source, inputs, targets, mask=mask)
     model.loss_backward(1.0, cache)
     parameters = [parameter for _, parameter in model.named_parameters()]
     check_gradients(
-        lambda *_: model.loss(source, inputs, targets, mask),
+        lambda *_: model.loss(source, inputs, targets, mask=mask),
         [parameter.data for parameter in parameters],
         [parameter.grad for parameter in parameters],
         np.random.default_rng(2),
@@ -63,9 +74,9 @@ def test_finite_differences_of_the_loss(attention, cell):
     )
 
 
-@pytest.mark.parametrize("attention", DECODERS)
-def test_a_target_sees_the_targets_before_it_and_all_of_the_source(attention):
-    model, source, inputs, _ = built(attention)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_logits_depend_on_earlier_inputs_and_on_the_whole_source(attention):
+    model, source, inputs, _ = build(attention)
     before = model(source, inputs)
     changed = inputs.copy()
     changed[:, 2] = (changed[:, 2] + 1) % 6
@@ -78,73 +89,73 @@ def test_a_target_sees_the_targets_before_it_and_all_of_the_source(attention):
         assert (model(other, inputs) != before).any(axis=-1).all()
 
 
-@pytest.mark.parametrize("attention", DECODERS)
-def test_filling_changes_nothing(attention):
-    model, source, inputs, mask = built(attention)
-    logits = model(source, inputs, mask)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_padding_has_no_effect(attention):
+    model, source, inputs, mask = build(attention)
+    logits = model(source, inputs, mask=mask)
     np.testing.assert_allclose(logits[1], model(source[1, :3], inputs[1]), rtol=1e-10, atol=1e-12)
     other = np.where(mask, source, (source + 1) % 7)
-    np.testing.assert_array_equal(model(other, inputs, mask), logits)
+    np.testing.assert_array_equal(model(other, inputs, mask=mask), logits)
 
 
-@pytest.mark.parametrize("attention", DECODERS)
-def test_no_sequence_of_a_batch_knows_of_another(attention):
-    model, source, inputs, _ = built(attention)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_sequences_of_a_batch_are_independent(attention):
+    model, source, inputs, _ = build(attention)
     np.testing.assert_allclose(model(source, inputs)[0], model(source[0], inputs[0]), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("cell", RECURRENT)
-@pytest.mark.parametrize("attention", DECODERS)
-def test_greedy_writes_what_the_logits_prefer(attention, cell):
-    """Step by step with the state carried, against the whole prefix at once."""
-    model, source, _, mask = built(attention, cell)
-    written = model.greedy(source, begin=0, end=1, max_length=6, mask=mask)
-    assert written.shape[0] == 2
-    assert 1 <= written.shape[1] <= 6
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_greedy_decoding_takes_the_largest_logit_of_the_whole_prefix(attention, cell):
+    """Step by step with the state passed on, against a forward pass over the whole prefix."""
+    model, source, _, mask = build(attention, cell)
+    generated = model.greedy_decode(source, bos_id=0, eos_id=1, max_length=6, mask=mask)
+    assert generated.shape[0] == 2
+    assert 1 <= generated.shape[1] <= 6
     for row in range(2):
         prefix = [0]
-        for token in written[row]:
+        for token in generated[row]:
             if 1 in prefix[1:]:
-                assert token == 1, "behind the end there is nothing but the end"
+                assert token == 1, "only eos_id follows the first eos_id"
                 continue
-            logits = model(source[row], np.array(prefix), mask[row])
+            logits = model(source[row], np.array(prefix), mask=mask[row])
             assert token == logits[-1].argmax()
             prefix.append(int(token))
 
 
-def test_greedy_stops_when_all_have_ended_and_after_max_length():
-    model, source, _, _ = built("general")
+def test_greedy_decoding_stops_at_eos_and_after_max_length():
+    model, source, _, _ = build("general")
     model.head.bias.data[1] = 100.0
-    np.testing.assert_array_equal(model.greedy(source, 0, 1, 6), [[1], [1]])
+    np.testing.assert_array_equal(model.greedy_decode(source, 0, 1, 6), [[1], [1]])
     model.head.bias.data[1] = -100.0
-    assert model.greedy(source, 0, 1, 6).shape == (2, 6)
-    assert model.greedy(source[0], 0, 1, 6).shape == (6,)
+    assert model.greedy_decode(source, 0, 1, 6).shape == (2, 6)
+    assert model.greedy_decode(source[0], 0, 1, 6).shape == (6,)
 
 
 @pytest.mark.parametrize("attention", WITH_ATTENTION)
-def test_alignment_is_a_distribution_over_the_real_source(attention):
-    model, source, inputs, mask = built(attention)
-    alignment = model.alignment(source, inputs, mask)
+def test_alignment_is_a_distribution_over_the_source_without_padding(attention):
+    model, source, inputs, mask = build(attention)
+    alignment = model.alignment(source, inputs, mask=mask)
     assert alignment.shape == (2, 4, 5)
     np.testing.assert_allclose(alignment.sum(axis=-1), 1.0, rtol=1e-12)
     assert not alignment[1, :, 3:].any()
     assert alignment[0].all()
 
 
-def test_luongs_decoder_is_its_parts_in_a_plain_loop():
-    model, source, inputs, _ = built("dot")
+def test_luongs_decoder_equals_a_plain_loop():
+    model, source, inputs, _ = build("dot")
     states, h = model.encoder(model.source_embedding(source[0]))
     W = model.decoder.combine.weight.data
     for t, logits in enumerate(model(source[0], inputs[0])):
         _, h = model.decoder.recurrent(model.target_embedding(inputs[0, t : t + 1]), h)
         weights = F.softmax(np.array([sum(h * state) for state in states]))
         context = sum(weight * state for weight, state in zip(weights, states))
-        features = np.tanh(W @ np.concatenate([context, h]))
-        np.testing.assert_allclose(logits, model.head(features), rtol=1e-10)
+        output = np.tanh(W @ np.concatenate([context, h]))
+        np.testing.assert_allclose(logits, model.head(output), rtol=1e-10)
 
 
-def test_bahdanaus_decoder_is_its_parts_in_a_plain_loop():
-    model, source, inputs, _ = built("additive")
+def test_bahdanaus_decoder_equals_a_plain_loop():
+    model, source, inputs, _ = build("additive")
     states, h = model.encoder(model.source_embedding(source[0]))
     attention = model.decoder.attention
     for t, logits in enumerate(model(source[0], inputs[0])):
@@ -157,43 +168,42 @@ def test_bahdanaus_decoder_is_its_parts_in_a_plain_loop():
         np.testing.assert_allclose(logits, model.head(np.concatenate([h, context])), rtol=1e-10)
 
 
-@pytest.mark.parametrize("attention", DECODERS)
-def test_how_far_the_gradient_of_the_first_word_has_to_travel(attention):
-    """Without attention the encoder hears of the loss through its last state alone."""
-    model, source, inputs, _ = built(attention)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_the_loss_reaches_the_encoder_by_all_states_only_with_attention(attention):
+    model, source, inputs, _ = build(attention)
     _, cache = model.forward(source, inputs)
-    features = cache.head.x
-    _, dstates, dlast = model.decoder.backward(np.ones_like(features), cache.decoder)
+    doutputs = np.random.default_rng(1).standard_normal(cache.head.x.shape)
+    _, dstates, dlast = model.decoder.backward(doutputs, cache.decoder)
     assert dstates.any() == (attention != "none")
     assert dlast.any()
 
 
-class TestBadArguments:
-    def test_choices(self):
+class TestInvalidArguments:
+    def test_unknown_attention_and_cell(self):
         with pytest.raises(ValueError, match="attention is 'self'; it must be one of none, additive, dot, general, co"):
             Seq2Seq(5, 5, 3, 4, "self")
         with pytest.raises(ValueError, match="cell is 'sru'; it must be one of rnn, gru, lstm"):
             Seq2Seq(5, 5, 3, 4, "none", "sru")
-        with pytest.raises(ValueError, match="d_hidden is 0"):
+        with pytest.raises(ValueError, match="hidden_size is 0"):
             Seq2Seq(5, 5, 3, 0)
 
-    def test_sequences(self):
-        model, source, inputs, _ = built("dot")
-        with pytest.raises(ValueError, match=r"inputs has shape \(2, 0\); it must be a sequence of at least one id"):
+    def test_source_and_inputs(self):
+        model, source, inputs, _ = build("dot")
+        with pytest.raises(ValueError, match=r"inputs has shape \(2, 0\); each sequence must have at least 1 ids"):
             model(source, inputs[:, :0])
-        with pytest.raises(ValueError, match=r"source has shape \(\)"):
+        with pytest.raises(ValueError, match="source is a single number"):
             model(3, inputs)
         with pytest.raises(IndexError, match=r"ids\[0, 0\] is 7; it must be in \[0, 7\)"):
             model(np.full((2, 5), 7), inputs)
 
-    def test_greedy(self):
-        model, source, _, _ = built("dot")
-        with pytest.raises(IndexError, match="end is 6; it must be in"):
-            model.greedy(source, 0, 6, 5)
+    def test_greedy_decoding(self):
+        model, source, _, _ = build("dot")
+        with pytest.raises(IndexError, match="eos_id is 6; it must be in"):
+            model.greedy_decode(source, 0, 6, 5)
         with pytest.raises(ValueError, match="max_length is 0"):
-            model.greedy(source, 0, 1, 0)
+            model.greedy_decode(source, 0, 1, 0)
 
     def test_alignment_without_attention(self):
-        model, source, inputs, _ = built("none")
-        with pytest.raises(ValueError, match="a model without attention has no alignment"):
+        model, source, inputs, _ = build("none")
+        with pytest.raises(ValueError, match="the model has no alignment: attention is none"):
             model.alignment(source, inputs)

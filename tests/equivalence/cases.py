@@ -62,13 +62,12 @@ def _grouped_attention(draw):
 
 
 def _two_sequences(draw, key_size=8):
-    """Queries, keys, values and a mask."""
-    return draw.normal(4, 5, 12), draw.normal(4, 9, key_size), draw.normal(4, 9, 6), draw.mask(4, 9)
+    return draw.normal(4, 5, 12), draw.normal(4, 9, key_size), draw.normal(4, 9, 6)
 
 
 def _seq2seq(draw, **choices):
     """A translation model on padded source sequences."""
-    config = {"source_size": 30, "target_size": 20, "d_embedding": 6, "d_hidden": 8, **choices}
+    config = {"source_vocab_size": 30, "target_vocab_size": 20, "embedding_dim": 6, "hidden_size": 8, **choices}
     return draw.layer("Seq2Seq", config, draw.ids(30, 4, 9), draw.ids(20, 4, 5), mask=draw.mask(4, 9))
 
 
@@ -118,7 +117,6 @@ BLOCK = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
 SUM_OF_BOTH = {"vocab_size": 50, "context_length": 16, "d_model": 12}
 RECURRENT = {"input_size": 12, "hidden_size": 8}
 TWO_SIZES = {"query_size": 12, "key_size": 8}
-ONE_SIZE = {"query_size": 12, "key_size": 12}
 
 # In the order of the chapters. A name that begins with "…" is another use of the function or layer above it.
 CASES = {
@@ -198,13 +196,15 @@ CASES = {
     "LSTM": lambda d: d.layer("LSTM", RECURRENT, d.normal(4, 9, 12), d.normal(4, 8), d.normal(4, 8), mask=d.mask(4, 9)),
     "additive_scores": lambda d: d.function("additive_scores", d.normal(4, 5, 8), d.normal(4, 9, 8), d.normal(8)),
     "weighted_average": lambda d: d.function("weighted_average", d.normal(4, 5, 9), d.normal(4, 9, 8), d.mask(4, 9)),
-    "AdditiveAttention": lambda d: d.layer("AdditiveAttention", {**TWO_SIZES, "hidden_size": 7}, *_two_sequences(d)),
-    "LuongAttention": lambda d: d.layer("LuongAttention", TWO_SIZES, *_two_sequences(d)),
-    "… dot": lambda d: d.layer("LuongAttention", {**ONE_SIZE, "kind": "dot"}, *_two_sequences(d, key_size=12)),
-    "… concat": lambda d: d.layer("LuongAttention", {**TWO_SIZES, "kind": "concat"}, *_two_sequences(d)),
+    "AdditiveAttention": lambda d: d.layer(
+        "AdditiveAttention", {**TWO_SIZES, "hidden_size": 7}, *_two_sequences(d), mask=d.mask(4, 9)
+    ),
+    "DotAttention": lambda d: d.layer("DotAttention", {}, *_two_sequences(d, key_size=12), mask=d.mask(4, 9)),
+    "GeneralAttention": lambda d: d.layer("GeneralAttention", TWO_SIZES, *_two_sequences(d), mask=d.mask(4, 9)),
+    "ConcatAttention": lambda d: d.layer("ConcatAttention", TWO_SIZES, *_two_sequences(d), mask=d.mask(4, 9)),
     "Seq2Seq": lambda d: _seq2seq(d, attention="none", cell="lstm"),
     "… with additive attention": lambda d: _seq2seq(d, attention="additive"),
-    "… with Luong's attention, general": lambda d: _seq2seq(d, attention="general", cell="rnn"),
+    "… with general attention": lambda d: _seq2seq(d, attention="general", cell="rnn"),
     "negative_sampling": lambda d: d.function(
         "negative_sampling", d.normal(9, 12), d.normal(50, 12), d.ids(50, 9), d.ids(50, 9, 5)
     ),

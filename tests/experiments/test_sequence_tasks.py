@@ -144,18 +144,18 @@ def test_accuracy_counts_whole_sequences():
     batch = task.batch(np.random.default_rng(0), 4)
 
     class Perfect:
-        def greedy(self, source, begin, end, max_length, mask):
+        def greedy_decode(self, source, begin, end, max_length, *, mask):
             assert (begin, end, max_length) == (BEGIN, END, 3)
             return np.concatenate([source + 2, np.full((4, 1), END)], axis=1)
 
     class OneWrong(Perfect):
-        def greedy(self, *arguments):
-            written = super().greedy(*arguments)
+        def greedy_decode(self, *arguments, mask):
+            written = super().greedy_decode(*arguments, mask=mask)
             written[0, 1] = END
             return written
 
     class Silent:
-        def greedy(self, source, *_):
+        def greedy_decode(self, source, *_, mask):
             return np.full((len(source), 1), END)
 
     assert accuracy(Perfect(), batch) == 1.0
