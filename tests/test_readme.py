@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from npllm.lessons.tour.walk import tour
+from npllm.lessons.tour.run import run_tour
 from npllm.utils.markdown import section
 from tests.equivalence.cases import CASES
 
@@ -26,7 +26,7 @@ def test_the_python_examples_give_what_they_say():
 
 def test_the_excerpt_of_the_tour_is_what_the_tour_prints():
     out = io.StringIO()
-    tour(Console(file=out, width=80), steps=5)
+    run_tour(Console(file=out, width=80), num_steps=5)
     printed = [line.rstrip() for line in out.getvalue().split("\n")]
     excerpt = re.findall(r"npllm tour\n```\n\n```text\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[0]
     lines = [line for line in excerpt.rstrip("\n").split("\n") if line != "…"]

@@ -9,7 +9,7 @@ from npllm.tokenizers.bpe import train_bpe
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.words import SimpleTokenizerV2, build_vocab
 from npllm.utils import corpora
-from npllm.utils.terminal import pieces, readable_tokens, token_grid
+from npllm.utils.terminal import coloured_tokens, readable_tokens, token_grid
 
 VOCAB_SIZE = 512
 
@@ -52,5 +52,5 @@ def show_tokens(console, text):
 def _section(console, name, tokens, ids, about):
     console.print()
     console.print(Text.assemble((name, "bold"), f"  {len(ids)} tokens  ", (about, "dim")))
-    console.print(pieces(tokens), soft_wrap=True)
+    console.print(coloured_tokens(tokens), soft_wrap=True)
     console.print(token_grid(tokens, ids))

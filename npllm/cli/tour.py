@@ -21,14 +21,14 @@ def add_parser(commands) -> None:
 
 def run(console: Console, options: argparse.Namespace) -> None:
     """Print the tour; draw the figures, if a folder is given."""
-    from npllm.lessons.tour.walk import tour
+    from npllm.lessons.tour.run import run_tour
     from npllm.utils import corpora
 
     check_figures_folder(options.figures)
     text = None if options.text is None else corpora.read_text_file(options.text)
-    walk = tour(console, text, options.prompt, options.steps, options.seed)
+    state = run_tour(console, text, options.prompt, options.steps, options.seed)
     if options.figures is not None:
-        from npllm.lessons.figures import draw_figures
+        from npllm.lessons.tour.figures import draw_figures
 
-        for path in draw_figures(walk, options.figures):
+        for path in draw_figures(state, options.figures):
             console.print(Text(f"drew {path}"), soft_wrap=True)

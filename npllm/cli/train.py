@@ -14,7 +14,6 @@ from rich.text import Text
 from npllm.cli.options import add_seed_option, add_text_options, integer_from, number_from, read_text, refuse
 from npllm.generation.autoregressive import complete
 from npllm.inspect.cost import count_training_bytes
-from npllm.lessons.figures import draw_losses
 from npllm.models.decoder_config import choices
 from npllm.models.gpt import GPTConfig
 from npllm.models.presets import ARCHITECTURES, architecture
@@ -25,6 +24,7 @@ from npllm.training.log import StepLog
 from npllm.training.run import Run, create_run, open_run
 from npllm.training.trainer import TrainingConfig, evaluate
 from npllm.utils.markdown import markdown_table, replace_section
+from npllm.utils.plots import save_loss_curve
 from npllm.utils.terminal import printable
 
 LOG, PLOT = "log.jsonl", "loss.png"
@@ -119,7 +119,7 @@ def train_and_show(console, run, checkpoint_interval=250, readme=None):
 
         trainer.run([note], interrupted)
     run.save()
-    draw_losses(run.folder / PLOT, log.records, trainer.model.config.vocab_size)
+    save_loss_curve(run.folder / PLOT, log.records, trainer.model.config.vocab_size)
     if trainer.steps_done < trainer.config.num_steps:
         console.print(
             Text(f"interrupted after step {trainer.steps_done}; --resume goes on from there: {run.folder}"),

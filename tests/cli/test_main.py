@@ -52,7 +52,7 @@ def test_tour(tmp_path):
     (tmp_path / "text.txt").write_text(WORDS)
     status, out, error = npllm("tour", "--text", "text.txt", "--steps", 20, "--figures", "figures", cwd=tmp_path)
     assert (status, error) == (0, "")
-    assert "16  words that follow" in out
+    assert "16  generation" in out
     assert "\x1b[" not in out, "no colours where there is no terminal"
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
         "attention.png", "loss.png", "merges.png", "positions.png", "windows.png"
@@ -66,7 +66,7 @@ def test_tour(tmp_path):
         (b"", "is empty; it must hold some text"),
         (b" \n ", "holds only blanks"),
         (bytes(range(256)), "is binary"),
-        (b"too short", "the text has 8 characters besides blanks"),
+        (b"too short", "the text has 8 characters besides whitespace"),
     ],
 )
 def test_tour_of_what_is_no_text(tmp_path, content, message):
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_it_without_a_traceback():
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     for line in process.stdout:
-        if "a GPT learns" in line:
+        if "training a GPT" in line:
             break
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

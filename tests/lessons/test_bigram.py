@@ -77,5 +77,5 @@ def test_attention_learns_what_the_present_token_does_not_tell():
 
 def test_a_loader_without_batches_is_an_error_not_an_endless_loop():
     model = BigramLanguageModel(3, 4, rng=np.random.default_rng(0))
-    with pytest.raises(ValueError, match="loader gives no batch"):
+    with pytest.raises(ValueError, match="loader has no batch"):
         next(train(model, SGD(model.named_parameters(), 0.1), [], 3))

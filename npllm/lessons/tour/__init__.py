@@ -1,1 +1,1 @@
-"""The tour: a text goes through every part of npllm, section by section."""
+"""The tour: one text passes through every part of npllm, section by section."""
