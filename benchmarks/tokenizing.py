@@ -19,7 +19,6 @@ from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
 from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.tokenizers.byte_pair.merge import merge_by_rank
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, pretokenize
-from npllm.tokenizers.gpt2 import find_merges
 from npllm.utils import corpora
 
 LINES = 40_000
@@ -183,7 +182,6 @@ def _patterns():
 
 def _loading():
     """From the files to the ids of a text, everything that is built included."""
-    openai = find_merges().parent  # vocab.bpe and encoder.json, which both read
 
     def theirs(load, text):
         pattern = TIKTOKEN_PATTERNS["gpt2"]
@@ -194,6 +192,8 @@ def _loading():
         return tiktoken.load.data_gym_to_mergeable_bpe_ranks(f"{openai}/vocab.bpe", f"{openai}/encoder.json")
 
     with tempfile.TemporaryDirectory() as folder:
+        openai = Path(folder) / "openai"  # vocab.bpe and encoder.json, which both read
+        GPT2Tokenizer.load().save(openai)
         ranks = str(Path(folder) / "gpt2.tiktoken")
         GPT2Tokenizer.load().save(ranks)
         for length in (3000, 1_000_000):

@@ -1,12 +1,18 @@
 """The structure of the tree: imports point one way, no name hides a module, every folder is installed."""
 
 import ast
-import configparser
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 
 import npllm
+from npllm.utils.corpora import CORPORA
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 ORDER = [  # an import points to an entry that stands before its own, or to its own folder
@@ -78,9 +84,12 @@ def test_npllm_never_imports_what_it_teaches():
     assert set(found) <= allowed, "the command `npllm verify` alone compares with PyTorch"
 
 
-def test_every_package_is_installed():
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    listed = set(setup["options"]["packages"].split())
-    folders = {path.parent for top in ("npllm", "torch_ref") for path in ROOT.glob(f"{top}/**/*.py")}
-    assert listed == {".".join(folder.relative_to(ROOT).parts) for folder in folders} | {"npllm.data"}
+def test_everything_is_in_the_wheel():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == ["npllm"]  # this folder with all that is in it
+    assert all((path.parent / "__init__.py").is_file() for path in ROOT.glob("npllm/**/*.py")), "type checkers need it"
+    fetched = {corpus.file_name for corpus in CORPORA.values() if corpus.url}
+    data = [path for path in ROOT.glob("data/**/[!.]*") if path.is_file() and path.name not in fetched]
+    names = [str(path.relative_to(ROOT)) for path in data]
+    assert wheel["force-include"] == {name: f"npllm/{name}" for name in names}

@@ -10,6 +10,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +21,7 @@ FIELDS = {  # a field of the library → its option, where they differ by more t
     "p": "--top-p",
     "penalty": "--repetition-penalty",
 }
+INSTALL_MATPLOTLIB = "install it with `python -m pip install matplotlib`"
 
 
 class UsageError(Exception):
@@ -154,3 +156,10 @@ def check_figures_folder(folder: str | None) -> None:
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise ValueError(f"--figures is {folder}, a file; it must be a folder")
+    if not has_matplotlib():
+        raise ValueError(f"--figures needs matplotlib: {INSTALL_MATPLOTLIB}")
+
+
+def has_matplotlib() -> bool:
+    """Whether figures can be drawn; matplotlib is the extra “figures” of npllm."""
+    return find_spec("matplotlib") is not None

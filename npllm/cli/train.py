@@ -11,7 +11,16 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from npllm.cli.options import add_seed_option, add_text_options, integer_from, number_from, read_text, refuse
+from npllm.cli.options import (
+    INSTALL_MATPLOTLIB,
+    add_seed_option,
+    add_text_options,
+    has_matplotlib,
+    integer_from,
+    number_from,
+    read_text,
+    refuse,
+)
 from npllm.generation.autoregressive import complete
 from npllm.inspect.cost import count_training_bytes
 from npllm.models.decoder_config import choices
@@ -119,7 +128,7 @@ def train_and_show(console, run, checkpoint_interval=250, readme=None):
 
         trainer.run([note], interrupted)
     run.save()
-    save_loss_curve(run.folder / PLOT, log.records, trainer.model.config.vocab_size)
+    _draw_losses(console, run, log.records)
     if trainer.steps_done < trainer.config.num_steps:
         console.print(
             Text(f"interrupted after step {trainer.steps_done}; --resume goes on from there: {run.folder}"),
@@ -134,6 +143,16 @@ def train_and_show(console, run, checkpoint_interval=250, readme=None):
     if readme is not None:
         replace_section(readme, "training", training_report(run, log.records, loss))
     return 0
+
+
+def _draw_losses(console, run, records):
+    """Draw the losses into the run's folder, or say what to install."""
+    if not has_matplotlib():
+        console.print(Text(f"{PLOT} is not drawn, it needs matplotlib: {INSTALL_MATPLOTLIB}"), soft_wrap=True)
+        return
+    from npllm.lessons.figures import save_loss_curve
+
+    save_loss_curve(run.folder / PLOT, records, run.model.config.vocab_size)
 
 
 def training_report(run, records, final_loss):

@@ -22,6 +22,13 @@ except ModuleNotFoundError:  # Windows
     fcntl = None
 
 
+def data_folder():
+    """The folder of the files that ship with npllm: npllm/data in an installed package, data/ in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
 @contextmanager
 def atomic_write(path):
     """Give a binary file to write to; at the end of the `with` it becomes `path`, after an exception it is gone.

