@@ -33,7 +33,6 @@ from npllm.training.log import StepLog
 from npllm.training.run import Run, create_run, open_run
 from npllm.training.trainer import TrainingConfig, evaluate
 from npllm.utils.markdown import markdown_table, replace_section
-from npllm.utils.plots import save_loss_curve
 from npllm.utils.terminal import printable
 
 LOG, PLOT = "log.jsonl", "loss.png"
@@ -150,7 +149,7 @@ def _draw_losses(console, run, records):
     if not has_matplotlib():
         console.print(Text(f"{PLOT} is not drawn, it needs matplotlib: {INSTALL_MATPLOTLIB}"), soft_wrap=True)
         return
-    from npllm.lessons.figures import save_loss_curve
+    from npllm.utils.plots import save_loss_curve
 
     save_loss_curve(run.folder / PLOT, records, run.model.config.vocab_size)
 
