@@ -1,9 +1,4 @@
-"""Text to ids and back.
-
-Read in this order: words, characters, bpe_training, split (unicode_classes is a table), merging, special_tokens,
-surrogates, bpe; on files, printable_bytes, bpe_files, gpt2; what users ask for, streaming, counting, offsets; then
-`fast`, the same ids several times as fast, and text_blocks, files of any size; last oniguruma and hugging_face_file.
-"""
+"""Text to ids and back. README.md has the reading order."""
 
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe

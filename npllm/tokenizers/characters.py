@@ -1,14 +1,17 @@
-"""The smallest tokenizer that knows a whole text: every distinct character is a token.
+"""The smallest tokenizer that can encode a whole text: every distinct character is a token.
 
-    "hello" → h e l l o → ids in the order of the characters' numbers
+    "hello" → h e l l o → ids in the order of the code points
 
-Over `words`, nothing of the text it was made from is unknown and nothing is lost; but ids say little, and a model has
-to learn spelling first. What was not in that text cannot be said: that is what byte pairs change.
+Unlike `words`, it loses nothing and has an id for everything in the training text. But sequences are long, and a model
+has to learn spelling first. Characters outside of the training text have no id; byte pair encoding (`bpe`) starts from
+bytes instead and so encodes any text.
 
 Karpathy 2015, The Unreasonable Effectiveness of Recurrent Neural Networks.
 """
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from npllm.core.checks import check_text
@@ -19,18 +22,22 @@ FORMAT = "npllm characters"
 
 
 class CharacterTokenizer(Tokenizer):
-    """Characters to ids and back; `characters` is a text in which each stands once, at the place of its id."""
+    """Characters to ids and back.
 
-    def __init__(self, characters):
+    characters  the vocabulary, a text without repetitions; a character's id is its index
+    """
+
+    def __init__(self, characters: str):
         check_text("characters", characters)
         if len(set(characters)) != len(characters):
-            raise ValueError("characters has one twice; each must be given once")
+            repeated = next(character for character in characters if characters.count(character) > 1)
+            raise ValueError(f"characters has {repeated!r} more than once; each character must be given once")
         self.characters = characters
         self._ids = {character: index for index, character in enumerate(characters)}
 
     @classmethod
-    def from_text(cls, text):
-        """A tokenizer for the characters of a text, in the order of their numbers."""
+    def from_text(cls, text: str) -> "CharacterTokenizer":
+        """A tokenizer for the characters of a text, in the order of their code points."""
         check_text("text", text)
         return cls("".join(sorted(set(text))))
 
@@ -42,8 +49,8 @@ class CharacterTokenizer(Tokenizer):
     def __len__(self):
         return len(self.characters)
 
-    def encode(self, text):
-        """The ids of a text; raises KeyError naming the first character that is not in the vocabulary."""
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; raises KeyError for the first character that is not in the vocabulary."""
         check_text("text", text)
         try:
             return [self._ids[character] for character in text]
@@ -52,31 +59,31 @@ class CharacterTokenizer(Tokenizer):
                 f"{error.args[0]!r} is not among the {self.vocab_size} characters of the vocabulary"
             ) from None
 
-    def decode(self, ids):
-        """The text of some ids; raises KeyError for an id that no character has."""
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; raises KeyError for an id outside of the vocabulary."""
         ids = list(ids)
         for token_id in ids:
             if not 0 <= token_id < self.vocab_size:
-                raise KeyError(f"id {token_id} belongs to no character; ids are below {self.vocab_size}")
+                raise KeyError(f"id {token_id} is not in the vocabulary; ids are below {self.vocab_size}")
         return "".join(self.characters[token_id] for token_id in ids)
 
-    def save(self, path):
-        """Write the vocabulary to a *.json file, whole or not at all."""
-        # one by one: in a row, JSON would join the two halves of a surrogate pair
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the vocabulary to a *.json file; an interrupted save leaves what was there before."""
+        # a list, because in one string JSON would join two lone surrogates to a pair
         content = {"format": FORMAT, "version": 1, "characters": list(self.characters)}
         with atomic_write(path) as file:
             file.write(json.dumps(content).encode())
 
     @classmethod
-    def load(cls, path):
-        """Read what `save` wrote; raises FileNotFoundError, or ValueError saying what is wrong."""
+    def load(cls, path: str | os.PathLike) -> "CharacterTokenizer":
+        """Read what `save` wrote; raises FileNotFoundError, or ValueError if the file is invalid."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not a vocabulary: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
-            raise ValueError(f'{path} does not say "format": "{FORMAT}", "version": 1')
+            raise ValueError(f'{path} does not contain "format": "{FORMAT}", "version": 1')
         characters = content.get("characters")
         if not isinstance(characters, list) or not all(isinstance(c, str) and len(c) == 1 for c in characters):
-            raise ValueError(f"{path} must have characters, a list of them")
+            raise ValueError(f"{path}: characters must be a list of single characters")
         return cls("".join(characters))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN
-from npllm.tokenizers.formats.vocabulary_files import ranks_from_merges, read_merges
+from npllm.tokenizers.formats.openai import ranks_from_merges, read_merges
 from npllm.utils.files import data_folder
 
 SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
@@ -21,9 +21,9 @@ class GPT2Tokenizer(BPETokenizer):
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "GPT2Tokenizer":
-        """Make the tokenizer from GPT-2's merges.
+        """Construct the tokenizer from GPT-2's merges.
 
-        `path` is a vocab.bpe or a folder with one; by default the file that ships with npllm. Raises FileNotFoundError
+        `path` is a vocab.bpe or a folder with one (default: the file that ships with npllm). Raises FileNotFoundError
         if there is no such file, ValueError if it does not hold GPT-2's merges.
         """
         file = data_folder() / "gpt2" if path is None else Path(path)

@@ -1,26 +1,28 @@
-"""A text file of any size, block by block, cut so that nobody who splits the blocks into pieces can tell.
+"""Read a text file in blocks whose boundaries never change the tokenization.
 
-    [file → blocks of text] → pieces → bytes → ids
+    [file → blocks of text] → pre-tokens → bytes → ids
 
-A file that is larger than memory has to be read in parts. Cut anywhere, a part could end within a character, within a
-word or within a special token, and the pieces there would be other ones. So a block ends
+A file that is larger than memory is read in parts. A part that ended anywhere could end inside a character, a word or a
+special token, and would be tokenized differently there. So a block ends at a position where
 
-    1  where a piece begins whatever comes before and behind (see fast.sure_starts);
-    2  where no special token stands across the cut.
+    1  a pre-token begins, whatever comes before and after (see `vectorized.safe_split_points`);
+    2  no special token extends across it.
 
-Then the pieces of the blocks, one block's after the other's, are those of the whole text. Special tokens are found
-from left to right, the longest first where several begin. By (2) none that the whole text has reaches from one block
-into the next; so up to the cut the block is searched as the text is, and the search of the next block goes on where the
-text's would: both find the same special tokens. They divide the text, and a cut is either where one of them begins or
-ends, where pieces begin anyway, or strictly between two of them; there, by (1), the pieces to its left are the same
-without what follows, and those to its right without what came before.
+Then the pre-tokens of the blocks, one after another, are those of the whole text. Special tokens are found from left to
+right, the longest first where several begin. By (2) none of the whole text's special tokens extends from one block into
+the next. So up to the boundary, searching the block gives the same special tokens as searching the text, and the search
+of the next block starts where the search of the text would continue. A boundary is therefore either next to a special
+token, where pre-tokens begin in any case, or strictly between two of them; there, by (1), the pre-tokens on each side
+do not depend on the other side.
 
-To know (2) one must see as far as a special token reaches: only places are considered that have the length of the
-longest one between them and the end of what was read. A text without a sure place, such as a single word of many
-megabytes, is one block.
+To verify (2), the reader must see as far ahead as a special token reaches: only positions are considered that have the
+length of the longest special token between them and the end of what was read. A text without a possible boundary, such
+as a single word of many megabytes, is one block.
 """
 
+import os
 from codecs import BOM_UTF8, utf_8_decode
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,67 +36,71 @@ BLOCK = 1 << 18  # bytes that are read at once
 
 
 class TextBlock(NamedTuple):
-    """A part of a text, and the bytes of the file that it stands for: all blocks' bytes in a row are the file."""
+    """A part of a text, and its bytes in the file, the byte order mark included: all blocks' bytes are the file."""
 
     text: str
     data: bytes
 
 
-def read_text_blocks(path, pattern=GPT2_PATTERN, special_tokens=(), start=0):
-    """The TextBlocks of a file in UTF-8, from byte `start` on, where another block has ended before.
+def read_text_blocks(
+    path: str | os.PathLike, pattern: str = GPT2_PATTERN, special_tokens: Collection[str] = (), start: int = 0
+) -> Iterator[TextBlock]:
+    """Iterate over the TextBlocks of a file in UTF-8, from byte `start` on, where an earlier block has ended.
 
-    Without the byte order mark; line breaks stay as they are. Memory holds one block, if `pattern` is one of
-    split.PATTERNS: of another one nobody knows where its pieces begin, and the file is read whole. Raises
-    FileNotFoundError, IsADirectoryError, or ValueError naming the first byte that is not UTF-8; an empty file and one
-    that begins like UTF-16, with NUL bytes, are no text either.
+    The byte order mark is removed; line breaks are kept as they are. Only one block is in memory at a time if `pattern`
+    is one of pretokenize.PATTERNS. Where the pre-tokens of any other pattern begin is unknown, so the file is read as
+    one block. Raises FileNotFoundError, IsADirectoryError, or ValueError for an empty file, for NUL bytes (as in
+    UTF-16), and for the first byte that is not UTF-8.
     """
     corpora.must_be_a_text_file(path)
-    whole = pattern not in PATTERNS.values()
-    position, waiting, at_end = start, b"", False
+    read_all = pattern not in PATTERNS.values()
+    position, pending, at_end = start, b"", False
     with open(path, "rb") as file:
         if start:
             file.seek(start)
         while not at_end:
-            wanted = -1 if whole else max(BLOCK, len(waiting))  # where nothing could be cut, read as much again
-            read = file.read(wanted)
-            waiting, at_end = waiting + read, whole or len(read) < wanted
-            mark = BOM_UTF8 if position == 0 and waiting.startswith(BOM_UTF8) else b""
+            num_bytes = -1 if read_all else max(BLOCK, len(pending))  # without a boundary, the next read doubles
+            read = file.read(num_bytes)
+            pending, at_end = pending + read, read_all or len(read) < num_bytes
+            mark = BOM_UTF8 if position == 0 and pending.startswith(BOM_UTF8) else b""
             if position == 0:
-                corpora.must_have_no_nul(path, waiting)
-            text = _decode(path, waiting, position, len(mark), at_end)
+                corpora.must_have_no_nul(path, pending)
+            text = _decode(path, pending, position, len(mark), at_end)
             end = len(text) if at_end else last_split_point(text, special_tokens)
             if at_end and not text and position == 0:
-                raise ValueError(f"{Path(path)} is empty; it must hold some text")
+                raise ValueError(f"{Path(path)} is empty; it must contain text")
             if end:
-                data = waiting[: len(mark) + len(text[:end].encode())]
+                data = pending[: len(mark) + len(text[:end].encode())]
                 yield TextBlock(text[:end], data)
-                waiting, position = waiting[len(data) :], position + len(data)
+                pending, position = pending[len(data) :], position + len(data)
 
 
-def last_split_point(text, special_tokens=()):
-    """The last place where a text that goes on may be cut, 0 if there is none."""
+def last_split_point(text: str, special_tokens: Collection[str] = ()) -> int:
+    """The last position at which a text that continues may be split; 0 if there is none."""
     codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
     longest = max(map(len, special_tokens), default=1)
-    place = last_sure_start(codes[: max(0, len(codes) - longest + 1)])
-    while begins := [begin for token in special_tokens if (begin := _stands_across(token, text, place)) >= 0]:
-        place = last_sure_start(codes[: min(begins) + 1])
-    return place
+    position = last_sure_start(codes[: max(0, len(codes) - longest + 1)])
+    while starts := [i for token in special_tokens if (i := _start_of_token_across(token, text, position)) >= 0]:
+        position = last_sure_start(codes[: min(starts) + 1])
+    return position
 
 
-def is_split_point(before, after, special_tokens=()):
-    """May a text be cut between these two parts? To know it, as many characters of each as a special token has do."""
-    text, place = before + after, len(before)
-    codes = np.frombuffer(text[: place + 1].encode("utf-32-le"), "<u4")
-    return last_sure_start(codes) == place and all(_stands_across(token, text, place) < 0 for token in special_tokens)
+def is_split_point(before: str, after: str, special_tokens: Collection[str] = ()) -> bool:
+    """True if a text may be split between two parts. As many characters of each as a special token has are enough."""
+    text, position = before + after, len(before)
+    codes = np.frombuffer(text[: position + 1].encode("utf-32-le"), "<u4")
+    return last_sure_start(codes) == position and all(
+        _start_of_token_across(token, text, position) < 0 for token in special_tokens
+    )
 
 
-def _stands_across(token, text, place):
-    """Where a special token begins that stands across a place, or −1."""
-    return text.find(token, max(0, place - len(token) + 1), place + len(token) - 1)
+def _start_of_token_across(token, text, position):
+    """Where a special token begins that extends across a position, or −1."""
+    return text.find(token, max(0, position - len(token) + 1), position + len(token) - 1)
 
 
 def _decode(path, data, position, start, final):
-    """The text of bytes that stand at `position` in the file, from `start` on; half a character may be at the end."""
+    """The text of bytes at `position` in the file, from `start` on; the last character may be incomplete."""
     try:
         return utf_8_decode(data[start:], "strict", final)[0]
     except UnicodeDecodeError as error:

@@ -116,7 +116,7 @@ def test_a_folder_with_a_vocabulary_is_not_overwritten(tmp_path, text_file, name
 
 def test_a_format_that_has_no_room_for_it_costs_nothing_else(tmp_path, text_file, capsys):
     assert bpe("train", text_file, "--vocab-size", 300, "--special-token", "e", "--out", tmp_path / "v") == 0
-    assert "OpenAI's format cannot tell the special token 'e' from a token" in capsys.readouterr().out
+    assert "OpenAI's format cannot distinguish the special token 'e' from a token" in capsys.readouterr().out
     assert load_vocabulary(tmp_path / "v").special_tokens == {"e": load_vocabulary(tmp_path / "v").vocab_size - 1}
     assert not (tmp_path / "v" / "encoder.json").exists()
 

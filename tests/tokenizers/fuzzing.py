@@ -32,7 +32,7 @@ ALPHABETS = (
 def tokenizers():
     """(name, npllm's, tiktoken's) for GPT-2's vocabulary and, with the other patterns, for trained ones."""
     for name, ours in [("GPT-2", gpt2()), *((name, trained(name)) for name in PATTERNS)]:
-        assert ours._fast is not None  # built now: short rounds would never come to it
+        assert ours._encoder.vectorized is not None  # built now: short rounds would never come to it
         yield name, ours, gpt2_twin() if name == "GPT-2" else tiktoken_twin(ours, TIKTOKEN_PATTERNS[name])
 
 
@@ -77,11 +77,13 @@ def _with_random_ranks(draw, pieces):
     twin = tiktoken_twin(tokenizer)._core_bpe
     expected = [twin.encode_single_piece(word) for word in words]
     for word, want in zip(words, expected):
-        assert tokenizer._merge(word) == want, f"{word!r} with {ranks}"
-    if tokenizer._fast is None:  # a token before its parts: `fast` has nothing for it, and says so
+        assert tokenizer._encoder.plain.encode_pretoken(word) == want, f"{word!r} with {ranks}"
+    if tokenizer._encoder.vectorized is None:  # a token before its parts: `fast` has nothing for it, and says so
         assert find_merges(ranks) is None
         return 0
-    found = [ids.tolist() for ids in tokenizer._fast.blocks("\n".join(word.decode() for word in words))]
+    found = [
+        ids.tolist() for ids in tokenizer._encoder.vectorized.encode_blocks("\n".join(word.decode() for word in words))
+    ]
     wanted = [token for want in expected for token in (*want, ranks[b"\n"])]
     assert [token for ids in found for token in ids] == wanted[:-1], f"{words} with {ranks}"
     return pieces

@@ -29,11 +29,11 @@ def test_errors(tmp_path):
     with pytest.raises(KeyError, match="'c' is not among the 2 characters"):
         tokenizer.encode("abc")
     for wrong in (2, -1):
-        with pytest.raises(KeyError, match=f"id {wrong} belongs to no character; ids are below 2"):
+        with pytest.raises(KeyError, match=f"id {wrong} is not in the vocabulary; ids are below 2"):
             tokenizer.decode([0, wrong])
     with pytest.raises(TypeError, match="text is bytes"):
         tokenizer.encode(b"ab")
-    with pytest.raises(ValueError, match="characters has one twice"):
+    with pytest.raises(ValueError, match="characters has 'a' more than once"):
         CharacterTokenizer("aa")
     for content in ("", "[]", '{"format": "other"}', '{"format": "npllm characters", "version": 1}'):
         (tmp_path / "v.json").write_text(content)

@@ -98,11 +98,11 @@ def test_v1_and_v2_agree_on_known_words(words):
 def test_bad_arguments():
     with pytest.raises(ValueError, match="each must be given once"):
         build_vocab("the cat", ["<|a|>", "<|a|>"])
-    with pytest.raises(ValueError, match=r"vocab has no <\|unk\|>; give it one with build_vocab"):
+    with pytest.raises(ValueError, match=r"vocab has no <\|unk\|>; add it with build_vocab"):
         SimpleTokenizerV2({"a": 0})
-    with pytest.raises(ValueError, match="one id for several tokens"):
+    with pytest.raises(ValueError, match="assigns one id to several tokens"):
         SimpleTokenizerV1({"a": 0, "b": 0})
-    with pytest.raises(KeyError, match="id 7 belongs to no token; the vocabulary has 1 tokens"):
+    with pytest.raises(KeyError, match="id 7 is not in the vocabulary, which has 1 tokens"):
         SimpleTokenizerV1({"a": 0}).decode([0, 7])
 
 

@@ -1,4 +1,5 @@
 """Byte pair encoding in plain Python.
 
-Read in this order: train, pretokenize, merge, special_tokens, surrogates, bytes_to_unicode.
+Read in this order: train, pretokenize, merge, special_tokens, surrogates, encode, bytes_to_unicode. unicode_tables is a
+generated table.
 """

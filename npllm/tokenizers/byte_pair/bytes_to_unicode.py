@@ -1,10 +1,14 @@
-"""Byte strings as text that can be read and printed, as GPT-2's files have them: " the" is "Ġthe".
+"""GPT-2's `bytes_to_unicode`: bytes as printable characters, so that tokens can be written as text.
 
-A printable byte is written as the character of the same number, the others, a blank among them, as U+0100, U+0101, …
-So every token is a word without blanks, even one that is half a character.
+    b" the"  ↔  "Ġthe"
+
+A printable byte is written as the character with the same code point; every other byte, the space among them, as
+U+0100, U+0101, … So every token, even one that is an incomplete UTF-8 sequence, is a text without whitespace.
+
+OpenAI's encoder.py (GPT-2).
 """
 
-# The bytes that are written as the character of their number; and all in GPT-2's order: those first, then the others.
+# The printable bytes, and all bytes in GPT-2's order: the printable ones first.
 PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 BYTE_ORDER = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]
 BYTE_TO_UNICODE = {
@@ -13,19 +17,14 @@ BYTE_TO_UNICODE = {
 UNICODE_TO_BYTE = {character: byte for byte, character in BYTE_TO_UNICODE.items()}
 
 
-def token_to_unicode(token):
+def token_to_unicode(token: bytes) -> str:
     """b" the" → "Ġthe"."""
     return "".join(BYTE_TO_UNICODE[byte] for byte in token)
 
 
-def unicode_to_token(text):
-    """ "Ġthe" → b" the"; raises ValueError for a character that stands for no byte."""
+def unicode_to_token(text: str) -> bytes:
+    """ "Ġthe" → b" the"; raises ValueError for a character that represents no byte."""
     try:
         return bytes([UNICODE_TO_BYTE[character] for character in text])
     except KeyError as error:
-        raise ValueError(f"{error.args[0]!r} in {text!r} stands for no byte in GPT-2's alphabet") from None
-
-
-def is_id_table(table):
-    """Is this a table, as read from JSON, from texts to ids?"""
-    return isinstance(table, dict) and all(type(index) is int and index >= 0 for index in table.values())
+        raise ValueError(f"{error.args[0]!r} in {text!r} represents no byte in GPT-2's alphabet") from None

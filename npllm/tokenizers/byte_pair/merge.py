@@ -1,14 +1,15 @@
-"""Bytes to tokens: merge by rank, first as the rule says it, then with a heap for long pieces.
+"""Merge the bytes of a pre-token by rank: as a plain loop, and with a heap for long pre-tokens.
 
-    text → pieces → bytes → [merges by rank] → ids
+    text → pre-tokens → bytes → [merges by rank] → ids
 
-A vocabulary is a table from byte strings to ranks: 0 … 255 single bytes, then every merge's result in the order of
-training. The rank is also the id. To encode a piece, merge the neighbours whose union has the lowest rank, until no
-union is a token: the same merges in the same order as in training. Going from left to right, or taking the longest
-token first, gives other ids.
+A vocabulary is a table from byte strings to ranks: 0 … 255 for single bytes, then the result of each merge in the order
+of training. The rank is also the id. To encode a pre-token, the pair of adjacent tokens whose union has the lowest rank
+is merged, until no union is a token. These are the merges of training, in the same order. Scanning from left to right,
+or taking the longest token first, gives other ids.
 
-The union counts, not how it came about. For a vocabulary that training made it is the same: were the bytes of a token
-ever to stand there as two other neighbours, they would have been so in training, and the token a different merge.
+Only the union of a pair matters, not the pair itself. For a trained vocabulary there is no difference: if the bytes of
+a token could occur as two other adjacent tokens, they would have done so in training, and the merge would have been a
+different one.
 
 Sennrich, Haddow, Birch 2016, Neural Machine Translation of Rare Words with Subword Units, section 3.2.
 """
@@ -17,16 +18,16 @@ import heapq
 import math
 from itertools import pairwise
 
-PLACE_BITS = 40  # of a number that has a rank and, below it, a place
+POSITION_BITS = 40  # a heap entry is rank << POSITION_BITS | position
 
 
-def merge_by_rank(piece, ranks):
-    """Merge the bytes of a piece by rank and return the tokens (byte strings).
+def merge_by_rank(pretoken: bytes, ranks: dict[bytes, int]) -> list[bytes]:
+    """Merge the bytes of a pre-token by rank and return the tokens (byte strings).
 
-    As long as the union of two neighbours is a token: merge the pair with the lowest rank, the leftmost of equals.
-    Looks at all pairs for every merge: quadratic, and the quickest way for a word.
+    While the union of some pair of adjacent tokens is a token: merge the pair of lowest rank, the leftmost of equals.
+    Every merge examines all pairs: O(n²) for n bytes, and the fastest way for a word.
     """
-    tokens = [piece[i : i + 1] for i in range(len(piece))]
+    tokens = [pretoken[i : i + 1] for i in range(len(pretoken))]
     while len(tokens) > 1:
         found = [ranks.get(left + right, math.inf) for left, right in pairwise(tokens)]
         lowest = min(found)
@@ -37,64 +38,64 @@ def merge_by_rank(piece, ranks):
     return tokens
 
 
-def merge_by_rank_heap(piece, ranks):
-    """The tokens of merge_by_rank for a piece of any length, in n log n steps.
+def merge_by_rank_heap(pretoken: bytes, ranks: dict[bytes, int]) -> list[bytes]:
+    """The tokens of merge_by_rank for a pre-token of any length, in O(n log n) steps.
 
-    All pairs wait in a heap, ordered by rank and place, each as one number. A merge takes the first and puts in the two
-    new pairs beside it. A pair that a merge has broken is no longer the one noted at its place, and is thrown away
-    when it comes up.
+    A heap holds all pairs, ordered by rank and position. A merge pops the first one and pushes the two pairs that it
+    creates. A pair that a merge has destroyed stays in the heap; it is skipped when it is popped, because
+    `pair_rank` at its position has changed.
     """
-    end = list(range(1, len(piece) + 1))  # of the token that starts here
-    previous = list(range(-1, len(piece)))  # where the token before the one that starts here starts
-    noted = [ranks.get(piece[start : start + 2]) for start in range(len(piece))]  # rank of the pair that starts here
-    noted[-1:] = [None]
-    heap = [rank << PLACE_BITS | start for start, rank in enumerate(noted) if rank is not None]
+    end = list(range(1, len(pretoken) + 1))  # end[i]: where the token that starts at i ends
+    previous = list(range(-1, len(pretoken)))  # previous[i]: where the token before the one at i starts
+    pair_rank = [ranks.get(pretoken[i : i + 2]) for i in range(len(pretoken))]  # of the pair that starts at i
+    pair_rank[-1:] = [None]
+    heap = [rank << POSITION_BITS | i for i, rank in enumerate(pair_rank) if rank is not None]
     heapq.heapify(heap)
     while heap:
-        rank, start = divmod(heapq.heappop(heap), 1 << PLACE_BITS)
-        if noted[start] != rank:
+        rank, start = divmod(heapq.heappop(heap), 1 << POSITION_BITS)
+        if pair_rank[start] != rank:
             continue
         middle = end[start]
         end[start] = stop = end[middle]
-        previous[stop], noted[middle] = start, None
+        previous[stop], pair_rank[middle] = start, None
         for first in (start, previous[start]):
-            if first >= 0 and end[first] < len(piece):
-                noted[first] = rank = ranks.get(piece[first : end[end[first]]])
+            if first >= 0 and end[first] < len(pretoken):
+                pair_rank[first] = rank = ranks.get(pretoken[first : end[end[first]]])
                 if rank is not None:
-                    heapq.heappush(heap, rank << PLACE_BITS | first)
+                    heapq.heappush(heap, rank << POSITION_BITS | first)
             elif first >= 0:
-                noted[first] = None
+                pair_rank[first] = None
     tokens, start = [], 0
-    while start < len(piece):
-        tokens.append(piece[start : end[start]])
+    while start < len(pretoken):
+        tokens.append(pretoken[start : end[start]])
         start = end[start]
     return tokens
 
 
-def recover_merges(ranks):
-    """The merge of each token that is no byte: a list of (left, right) in the order of the ranks.
+def recover_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The merge behind each token of more than one byte: a list of (left, right) in the order of the ranks.
 
-    A token was made of those two into which the lower ranks alone divide it. Raises ValueError for a token that no
-    merge of two others can make.
+    The tokens of lower rank alone encode a token as two tokens; these are the pair that was merged. Raises ValueError
+    for a token that is not the union of two tokens of lower rank.
     """
-    found = []
+    merges = []
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) == 1:
             continue
-        parts = merge_by_rank(token, _LowerRanks(ranks, rank))
-        if len(parts) != 2:
+        pair = merge_by_rank(token, _LowerRanks(ranks, rank))
+        if len(pair) != 2:
             raise ValueError(f"token {token!r} (id {rank}) is not the union of two tokens of lower rank")
-        found.append(tuple(parts))
-    return found
+        merges.append(tuple(pair))
+    return merges
 
 
 class _LowerRanks:
-    """A view of a table of ranks without those from `below` on."""
+    """A view of a table of ranks that contains only the ranks below `limit`."""
 
-    def __init__(self, ranks, below):
-        self.ranks, self.below = ranks, below
+    def __init__(self, ranks, limit):
+        self.ranks, self.limit = ranks, limit
 
     def get(self, token, default):
         """The rank of a token, or the default."""
         rank = self.ranks.get(token, default)
-        return rank if rank < self.below else default
+        return rank if rank < self.limit else default

@@ -1,10 +1,10 @@
-r"""Before byte pairs are merged, a regular expression cuts the text into pieces, and no merge crosses a cut.
+r"""Split a text into pre-tokens with a regular expression. No merge crosses from one pre-token into the next.
 
-    [text → pieces] → bytes → merges → ids
+    [text → pre-tokens] → bytes → merges → ids
 
-GPT-2's pattern speaks of letters (\p{L}), numbers (\p{N}) and blanks (\s) in the sense of Unicode. Python's `re`
-does not know the first two and counts U+001C to U+001F among the third; so the classes are written out, from a table
-that is the same on every Python.
+GPT-2's pattern uses Unicode's letters (\p{L}), numbers (\p{N}) and whitespace (\s). Python's `re` does not have the
+first two, and its \s also matches U+001C to U+001F. So the classes are written out, from a table that is the same for
+every version of Python.
 
 Radford et al. 2019 (GPT-2), section 2.2.
 """
@@ -13,21 +13,21 @@ import re
 from functools import lru_cache
 
 from npllm.core.checks import check_text
-from npllm.tokenizers.byte_pair import unicode_tables as classes
+from npllm.tokenizers.byte_pair import unicode_tables as tables
 
-# Contractions; letters, numbers or other marks, each with one space before it; blanks. A run of blanks leaves its
-# last one to what follows: "a  b" is "a", " ", " b".
+# Contractions; letters, numbers or punctuation, each with an optional space before it; whitespace. The last character
+# of a run of whitespace belongs to what follows: "a  b" → "a", " ", " b".
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
-# GPT-4's. Contractions in capitals, too; any one mark or blank before a word; numbers in threes; line breaks stay with
-# the marks before them, and end a run of blanks.
+# GPT-4's. Contractions also in upper case; one punctuation or whitespace character before a word; up to three digits;
+# line breaks belong to the punctuation before them, and end a run of whitespace.
 CL100K_PATTERN = (
     r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"""
     r"""|\s+$|\s*[\r\n]|\s+(?!\S)|\s"""
 )
 
-# GPT-4o's. A word begins anew where capitals follow small letters; marks that combine with letters belong to words;
-# contractions stay with the word before them.
+# GPT-4o's. A new word begins where upper case follows lower case; combining marks belong to words; contractions belong
+# to the word before them.
 O200K_PATTERN = (
     r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"""
     r"""|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"""
@@ -36,48 +36,46 @@ O200K_PATTERN = (
 
 PATTERNS = {"gpt2": GPT2_PATTERN, "cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN}
 
-CLASSES = {
-    r"\p{L}": " ".join(
-        (classes.UPPERCASE, classes.LOWERCASE, classes.TITLECASE, classes.MODIFIERS, classes.OTHER_LETTERS)
-    ),
-    r"\p{Lu}": classes.UPPERCASE,
-    r"\p{Ll}": classes.LOWERCASE,
-    r"\p{Lt}": classes.TITLECASE,
-    r"\p{Lm}": classes.MODIFIERS,
-    r"\p{Lo}": classes.OTHER_LETTERS,
-    r"\p{M}": classes.COMBINING,
-    r"\p{N}": classes.NUMBERS,
-    r"\s": classes.BLANKS,
+CLASSES = {  # of code points, as hexadecimal ranges
+    r"\p{L}": " ".join((tables.UPPERCASE, tables.LOWERCASE, tables.TITLECASE, tables.MODIFIERS, tables.OTHER_LETTERS)),
+    r"\p{Lu}": tables.UPPERCASE,
+    r"\p{Ll}": tables.LOWERCASE,
+    r"\p{Lt}": tables.TITLECASE,
+    r"\p{Lm}": tables.MODIFIERS,
+    r"\p{Lo}": tables.OTHER_LETTERS,
+    r"\p{M}": tables.COMBINING_MARKS,
+    r"\p{N}": tables.NUMBERS,
+    r"\s": tables.WHITESPACE,
 }
 
 
-def pretokenize(text, pattern=GPT2_PATTERN):
-    """The pieces of a text in order; what the pattern does not match is left out, as tiktoken does."""
+def pretokenize(text: str, pattern: str = GPT2_PATTERN) -> list[str]:
+    """The pre-tokens of a text, in order. Text that the pattern does not match is left out, as in tiktoken."""
     check_text("text", text)
-    compiled = compile_pattern(pattern, _highest(text))
+    compiled = compile_pattern(pattern, _range_end(text))
     if compiled.groups:
         return [match.group() for match in compiled.finditer(text)]
     return compiled.findall(text)
 
 
 @lru_cache
-def compile_pattern(pattern, highest=0x10FFFF):
-    r"""Compile a pattern in which the CLASSES and \S are Unicode's, in brackets or outside, and $ is the text's end.
+def compile_pattern(pattern: str, highest: int = 0x10FFFF) -> re.Pattern:
+    r"""Compile a pattern in which CLASSES and \S have Unicode's meaning and $ matches only at the end of the text.
 
-    The classes are written out up to `highest`, for texts that have no character above it: of the ranges above U+FFFF
-    `re` asks one after the other, so fewer of them are faster.
-    Raises ValueError for another class and for what is no regular expression.
+    Classes are written out up to the code point `highest`, for texts without characters above it: `re` tests the ranges
+    above U+FFFF one after another, so fewer ranges are faster. Raises ValueError for any other class and for an invalid
+    regular expression.
     """
-    translated, inside = [], False
+    translated, in_brackets = [], False
     for token in re.findall(r"\\[pP]\{\w+\}|\\.|.", pattern, re.DOTALL):
         if token in CLASSES or token == r"\S":
-            token = _ranges(token, highest) if inside else f"[{_ranges(token, highest)}]"
+            token = _ranges(token, highest) if in_brackets else f"[{_ranges(token, highest)}]"
         elif token.startswith((r"\p", r"\P")):
             raise ValueError(f"pattern has {token}; it may have {', '.join(CLASSES)} and \\S")
-        elif token == "$" and not inside:
+        elif token == "$" and not in_brackets:
             token = r"\Z"
         elif token in "[]":
-            inside = token == "["
+            in_brackets = token == "["
         translated.append(token)
     try:
         return re.compile("".join(translated))
@@ -86,29 +84,29 @@ def compile_pattern(pattern, highest=0x10FFFF):
 
 
 @lru_cache
-def code_points(name):
-    r"""The code points of a class, \p{L} for instance, as pairs of the first and the last one of each range."""
+def code_points(name: str) -> list[tuple[int, int]]:
+    r"""The code points of a class, such as \p{L}, as ranges (first, last), both included, in ascending order."""
     if name == r"\S":
-        blanks = code_points(r"\s")
-        behind, before = [0, *(high + 1 for _, high in blanks)], [*(low - 1 for low, _ in blanks), 0x10FFFF]
-        return [(low, high) for low, high in zip(behind, before) if low <= high]
+        whitespace = code_points(r"\s")
+        firsts, lasts = [0, *(high + 1 for _, high in whitespace)], [*(low - 1 for low, _ in whitespace), 0x10FFFF]
+        return [(low, high) for low, high in zip(firsts, lasts) if low <= high]
     ends = (entry.split("-") for entry in CLASSES[name].split())
     ranges = []
     for low, high in sorted((int(pair[0], 16), int(pair[-1], 16)) for pair in ends):
         if ranges and low == ranges[-1][1] + 1:
-            low = ranges.pop()[0]  # letters of one kind next to letters of another
+            low = ranges.pop()[0]  # adjacent ranges, such as upper and lower case, become one
         ranges.append((low, high))
     return ranges
 
 
 def _ranges(name, highest):
-    """A class as the inside of a character class; one that is empty has the character above the highest."""
+    """A class up to `highest`, written for use inside brackets; an empty one matches only `highest` + 1."""
     ranges = [(low, min(high, highest)) for low, high in code_points(name) if low <= highest] or [(highest + 1,) * 2]
     return "".join(f"{re.escape(chr(low))}-{re.escape(chr(high))}" for low, high in ranges)
 
 
-def _highest(text):
-    """The end of ASCII, of the 16-bit characters or of all, whichever the text stays below."""
+def _range_end(text):
+    """The end of the smallest range that contains the text's characters: ASCII, 16 bits, or all code points."""
     if text.isascii():
         return 0x7F
     return 0xFFFF if max(text) <= "\uffff" else 0x10FFFF

@@ -1,37 +1,31 @@
-"""Texts that stand for themselves, such as <|endoftext|>: they cut a text first, and are never merged.
+"""Special tokens such as <|endoftext|>: they split a text before anything else, and are never split or merged.
 
-    [text → special tokens | text between them] → pieces → …
+    [text → special tokens | ordinary text between them] → pre-tokens → …
 
-Control tokens mean something to a model, so a text from outside should not be able to speak in them unnoticed. What is
-to become of one that stands in a text is said with every call: it may be allowed (it becomes its own id), disallowed
-(an error), or neither (it is plain text).
+A model treats special tokens as control tokens, so text from an untrusted source must not be able to insert them
+unnoticed. Every call says what happens to a special token in the text: it can be allowed (it becomes its own id),
+disallowed (an error), or neither (it is encoded as ordinary text).
 
-As in tiktoken; of special tokens that begin at one place the longest counts.
+As in tiktoken, except that among special tokens that begin at the same position the longest one is taken.
 """
 
 import re
+from collections.abc import Collection, Iterable
 from functools import lru_cache
+from typing import Literal
+
+from npllm.core.checks import check_text
+
+SpecialTokenSet = Collection[str] | Literal["all"]
 
 
-@lru_cache
-def special_pattern(special_tokens):
-    """A pattern that finds any of a frozenset of texts, the longest first where several begin; None if it is empty."""
-    if not special_tokens:
-        return None
-    return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
+def resolve_special(
+    special_tokens: frozenset[str], allowed: SpecialTokenSet, disallowed: SpecialTokenSet
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The allowed and the disallowed special tokens, two frozensets.
 
-
-def find_special(special_tokens, texts):
-    """The first of a frozenset of special tokens that stands in one of the texts, as a match; None if none does."""
-    pattern = special_pattern(special_tokens)
-    return pattern and next(filter(None, map(pattern.search, texts)), None)
-
-
-def resolve_special(special_tokens, allowed, disallowed):
-    """Of a frozenset of special tokens those that are allowed, and those that are disallowed: two frozensets.
-
-    "all" means every one, for `disallowed` those that are not allowed. Raises TypeError for another text, which would
-    be taken for a set of its letters.
+    "all" means every special token; for `disallowed`, every one that is not allowed. Raises TypeError for any other
+    str, which would be read as a set of its characters.
     """
     for name, chosen in (("allowed_special", allowed), ("disallowed_special", disallowed)):
         if isinstance(chosen, str) and chosen != "all":
@@ -42,19 +36,35 @@ def resolve_special(special_tokens, allowed, disallowed):
     return allowed, frozenset(disallowed)
 
 
-def split_on_special(special_tokens, text):
-    """The texts between special tokens, one more than these, and the special tokens: two lists."""
+def split_on_special(special_tokens: frozenset[str], text: str) -> tuple[list[str], list[str]]:
+    """The ordinary texts between special tokens, and the special tokens: lists of n + 1 and n texts."""
     pattern = special_pattern(special_tokens)
     return (pattern.split(text), pattern.findall(text)) if pattern else ([text], [])
 
 
-def check_no_special(special_tokens, texts):
-    """Raise ValueError, saying what to do, if one of a frozenset of special tokens stands in one of the texts."""
+def find_special(special_tokens: frozenset[str], texts: Iterable[str]) -> re.Match | None:
+    """The first special token in the first text that contains one, as a match; None if no text does."""
+    pattern = special_pattern(special_tokens)
+    return pattern and next(filter(None, map(pattern.search, texts)), None)
+
+
+def check_no_special(special_tokens: frozenset[str], texts: Iterable[str]) -> None:
+    """Raise ValueError, with the possible remedies, if one of the texts contains one of the special tokens."""
     if found := find_special(special_tokens, texts):
         token = found.group()
         raise ValueError(
-            f"the text has {token!r}, which reads like a special token.\n"
+            f"the text contains the special token {token!r}.\n"
             f"To encode it as that token, pass allowed_special={{{token!r}}} (or 'all').\n"
-            f"To encode it as plain text, pass disallowed_special=tokenizer.special_tokens.keys() - {{{token!r}}}.\n"
-            f"To encode every special token as plain text, pass disallowed_special=()."
+            f"To encode it as ordinary text, pass disallowed_special=tokenizer.special_tokens.keys() - {{{token!r}}}.\n"
+            f"To encode every special token as ordinary text, pass disallowed_special=()."
         )
+
+
+@lru_cache
+def special_pattern(special_tokens: frozenset[str]) -> re.Pattern | None:
+    """A pattern that matches the special tokens, the longest first; None if there are none."""
+    if not special_tokens:
+        return None
+    for token in special_tokens:
+        check_text("a special token", token)
+    return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))

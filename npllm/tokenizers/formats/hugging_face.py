@@ -1,32 +1,34 @@
-r"""Hugging Face's tokenizer.json: a whole pipeline in one file, of which byte pair encoding is one kind.
+r"""Hugging Face's tokenizer.json: a whole pipeline in one file. npllm reads the pipelines of byte pair encoding.
 
-    text → special tokens cut out → pieces → bytes → merges → ids
-           added_tokens             pre_tokenizer    model
+    text → special tokens → pre-tokens → bytes → merges → ids
+           added_tokens     pre_tokenizer        model
 
-It says more than ranks do, and merges by another number: the lowest *place in the list of merges* goes first, whatever
-the ids. Both give the same ids if the merges that happen stand in the list in the order of their ids; others may stand
-there, too, as their two tokens are never side by side (see `fast.merge_tree`). That is checked before a file is
-believed. `ignore_merges` says what we always do: a piece that is a token is that token. It makes a difference if there
-are tokens that no merges lead to.
+In this format the *index in the list of merges*, not the id, decides which pair is merged first. Both orders give the
+same ids if the merges that can happen are listed in the order of their ids. (The list may contain further merges whose
+two tokens are never adjacent; see `vectorized.merge_tree`.) This is checked when a file is read. `ignore_merges` means
+that a pre-token in the vocabulary is that token, whatever the merges give. npllm always does this; it makes a
+difference if the vocabulary has tokens that no merges produce.
 
-What would give other ids is refused, with a sentence. A post-processor, which puts tokens around a text, is left out:
-`encode` adds none.
+Any component that would change the ids is refused with a message. A post-processor, which adds tokens around a text, is
+ignored: `encode` adds none.
 
 Hugging Face, tokenizers (documentation of the components).
 """
 
 import json
+from typing import Any
 
-from npllm.tokenizers.byte_pair.bytes_to_unicode import UNICODE_TO_BYTE, is_id_table, token_to_unicode, unicode_to_token
+from npllm.tokenizers.byte_pair.bytes_to_unicode import UNICODE_TO_BYTE, token_to_unicode, unicode_to_token
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.formats.npllm_json import is_id_table
 from npllm.tokenizers.formats.oniguruma import from_oniguruma, to_oniguruma
 from npllm.tokenizers.vectorized.merge_tree import merges_that_happen
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
-# What each part must be; the file may leave it out. A prefix or suffix of nothing is none. What it says of unknown
-# characters does not matter: every byte must have a token, so there are none.
-OUTSIDE = {"normalizer": (None,), "truncation": (None,), "padding": (None,)}
-IN_MODEL = {
+# The values that npllm accepts for each field; a missing field counts as null. The fields for unknown characters are
+# not checked: every byte must have a token, so no character is unknown.
+TOP_LEVEL = {"normalizer": (None,), "truncation": (None,), "padding": (None,)}
+MODEL = {
     "type": (None, "BPE"),
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),
@@ -34,23 +36,26 @@ IN_MODEL = {
     "byte_fallback": (None, False),
     "ignore_merges": (None, False, True),
 }
-IN_TOKEN = dict.fromkeys(("single_word", "lstrip", "rstrip"), (None, False))
+ADDED_TOKEN = dict.fromkeys(("single_word", "lstrip", "rstrip"), (None, False))
 
 
-def is_tokenizer_json(content):
-    """Is this JSON, already read, meant to be Hugging Face's?"""
+def is_tokenizer_json(content: Any) -> bool:
+    """True if parsed JSON has the form of Hugging Face's tokenizer.json."""
     return isinstance(content, dict) and "model" in content
 
 
-def to_tokenizer_json(tokenizer):
-    """What tokenizer.json holds for a BPETokenizer. Raises ValueError if it cannot give the same ids."""
+def to_tokenizer_json(tokenizer) -> dict[str, Any]:
+    """The content of tokenizer.json for a BPETokenizer. Raises ValueError if it cannot reproduce the ids."""
     vocabulary = {token_to_unicode(token): rank for token, rank in _by_id(tokenizer.ranks)}
     special = dict(_by_id(tokenizer.special_tokens))
     if both := sorted(vocabulary.keys() & special.keys()):
-        raise ValueError(f"tokenizer.json cannot tell the special token {both[0]!r} from a token; another *.json can")
+        raise ValueError(
+            f"tokenizer.json cannot distinguish the special token {both[0]!r} from a token; save it under another "
+            "*.json name, in npllm's format"
+        )
     merges = merges_that_happen(tokenizer.ranks)
-    ignore_merges = bool(_not_made(tokenizer.ranks, merges))
-    _special_must_not_be_pieces(special, ignore_merges)
+    ignore_merges = bool(_unreachable_tokens(tokenizer.ranks, merges))
+    _check_special_are_not_pretokens(special, ignore_merges)
     model = {
         "type": "BPE",
         "dropout": None,
@@ -60,10 +65,10 @@ def to_tokenizer_json(tokenizer):
         "fuse_unk": False,
         "byte_fallback": False,
         "ignore_merges": ignore_merges,
-        "vocab": vocabulary | special,  # elsewhere a special token has no id, but the next one that is free
+        "vocab": vocabulary | special,  # a special token outside of vocab would get the next free id
         "merges": [[token_to_unicode(left), token_to_unicode(right)] for left, right in merges],
     }
-    flags = dict.fromkeys((*IN_TOKEN, "normalized"), False)
+    flags = dict.fromkeys((*ADDED_TOKEN, "normalized"), False)
     return {
         "version": "1.0",
         "truncation": None,
@@ -71,29 +76,29 @@ def to_tokenizer_json(tokenizer):
         "added_tokens": [{"id": rank, "content": text, **flags, "special": True} for text, rank in special.items()],
         "normalizer": None,
         "pre_tokenizer": _pre_tokenizer(tokenizer.pattern),
-        "post_processor": None,  # theirs would take blanks out of the offsets
+        "post_processor": None,  # ByteLevel's would exclude leading whitespace from the offsets
         "decoder": BYTE_LEVEL,
         "model": model,
     }
 
 
-def from_tokenizer_json(content):
-    """(ranks, pattern, special tokens) of what tokenizer.json holds. Raises ValueError if they give other ids.
+def from_tokenizer_json(content: dict[str, Any]) -> tuple[dict[bytes, int], str, dict[str, int]]:
+    """(ranks, pattern, special tokens) from the parsed JSON. Raises ValueError if they would give other ids.
 
-    Added tokens are special tokens here, whether or not the file calls them so.
+    All added tokens become special tokens, whether or not the file marks them as special.
     """
     model, decoder = content["model"], content.get("decoder")
-    _must_be(content, OUTSIDE, "the file")
-    _must_be(model, IN_MODEL, "model")
+    _check_fields(content, TOP_LEVEL, "the file")
+    _check_fields(model, MODEL, "model")
     if decoder is not None and _type(decoder) != "ByteLevel":
         raise ValueError(f"decoder is {_type(decoder)}; npllm can read ByteLevel")
     vocabulary, pattern = model.get("vocab"), _pattern(content.get("pre_tokenizer"))
     if not is_id_table(vocabulary):
-        raise ValueError("model.vocab must be a table from tokens to ids")
+        raise ValueError("model.vocab must be an object from tokens to ids")
     special = _special_tokens(content.get("added_tokens") or [], vocabulary)
     ranks = {unicode_to_token(token): rank for token, rank in vocabulary.items() if token not in special}
-    _special_must_not_be_pieces(special.keys() & vocabulary.keys(), model.get("ignore_merges"))
-    _must_merge_by_rank(ranks, _merges(model.get("merges")), model.get("ignore_merges"))
+    _check_special_are_not_pretokens(special.keys() & vocabulary.keys(), model.get("ignore_merges"))
+    _check_merge_order(ranks, _merges(model.get("merges")), model.get("ignore_merges"))
     return ranks, pattern, special
 
 
@@ -101,7 +106,7 @@ def _by_id(table):
     return sorted(table.items(), key=lambda item: item[1])
 
 
-def _must_be(part, allowed, name):
+def _check_fields(part, allowed, name):
     if not isinstance(part, dict):
         raise ValueError(f"{name} is {part!r:.60}; it must be a JSON object")
     for key, values in allowed.items():
@@ -111,21 +116,22 @@ def _must_be(part, allowed, name):
 
 
 def _type(part):
-    """What kind of part this is, for a sentence."""
+    """The type of a component, for a message."""
     return part.get("type") if isinstance(part, dict) else repr(part)[:60]
 
 
 def _pre_tokenizer(pattern):
-    """GPT-2's pattern is the one that ByteLevel has; another one goes before it."""
+    """The pre_tokenizer for a pattern: ByteLevel has GPT-2's pattern; for any other, a Split comes before it."""
     if pattern == GPT2_PATTERN:
         return BYTE_LEVEL
     split = {"type": "Split", "pattern": {"Regex": to_oniguruma(pattern)}, "behavior": "Isolated", "invert": False}
-    if pattern not in PATTERNS.values():  # it may leave out something; then, so must the file
+    if pattern not in PATTERNS.values():  # the pattern may leave out text, and so must the file
         split |= {"behavior": "Removed", "invert": True}
     return {"type": "Sequence", "pretokenizers": [split, BYTE_LEVEL | {"use_regex": False}]}
 
 
 def _pattern(pre_tokenizer):
+    """The pattern of a pre_tokenizer."""
     match pre_tokenizer:
         case {"type": "ByteLevel", "add_prefix_space": False} if pre_tokenizer.get("use_regex", True) is True:
             return GPT2_PATTERN
@@ -137,7 +143,7 @@ def _pattern(pre_tokenizer):
             ],
         } if behavior == "Isolated" or (behavior == "Removed" and invert):
             pattern = from_oniguruma(pattern)
-            return pattern if behavior == "Removed" or pattern in PATTERNS.values() else _with_the_rest(pattern)
+            return pattern if behavior == "Removed" or pattern in PATTERNS.values() else _with_unmatched(pattern)
     parts = pre_tokenizer.get("pretokenizers") if isinstance(pre_tokenizer, dict) else None
     of = f" of {', '.join(str(_type(part)) for part in parts)}" if isinstance(parts, list) else ""
     raise ValueError(
@@ -146,29 +152,29 @@ def _pattern(pre_tokenizer):
     )
 
 
-def _with_the_rest(pattern):
-    """Isolated makes a piece of what stands between two matches, where findall leaves it out."""
+def _with_unmatched(pattern):
+    """Isolated makes a pre-token of the text between two matches, which findall leaves out."""
     return rf"{pattern}|(?:(?!{pattern})[\s\S])+"
 
 
 def _special_tokens(added_tokens, vocabulary):
-    """A table from added tokens to ids."""
+    """A dict from added tokens to ids."""
     if not isinstance(added_tokens, list):
         raise ValueError(f"added_tokens is {added_tokens!r:.60}; it must be a list")
-    special, early, late, following = {}, [], [], len(vocabulary)
+    special, early, late, next_id = {}, [], [], len(vocabulary)
     for token in added_tokens:
-        _must_be(token, IN_TOKEN, "an added token")
+        _check_fields(token, ADDED_TOKEN, "an added token")
         text = token.get("content")
         if not isinstance(text, str) or text in special or not is_id_table({text: token.get("id")}):
-            raise ValueError(f"added_tokens has {token!r:.80}; each must have a content of its own (text) and an id")
-        special[text] = vocabulary.get(text, following)  # so Hugging Face counts, whatever the file says
+            raise ValueError(f"added_tokens has {token!r:.80}; each must have a unique content (text) and an id")
+        special[text] = vocabulary.get(text, next_id)  # Hugging Face's library ignores the id in the file
         if token["id"] != special[text]:
-            raise ValueError(f"the added token {text!r} has id {token['id']}; read by its owner it is {special[text]}")
-        following = max(following, special[text] + 1)
+            raise ValueError(f"the added token {text!r} has id {token['id']}; Hugging Face reads it as {special[text]}")
+        next_id = max(next_id, special[text] + 1)
         (late if token.get("normalized") else early).append(text)
     for one, other in ((one, other) for one in early for other in late):
         if _may_overlap(one, other):
-            raise ValueError(f"the added token {one!r} is looked for before {other!r}; npllm looks for all at once")
+            raise ValueError(f"the added token {one!r} is matched before {other!r}; npllm matches all at once")
     return special
 
 
@@ -178,15 +184,15 @@ def _may_overlap(one, other):
     return ends or one in other or other in one
 
 
-def _special_must_not_be_pieces(special, ignore_merges):
-    """In the vocabulary "Ġx" may be a special token; with ignore_merges, it would be the piece " x", too."""
-    strange = [text for text in special if not text.isascii() and UNICODE_TO_BYTE.keys() >= set(text)]
-    if ignore_merges and strange:
-        raise ValueError(f"tokenizer.json cannot tell the special token {strange[0]!r} from a piece of text")
+def _check_special_are_not_pretokens(special, ignore_merges):
+    """Refuse a special token such as "Ġx": with ignore_merges, the pre-token " x" would get its id, too."""
+    ambiguous = [text for text in special if not text.isascii() and UNICODE_TO_BYTE.keys() >= set(text)]
+    if ignore_merges and ambiguous:
+        raise ValueError(f"tokenizer.json cannot distinguish the special token {ambiguous[0]!r} from ordinary text")
 
 
 def _merges(merges):
-    """Pairs of byte strings; older files have "a b", newer ones ["a", "b"]."""
+    """The merges as pairs of byte strings; older files have "a b", newer ones ["a", "b"]."""
     if not isinstance(merges, list):
         raise ValueError(f"model.merges is {merges!r:.60}; it must be a list")
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
@@ -196,29 +202,31 @@ def _merges(merges):
     return [(unicode_to_token(left), unicode_to_token(right)) for left, right in pairs]
 
 
-def _must_merge_by_rank(ranks, merges, ignore_merges):
-    """Raise ValueError unless the merges give, by their places in the list, what the ranks give."""
+def _check_merge_order(ranks, merges, ignore_merges):
+    """Raise ValueError unless the order of the merges gives the same ids as the order of the ranks."""
     for left, right in merges:
-        if strange := [token for token in (left, right, left + right) if token not in ranks]:
-            name = token_to_unicode(strange[0])
+        if missing := [token for token in (left, right, left + right) if token not in ranks]:
+            name = token_to_unicode(missing[0])
             raise ValueError(f"model.merges uses {name!r}, which is missing from model.vocab")
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
         raise ValueError(f"model.vocab has no token for byte {missing[0]}; every single byte must have one")
     if len(set(ranks.values())) != len(ranks):
-        raise ValueError("model.vocab gives one id to several tokens; every token needs its own")
-    happening, places = merges_that_happen(ranks), {pair: place for place, pair in enumerate(merges)}
-    for left, right in happening:
-        if (left, right) not in places:
+        raise ValueError("model.vocab assigns one id to several tokens; every token needs its own")
+    reachable, index = merges_that_happen(ranks), {pair: i for i, pair in enumerate(merges)}
+    for left, right in reachable:
+        if (left, right) not in index:
             pair = f"{token_to_unicode(left)!r} and {token_to_unicode(right)!r}"
-            raise ValueError(f"model.merges does not join {pair}; by their ids they would be joined")
-    order = [places[pair] for pair in happening]
+            raise ValueError(f"model.merges does not merge {pair}; their ids require it")
+    order = [index[pair] for pair in reachable]
     if order != sorted(order):
-        raise ValueError("the ids of model.vocab do not rise with model.merges")
-    if not ignore_merges and (never := _not_made(ranks, happening)):
-        raise ValueError(f"no merges lead to {token_to_unicode(never[0])!r}; npllm needs ignore_merges to read that")
+        raise ValueError("the ids of model.vocab do not increase in the order of model.merges")
+    if not ignore_merges and (unreachable := _unreachable_tokens(ranks, reachable)):
+        raise ValueError(
+            f"no merges produce {token_to_unicode(unreachable[0])!r}; then ignore_merges of model must be true"
+        )
 
 
-def _not_made(ranks, merges):
-    """The tokens that no merges lead to."""
-    made = {left + right for left, right in merges}
-    return [token for token in ranks if len(token) > 1 and token not in made]
+def _unreachable_tokens(ranks, merges):
+    """The tokens of more than one byte that no merges produce."""
+    produced = {left + right for left, right in merges}
+    return [token for token in ranks if len(token) > 1 and token not in produced]

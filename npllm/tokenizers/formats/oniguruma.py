@@ -1,9 +1,10 @@
-r"""A split pattern for Hugging Face's tokenizers, and back: they have Oniguruma's regular expressions, we Python's.
+r"""Translate pre-token patterns between Python's `re` and Oniguruma, which Hugging Face's tokenizers use.
 
-What both read alike may pass, and the end of the text, which is $ here and \z there, where $ is the end of a line.
-The rest is refused: ^, \w, \b, (?m), x{2}+ and more, which both know and read differently. Case is left aside in the
-contractions alone: there no two letters are one in capitals, as ss and ß are for Oniguruma and not for Python. The
-classes are those of `split`, Unicode's on both sides.
+Syntax that has the same meaning in both is kept. The end of the text is $ in npllm's patterns and \z in Oniguruma,
+where $ is the end of a line. Syntax that both accept with different meanings is refused: ^, \w, \b, (?m), x{2}+ and
+more. Matching without regard to case, (?i:…), is accepted only in the contractions: for other letters the two differ
+(Oniguruma matches ß with ss, Python does not). The classes are those of `byte_pair.pretokenize`, Unicode's on both
+sides.
 """
 
 import re
@@ -17,47 +18,47 @@ TOKENS = re.compile(
     re.DOTALL,
 )
 SAME_ESCAPES = {*CLASSES, r"\S", r"\r", r"\n", r"\t"}
-NOT_IN_BRACKETS = {"[", "[^", "&&", "--", "||", "~~"}  # sets of sets, in Oniguruma and in a Python to come
+NOT_IN_BRACKETS = {"[", "[^", "&&", "--", "||", "~~"}  # set operations in Oniguruma, reserved for them in Python
 NOT_OUTSIDE = {"^", "$", "(?", "{", "[]", "[^]"}
 
 
-def to_oniguruma(pattern):
-    """Python's spelling → Oniguruma's; raises ValueError for what they do not have in common."""
-    respelled = _respell(pattern, "$", r"\z")
-    _must_match_something(pattern)
-    return respelled
+def to_oniguruma(pattern: str) -> str:
+    """Python's syntax → Oniguruma's; raises ValueError for syntax with different meanings."""
+    translated = _translate(pattern, "$", r"\z")
+    _check_no_empty_match(pattern)
+    return translated
 
 
-def from_oniguruma(pattern):
-    """Oniguruma's spelling → Python's; raises ValueError for what they do not have in common."""
-    pattern = _respell(pattern, r"\z", "$")
-    _must_match_something(pattern)
+def from_oniguruma(pattern: str) -> str:
+    """Oniguruma's syntax → Python's; raises ValueError for syntax with different meanings."""
+    pattern = _translate(pattern, r"\z", "$")
+    _check_no_empty_match(pattern)
     return pattern
 
 
-def _respell(pattern, end, other_end):
-    """The pattern with another spelling of the text's end."""
-    respelled, inside = [], False
+def _translate(pattern, end, other_end):
+    """The pattern with `other_end` in place of `end`, the end of the text."""
+    translated, in_brackets = [], False
     for token in TOKENS.findall(pattern):
-        if token == end and not inside:
+        if token == end and not in_brackets:
             token = other_end
-        elif _is_strange(token, inside):
-            raise ValueError(f"pattern has {token}, which Python and Hugging Face's tokenizers do not read alike")
+        elif _is_ambiguous(token, in_brackets):
+            raise ValueError(f"pattern has {token}, which Python and Hugging Face's tokenizers interpret differently")
         elif token in ("[", "[^", "]"):
-            inside = token != "]"
-        respelled.append(token)
-    return "".join(respelled)
+            in_brackets = token != "]"
+        translated.append(token)
+    return "".join(translated)
 
 
-def _is_strange(token, inside):
-    if token[0] == "\\":  # a mark stands for itself
+def _is_ambiguous(token, in_brackets):
+    if token[0] == "\\":  # escaped punctuation is literal in both
         return token not in SAME_ESCAPES and (len(token) == 1 or token[1].isalnum())
-    if inside:
+    if in_brackets:
         return token in NOT_IN_BRACKETS or token in CONTRACTIONS
     return token in NOT_OUTSIDE or token[-2:] in ("}+", "}?")
 
 
-def _must_match_something(pattern):
-    """After an empty match the two go on at different places."""
+def _check_no_empty_match(pattern):
+    """Refuse patterns with empty matches, after which the two continue at different positions."""
     if compile_pattern(pattern).match(""):
-        raise ValueError(f"pattern is {pattern!r:.80}; it must not match where there is nothing")
+        raise ValueError(f"pattern is {pattern!r:.80}; it must not match the empty text")

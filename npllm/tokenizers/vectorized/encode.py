@@ -63,16 +63,16 @@ class Encoder:
         with self.one_at_a_time:
             self.memory.clear_cache()
 
-    def blocks(self, text):
+    def encode_blocks(self, text):
         """The ids of a text without surrogates, block by block: arrays of int32."""
         for block in blocks_of(text, self.starts_of):
             yield self._encode(block)[0]
 
-    def batch(self, texts):
+    def encode_batch(self, texts):
         """The ids of several texts without surrogates, a list for each in turn; short ones are encoded together."""
         for bundle in bundles(texts):
             if len(bundle) == 1:
-                yield [token for ids in self.blocks(bundle[0]) for token in ids.tolist()]
+                yield [token for ids in self.encode_blocks(bundle[0]) for token in ids.tolist()]
             else:
                 yield from self._together(bundle)
 

@@ -140,7 +140,7 @@ class TestSaved:
     def test_a_special_token_that_reads_like_a_token_is_refused(self, tmp_path):
         for special in ("a", "Ġ", "Ġl"):
             ours = BPETokenizer({**train_bpe(STORY, 300).ranks, b" l": 400}, special_tokens={special: 500})
-            with pytest.raises(ValueError, match=f"cannot tell the special token '{special}' from a token"):
+            with pytest.raises(ValueError, match=f"cannot distinguish the special token '{special}' from a token"):
                 ours.save(tmp_path / "tokenizer.json")
         assert not list(tmp_path.iterdir())
 
@@ -148,7 +148,7 @@ class TestSaved:
         ranks = train_bpe("ab ab", 257).ranks
         theirs = opened(to_tokenizer_json(BPETokenizer(ranks, special_tokens={"Ġx": 500})))
         assert theirs.encode(" x").ids == [32, 120]
-        with pytest.raises(ValueError, match="cannot tell the special token 'Ġx' from a piece of text"):
+        with pytest.raises(ValueError, match="cannot distinguish the special token 'Ġx' from ordinary text"):
             to_tokenizer_json(BPETokenizer({**ranks, b"xyz": 400}, special_tokens={"Ġx": 500}))
 
 
@@ -259,18 +259,22 @@ def sequence(*parts):
         ("model.end_of_word_suffix", "</w>", "end_of_word_suffix of model is '</w>'; npllm can read null or \"\""),
         ("model.byte_fallback", True, "byte_fallback of model is True; npllm can read null or false"),
         ("model.ignore_merges", 3, "ignore_merges of model is 3"),
-        ("model.vocab", ["a"], "model.vocab must be a table"),
-        ("model.vocab.a", -1, "model.vocab must be a table"),
-        ("model.vocab.▁a", 1000, "'▁' in '▁a' stands for no byte"),
+        ("model.vocab", ["a"], "model.vocab must be an object"),
+        ("model.vocab.a", -1, "model.vocab must be an object"),
+        ("model.vocab.▁a", 1000, "'▁' in '▁a' represents no byte"),
         ("model.vocab", lambda vocab: without(vocab, "z"), "model.vocab has no token for byte 122"),
-        ("model.vocab.z", 1, "gives one id to several tokens"),
-        ("model.vocab.zzz", 1000, "no merges lead to 'zzz'; npllm needs ignore_merges"),
+        ("model.vocab.z", 1, "assigns one id to several tokens"),
+        ("model.vocab.zzz", 1000, "no merges produce 'zzz'; then ignore_merges"),
         ("model.merges", None, "model.merges is None; it must be a list"),
         ("model.merges.0", "a b c", "each must be two tokens"),
         ("model.merges.0", ["l", 1], "each must be two tokens"),
         ("model.merges.0", ["z", "z"], "model.merges uses 'zz', which is missing from model.vocab"),
-        ("model.merges", lambda merges: merges[1:], "model.merges does not join 'w' and 'e'"),
-        ("model.merges", lambda merges: merges[::-1], "ids of model.vocab do not rise with model.merges"),
+        ("model.merges", lambda merges: merges[1:], "model.merges does not merge 'w' and 'e'"),
+        (
+            "model.merges",
+            lambda merges: merges[::-1],
+            "ids of model.vocab do not increase in the order",
+        ),
         ("decoder", {"type": "Metaspace"}, "decoder is Metaspace; npllm can read ByteLevel"),
         ("pre_tokenizer", None, "pre_tokenizer is None; npllm can read"),
         ("pre_tokenizer.add_prefix_space", True, "pre_tokenizer is ByteLevel; npllm can read .* without add_prefix"),
@@ -284,14 +288,14 @@ def sequence(*parts):
         ("added_tokens", 1, "added_tokens is 1; it must be a list"),
         ("added_tokens.0", "x", "an added token is 'x'"),
         ("added_tokens.0.lstrip", True, "lstrip of an added token is True; npllm can read null or false"),
-        ("added_tokens.0.content", 5, "each must have a content of its own"),
-        ("added_tokens.0.id", 7, r"added token '<\|x\|>' has id 7; read by its owner it is 0"),
-        ("added_tokens.0.content", "<|z|>", r"added token '<\|z\|>' has id 0; read by its owner it is 291"),
-        ("added_tokens", lambda tokens: tokens * 2, "a content of its own"),
+        ("added_tokens.0.content", 5, "each must have a unique content"),
+        ("added_tokens.0.id", 7, r"added token '<\|x\|>' has id 7; Hugging Face reads it as 0"),
+        ("added_tokens.0.content", "<|z|>", r"added token '<\|z\|>' has id 0; Hugging Face reads it as 291"),
+        ("added_tokens", lambda tokens: tokens * 2, "a unique content"),
         (
             "added_tokens",
             lambda tokens: [*tokens, tokens[0] | {"content": "<|", "id": 291, "normalized": True}],
-            r"added token '<\|x\|>' is looked for before '<\|'",
+            r"added token '<\|x\|>' is matched before '<\|'",
         ),
     ],
 )
@@ -318,7 +322,7 @@ def test_the_end_of_a_text_has_two_spellings():
     assert to_oniguruma(r"\s+$|[$]|\$|\s") == r"\s+\z|[$]|\$|\s"
     assert from_oniguruma(r"\s+\z|[$]|\$|\s") == r"\s+$|[$]|\$|\s"
     for spelling, refuse in ((r"a\z", to_oniguruma), ("a$", from_oniguruma)):
-        with pytest.raises(ValueError, match="do not read alike"):
+        with pytest.raises(ValueError, match="interpret differently"):
             refuse(spelling)
     for pattern in (GPT2_PATTERN, *PATTERNS.values(), *STRANGE_PATTERNS):
         assert from_oniguruma(to_oniguruma(pattern)) == pattern

@@ -133,9 +133,9 @@ def test_an_interrupted_save_leaves_the_old_file(tokenizer, tmp_path, monkeypatc
     ("name", "content", "message"),
     [
         ("v.json", "{", "not a vocabulary in the format of its name"),
-        ("v.json", "[]", 'does not say "format"'),
-        ("v.json", '{"format": "something else"}', 'does not say "format"'),
-        ("encoder.json", "{}", "for OpenAI's files give the folder"),
+        ("v.json", "[]", 'does not contain "format"'),
+        ("v.json", '{"format": "something else"}', 'does not contain "format"'),
+        ("encoder.json", "{}", "for OpenAI's files, give the folder"),
         ("v.json", '{"format": "npllm byte pair encoding", "version": 1}', "must have a pattern"),
         (
             "v.json",
@@ -145,10 +145,10 @@ def test_an_interrupted_save_leaves_the_old_file(tokenizer, tmp_path, monkeypatc
         (
             "v.json",
             OWN_FORMAT + '"pattern": "x", "special_tokens": {}, "ranks": {" ": 1}}',
-            "stands for no byte",
+            "represents no byte",
         ),
         ("v.tiktoken", "IQ== 0\nnonsense\n", "line 2 of .* must be base64, a space and a rank"),
-        ("v.tiktoken", "IQ== 0\n\nIQ== 1\n", "line 3 of .* has a token that came before"),
+        ("v.tiktoken", "IQ== 0\n\nIQ== 1\n", "line 3 of .* repeats the token"),
         ("v.tiktoken", "IQ== 0\n", "no token for byte 0"),
         ("v.bpe", "#version: 0.2\na b c\n", "line 2 of the merges is 'a b c'"),
     ],
@@ -164,9 +164,9 @@ def test_broken_folders_are_refused_with_a_reason(tokenizer, tmp_path):
     encoder = json.loads((tmp_path / "v" / "encoder.json").read_text())
     first, second = (token_to_unicode(left + right) for left, right in tokenizer.merges()[:2])
     for broken, message in (
-        (encoder | {first: encoder[second], second: encoder[first]}, "do not rise with the merges"),
+        (encoder | {first: encoder[second], second: encoder[first]}, "do not increase in the order of the merges"),
         ({key: value for key, value in encoder.items() if key != first}, "has no id in encoder.json"),
-        (list(encoder), "must be a table"),
+        (list(encoder), "must be an object"),
     ):
         (tmp_path / "v" / "encoder.json").write_text(json.dumps(broken))
         with pytest.raises(ValueError, match=message):
@@ -187,7 +187,7 @@ def test_broken_folders_are_refused_with_a_reason(tokenizer, tmp_path):
 def test_openais_format_refuses_a_special_token_that_reads_like_a_token(tmp_path, special):
     tokenizer = train_bpe("ab ab ab", 257, pattern=r"\S+|\s", special_tokens=[])
     tokenizer = BPETokenizer(tokenizer.ranks, special_tokens={special: 300})
-    with pytest.raises(ValueError, match="cannot tell the special token"):
+    with pytest.raises(ValueError, match="cannot distinguish the special token"):
         tokenizer.save(tmp_path / "openai")
     assert not (tmp_path / "openai").exists()
     tokenizer.save(tmp_path / "own.json")

@@ -78,7 +78,7 @@ class TestMergeTree:
         ranks = {bytes([byte]): byte for byte in range(256)} | {b"abc": 256, b"ab": 257}
         assert find_merges(ranks) is None
         tokenizer = BPETokenizer(ranks)
-        assert tokenizer._fast is None
+        assert tokenizer._encoder.vectorized is None
         text = "abc ab xabc " * 1000
         assert tokenizer.encode(text) == tokenizer.encode("abc ab xabc ") * 1000
 

@@ -1,0 +1,86 @@
+"""OpenAI's format for GPT-2, a folder with two files.
+
+    encoder.json    an object from tokens, in GPT-2's alphabet (see `bytes_to_unicode`), to ids
+    vocab.bpe       the merges, one on each line: "Ġ t"
+
+The folder holds the merges and the special tokens, but not the pattern.
+"""
+
+import json
+from pathlib import Path
+
+from npllm.tokenizers.byte_pair.bytes_to_unicode import (
+    BYTE_ORDER,
+    UNICODE_TO_BYTE,
+    token_to_unicode,
+    unicode_to_token,
+)
+from npllm.tokenizers.formats.npllm_json import is_id_table
+from npllm.utils.files import atomic_write
+
+
+def save_openai(folder: Path, tokenizer) -> None:
+    """Write both files for a BPETokenizer; raises ValueError if a special token has the spelling of a token."""
+    encoder = {token_to_unicode(token): rank for token, rank in tokenizer.ranks.items()}
+    if both := sorted(encoder.keys() & tokenizer.special_tokens.keys()):
+        raise ValueError(
+            f"OpenAI's format cannot distinguish the special token {both[0]!r} from a token; save it as *.json"
+        )
+    merges = (f"{token_to_unicode(left)} {token_to_unicode(right)}" for left, right in tokenizer.merges())
+    lines = ["#version: 0.2", *merges]
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "vocab.bpe") as merges_file, atomic_write(folder / "encoder.json") as encoder_file:
+        merges_file.write(("\n".join(lines) + "\n").encode())
+        encoder_file.write(json.dumps(encoder | tokenizer.special_tokens).encode())
+
+
+def load_openai(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
+    """(ranks, special tokens) of a folder. Entries of encoder.json that are neither bytes nor merges are special."""
+    for name in ("encoder.json", "vocab.bpe"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"there is no {name} in {folder}; OpenAI's format is encoder.json and vocab.bpe")
+    try:
+        encoder = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        merges = read_merges((folder / "vocab.bpe").read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{folder} does not hold OpenAI's encoder.json and vocab.bpe: {error}") from None
+    if not is_id_table(encoder):
+        raise ValueError(f"{folder / 'encoder.json'} must be an object from tokens to ids")
+    tokens = list(ranks_from_merges(merges))
+    spellings = [token_to_unicode(token) for token in tokens]
+    if missing := [spelling for spelling in spellings if spelling not in encoder]:
+        raise ValueError(f"{folder}: {missing[0]!r} of vocab.bpe has no id in encoder.json")
+    ranks = {token: encoder.pop(spelling) for token, spelling in zip(tokens, spellings)}
+    in_order = [ranks[left + right] for left, right in merges]
+    if in_order != sorted(in_order):
+        raise ValueError(f"{folder}: the ids of encoder.json do not increase in the order of the merges of vocab.bpe")
+    return ranks, encoder
+
+
+def read_merges(text: str) -> list[tuple[bytes, bytes]]:
+    """The merges of a vocab.bpe, pairs of byte strings. The first line may give the version."""
+    merges, known = [], {character: bytes([byte]) for character, byte in UNICODE_TO_BYTE.items()}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        parts = line.split(" ")
+        if len(parts) != 2:
+            raise ValueError(f"line {number} of the merges is {line!r}; it must be two tokens with a space between")
+        left, right = parts
+        try:  # normally both are bytes or the results of earlier lines
+            merge = known[left], known[right]
+        except KeyError:
+            merge = unicode_to_token(left), unicode_to_token(right)
+        known[left + right] = merge[0] + merge[1]
+        merges.append(merge)
+    return merges
+
+
+def ranks_from_merges(merges: list[tuple[bytes, bytes]]) -> dict[bytes, int]:
+    """The ids as GPT-2 assigns them: the bytes in BYTE_ORDER, then the result of every merge."""
+    tokens = [bytes([byte]) for byte in BYTE_ORDER] + [left + right for left, right in merges]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    if len(ranks) != len(tokens):
+        repeated = next(token for rank, token in enumerate(tokens) if ranks[token] != rank)
+        raise ValueError(f"two merges make {token_to_unicode(repeated)!r}; every token must come from one merge")
+    return ranks
