@@ -40,7 +40,7 @@ def test_an_id_that_no_token_has(wrong):
     for many in (ids, np.array(ids), iter(ids)):
         with pytest.raises(KeyError, match=f"id {wrong} is not in the vocabulary; ids are below 50257"):
             gpt2().decode(many)
-    with pytest.raises(TypeError, match="it must be a row of integers"):
+    with pytest.raises(TypeError, match="it must be a flat sequence of integers"):
         gpt2().decode(np.zeros((300, 2), int))
     with pytest.raises((TypeError, KeyError)):
         gpt2().decode([0.5] * 300)
