@@ -23,14 +23,14 @@ from npllm.models.presets import build, config_as_dict, config_from_dict
 from npllm.tokenizers import characters
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.characters import CharacterTokenizer
-from npllm.tokenizers.formats import vocabulary_files
+from npllm.tokenizers.formats import npllm_json
 from npllm.training.checkpoint import load_checkpoint, save_checkpoint
 from npllm.training.trainer import Trainer, TrainingConfig
 from npllm.utils.files import atomic_write
 
 FORMAT, VERSION = "npllm run", 2
 RUN, VOCABULARY, CHECKPOINT = "run.json", "vocabulary.json", "checkpoint.safetensors"
-TOKENIZERS = {characters.FORMAT: CharacterTokenizer, vocabulary_files.FORMAT: BPETokenizer}
+TOKENIZERS = {characters.FORMAT: CharacterTokenizer, npllm_json.FORMAT: BPETokenizer}
 
 
 class RunConfig(NamedTuple):
