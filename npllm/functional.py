@@ -14,11 +14,17 @@ from npllm.attention.masks import (
     position_mask,
     strided_mask,
 )
-from npllm.attention.scaled_dot_product import (
+from npllm.attention.pytorch_interface import (
     scaled_dot_product_attention,
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )
+from npllm.attention.scaled_dot_product import (
+    attention,
+    attention_backward,
+    attention_forward,
+)
+from npllm.attention.softcap import softcap, softcap_backward, softcap_forward
 from npllm.attention.variants.delta_net import (
     delta_rule,
     delta_rule_backward,

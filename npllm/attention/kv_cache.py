@@ -1,25 +1,21 @@
-"""The past of one attention layer: what it needs to remember of a text that is read piece by piece.
+"""The key-value cache: what attention keeps of a sequence that is processed in chunks, such as token by token.
 
-    layer(x)              the whole text at once
-    past = layer.new_kv_cache()
-    layer(x[:, :5], past), layer(x[:, 5:], past)      the same values, five positions and then the rest
+    y = layer(x)                                         the whole sequence at once
+    kv_cache = layer.new_kv_cache()
+    layer(x[:, :5], kv_cache=kv_cache)                   the same values: five positions …
+    layer(x[:, 5:], kv_cache=kv_cache)                   … and then the rest
 
-Plain attention remembers every key and value. A window forgets what no query will see again. Others keep something
-smaller than keys and values, or a state of fixed size; each attention file that does has its own past.
+In causal attention a later token does not change the keys and values of earlier ones. With a cache, step t computes
+one query against t keys; without one it computes t queries and uses one row of the result.
 
-`padding` (B) says how many columns at the start of each sequence are filling, where prompts of different lengths are
-put flush right. Places are counted from behind it, so filling has negative places, and `visible` hides it.
+Plain attention keeps every key and value. A sliding window drops the keys that no later query can attend to. Linear
+attention keeps a recurrent state of fixed size.
+
+`left_padding` (B) is the number of padding columns at the start of each sequence, where prompts of different lengths
+are aligned on the right. Positions are counted from behind the padding, so padding has negative positions, and
+`position_mask` hides it.
 
 Pope et al. 2022, Efficiently Scaling Transformer Inference, section 3.3.
-
-The past of a model: what each of its layers remembers of a text that is read piece by piece.
-
-    step t without:  T queries × T keys in every layer, all but one row thrown away
-    step t with:     1 query × T keys
-
-Causality makes it possible: what comes later does not change the keys and values of what came before. To read a text by
-pieces (a long prompt) or by single tokens is the same. Each layer's attention knows what it needs to remember, see
-attention/past.py; here they stand side by side, and have as much room as the model has positions.
 """
 
 import numpy as np
@@ -29,150 +25,166 @@ from npllm.core.checks import check_positive
 
 
 class SequenceState:
-    """What every past has: a number of columns that have been read, and how many of them are filling."""
+    """What all caches of a layer share: the number of columns processed, and how many of them are padding."""
 
-    def __init__(self, batch_size=1, left_padding=None):
+    def __init__(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> None:
         check_positive(batch_size=batch_size)
         self.batch_size, self.length = batch_size, 0
         self.left_padding = None if left_padding is None or not np.any(left_padding) else np.asarray(left_padding)
         if self.left_padding is not None and self.left_padding.shape != (batch_size,):
             raise ValueError(
-                f"padding has shape {self.left_padding.shape}; it must be ({batch_size},), one for a sequence"
+                f"left_padding has shape {self.left_padding.shape}; it must be ({batch_size},), one for each sequence"
             )
 
-    def positions(self, num_new):
-        """The places of the next columns, (T), or (B, 1, T) where there is filling."""
-        return self._places_of(np.arange(self.length, self.length + num_new))
+    def positions(self, num_new: int) -> np.ndarray:
+        """The positions of the next columns: (T), or (B, 1, T) where there is padding."""
+        return self._positions_of(np.arange(self.length, self.length + num_new))
 
-    def _check_batch(self, new):
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory in use."""
+        raise NotImplementedError(f"{type(self).__name__} must define nbytes")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(batch_size={self.batch_size}, length={self.length}, {self.nbytes:,} bytes)"
+
+    def _positions_of(self, columns: np.ndarray) -> np.ndarray:
+        return columns if self.left_padding is None else columns - self.left_padding[:, None, None]
+
+    def _check_batch(self, new: tuple[np.ndarray, ...]) -> None:
         for x in new:
             if x.ndim < 3 or len(x) != self.batch_size:
                 raise ValueError(
-                    f"the past is of a batch of {self.batch_size} and is given {x.shape}; the first axis must be it"
+                    f"the kv_cache has batch_size {self.batch_size} but the input has shape {x.shape}; its first axis "
+                    "must be the batch"
                 )
-
-    def _places_of(self, columns):
-        return columns if self.left_padding is None else columns - self.left_padding[:, None, None]
-
-    @property
-    def nbytes(self):
-        """Bytes of the memory that is in use."""
-        raise NotImplementedError(f"{type(self).__name__} must define nbytes")
 
 
 class KVCache(SequenceState):
-    """Arrays with an entry for every column, such as keys and values; room for more is made by doubling."""
+    """Arrays with an entry for every column, such as keys and values. The capacity doubles when it is used up."""
 
-    def __init__(self, batch_size=1, left_padding=None):
+    def __init__(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> None:
         super().__init__(batch_size, left_padding)
-        self._room = None
+        self._arrays: list[np.ndarray] = []
 
-    def extend(self, *new):
-        """Add arrays (B, ..., T, width); return all that was added so far, and the places of all columns.
+    def append(self, *new: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Append arrays (B, ..., T, D); return all columns so far of each, and the positions of these columns.
 
-        Arrays of a past always come in the same order and shapes, but for T.
+        The arrays must come in the same order and shapes, but for T, in every call.
         """
         self._check_batch(new)
-        num_new = new[0].shape[-2]
-        end = self.length + num_new
-        if self._room is None:
-            self._room = [np.empty((*x.shape[:-2], max(end, 16), x.shape[-1]), x.dtype) for x in new]
-        if end > self._room[0].shape[-2]:
-            self._room = [_widen(array, self.length, max(end, 2 * array.shape[-2])) for array in self._room]
-        for array, x in zip(self._room, new):
+        end = self.length + new[0].shape[-2]
+        if not self._arrays:
+            self._arrays = [_with_capacity(x[..., :0, :], max(end, 16)) for x in new]
+        if end > self._arrays[0].shape[-2]:
+            capacity = max(end, 2 * self._arrays[0].shape[-2])
+            self._arrays = [_with_capacity(array[..., : self.length, :], capacity) for array in self._arrays]
+        for array, x in zip(self._arrays, new):
             array[..., self.length : end, :] = x
         self.length = end
-        return (*(array[..., :end, :] for array in self._room), self._places_of(np.arange(end)))
+        return (*(array[..., :end, :] for array in self._arrays), self._positions_of(np.arange(end)))
+
+    extend = append
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of the columns in use."""
-        return sum(array[..., : self.length, :].nbytes for array in self._room or [])
+        return sum(array[..., : self.length, :].nbytes for array in self._arrays)
 
 
 class SlidingWindowKVCache(SequenceState):
-    """Keys and values that a query to come may still see: the last `window`, and the first `sinks`."""
+    """The keys and values to which a later query may still attend: the last `window`, and the first `sinks`."""
 
-    def __init__(self, window, sinks=0, batch_size=1, left_padding=None):
+    def __init__(
+        self, window: int, sinks: int = 0, batch_size: int = 1, left_padding: np.ndarray | None = None
+    ) -> None:
         super().__init__(batch_size, left_padding)
         self.window, self.sinks = window, sinks
-        self._kept, self._columns = None, np.arange(0)
+        self._kept: list[np.ndarray] = []
+        self._columns = np.arange(0)
 
-    def extend(self, *new):
-        """Add arrays (B, ..., T, width); return what their queries may see, and the places of these columns.
+    def append(self, *new: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Append arrays (B, ..., T, D); return the columns that these T queries need, and their positions.
 
-        What no later query can see is forgotten afterwards: a piece of T columns still sees the window before it.
+        Columns that no later query needs are dropped afterwards: a chunk of T columns still attends to the window
+        before it.
         """
         self._check_batch(new)
         num_new = new[0].shape[-2]
-        arrays = new if self._kept is None else [np.concatenate(pair, axis=-2) for pair in zip(self._kept, new)]
+        arrays = [np.concatenate(pair, axis=-2) for pair in zip(self._kept, new)] if self._kept else list(new)
         columns = np.concatenate([self._columns, np.arange(self.length, self.length + num_new)])
         self.length += num_new
-        positions = self._places_of(columns)
-        useful = position_mask(
-            self.positions(1), positions, self.window, self.sinks
-        )  # to the next query, in any sequence
-        useful = useful.any(axis=tuple(range(useful.ndim - 1)))
-        self._kept = [x[..., useful, :] for x in arrays]
-        self._columns = columns[useful]
+        positions = self._positions_of(columns)
+        needed = position_mask(self.positions(1), positions, self.window, self.sinks)  # by the next query
+        needed = needed.any(axis=tuple(range(needed.ndim - 1)))  # in any sequence
+        self._kept = [x[..., needed, :] for x in arrays]
+        self._columns = columns[needed]
         return (*arrays, positions)
 
+    extend = append
+
     @property
-    def nbytes(self):
-        """Bytes of what is kept."""
-        return sum(array.nbytes for array in self._kept or [])
+    def nbytes(self) -> int:
+        """Bytes of the columns that are kept."""
+        return sum(array.nbytes for array in self._kept)
 
 
 class RecurrentState(SequenceState):
-    """A state of fixed size, into which all that was read has gone: what a recurrent layer remembers."""
+    """A state of fixed size that summarizes all columns: what a recurrent layer keeps."""
 
-    def __init__(self, batch_size=1, left_padding=None):
+    def __init__(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> None:
         super().__init__(batch_size, left_padding)
-        self.state = None
+        self.state: np.ndarray | None = None
 
-    def advance(self, num_new, state):
-        """The next columns have been read, and this is the state behind them."""
+    def advance(self, num_new: int, state: np.ndarray) -> None:
+        """Set the state after the next `num_new` columns."""
         self.length, self.state = self.length + num_new, state
 
-    def without_filling(self, keys):
-        """The next columns' keys (B, ..., T, D), with zeros for filling: what a key of zeros brings adds nothing."""
+    def zero_padding(self, keys: np.ndarray) -> np.ndarray:
+        """The next columns' keys (B, ..., T, D), with zeros for padding: a key of zeros adds nothing to the state."""
         return keys if self.left_padding is None else keys * (self.positions(keys.shape[-2]) >= 0)[..., None]
 
+    without_filling = zero_padding
+
     @property
-    def nbytes(self):
-        """Bytes of the state; nothing before anything was read."""
+    def nbytes(self) -> int:
+        """Bytes of the state; 0 at the start."""
         return 0 if self.state is None else self.state.nbytes
 
 
-def _widen(array, used, length):
-    wider = np.empty((*array.shape[:-2], length, array.shape[-1]), array.dtype)
-    wider[..., :used, :] = array[..., :used, :]
-    return wider
-
-
 class ModelKVCache:
-    """Empty pasts of all layers, `layers`, of a model that takes `context_length` positions."""
+    """The caches of all `layers` of a model that takes at most `context_length` positions."""
 
-    def __init__(self, context_length, layers):
+    def __init__(self, context_length: int, layers: list[SequenceState]) -> None:
         self.capacity, self.layers = context_length, layers
 
     @property
-    def length(self):
-        """How many columns have been read."""
+    def length(self) -> int:
+        """The number of columns processed."""
         return self.layers[0].length
 
     @property
-    def nbytes(self):
-        """Bytes that all layers together remember."""
-        return sum(kv_cache.nbytes for kv_cache in self.layers)
+    def nbytes(self) -> int:
+        """Bytes of all layers together."""
+        return sum(layer.nbytes for layer in self.layers)
 
-    def positions(self, num_new):
-        """The places of the next columns, (T), or (B, T) where there is filling; filling has place 0, for want of any.
+    def positions(self, num_new: int) -> np.ndarray:
+        """The positions of the next columns: (T), or (B, T) where there is padding, whose position counts as 0.
 
-        Raises ValueError if there is no room for so many.
+        Raises ValueError where the context_length is exceeded.
         """
         end = self.length + num_new
         if end > self.capacity:
             raise ValueError(f"{num_new} tokens after {self.length} make {end}; the context_length is {self.capacity}")
         positions = self.layers[0].positions(num_new)
         return positions if positions.ndim == 1 else np.maximum(positions[:, 0], 0)
+
+    def __repr__(self) -> str:
+        return f"ModelKVCache(length={self.length} of {self.capacity}, {len(self.layers)} × {self.layers[0]!r})"
+
+
+def _with_capacity(array: np.ndarray, capacity: int) -> np.ndarray:
+    """A copy with room for `capacity` columns (axis −2)."""
+    larger = np.empty((*array.shape[:-2], capacity, array.shape[-1]), array.dtype)
+    larger[..., : array.shape[-2], :] = array
+    return larger

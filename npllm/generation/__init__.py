@@ -1,7 +1,7 @@
-"""Generation: a model asked for the next token, again and again.
+"""Generation: a model predicts the next token, which is appended to the sequence, again and again.
 
-Read in this order: sampling, generate.
+Read in this order: sampling, autoregressive.
 """
 
 from npllm.generation.autoregressive import complete, generate
-from npllm.generation.sampling import keep_top_k, keep_top_p, penalize_repetition, sample
+from npllm.generation.sampling import Sampling, penalize_repetition, sample, top_k_filter, top_p_filter

@@ -1,124 +1,124 @@
-"""Generation: ask for the next token, append it, ask again.
+"""Autoregressive generation: predict the next token, append it, repeat.
 
-    prompt → logits of the last position → sample → one id more → …
+    prompt → logits of the last position → sample → one more id → …
 
-A GPT with learned positions has as many positions as it was trained with, and a token's place is part of its vector.
-When the window is full, what is kept must move to other places, so its keys and values must be computed anew. To do
-that for every token would make each as dear as a whole window. So half of the window is let go at once: between two
-such moves half a window of tokens is written cheaply, and on average a token costs no more than before.
+A model takes at most `context_length` positions. When a sequence is longer, only its end is the model's context. With
+absolute positions, moving the context by one token changes the position of every token, so all keys and values would
+have to be computed again for each new token. Instead half of the context is dropped at once: between two such moves
+half a context of tokens is generated with the key-value cache, and the average cost of a token stays bounded.
 """
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from npllm.core.checks import as_indices
-from npllm.generation.sampling import penalize_repetition, sample
+from npllm.generation.sampling import Sampling
+from npllm.models.language_model import LanguageModel
 
-CHUNK = 256  # tokens of a prompt that are read at once: bounds the memory of attention
+CHUNK = 256  # tokens of a prompt that are processed at once: bounds the memory of attention
 
 
 def generate(
-    model,
-    prompts,
-    max_new_tokens,
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
     *,
-    temperature=1.0,
-    top_k=None,
-    top_p=None,
-    repetition_penalty=1.0,
-    stop_ids=(),
-    rng=None,
-    use_cache=True,
-):
-    """Continue several prompts at once; yield after each step a list with one new id for each, None where it has ended.
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    stop_ids: Sequence[int] = (),
+    rng: np.random.Generator | None = None,
+    use_kv_cache: bool = True,
+) -> Iterator[list[int | None]]:
+    """Continue several prompts at once; yield after each step one new id for each, None for a sequence that has ended.
 
-    model           a GPT or a Decoder
-    prompts         a list of lists of ids, of any lengths
-    stop_ids        a row ends with the first of these ids, which is yielded
-    rng             a numpy.random.Generator; each row draws from its own child, so it does not depend on the others
-    use_cache       False computes everything anew for each token: the same ids, for those who doubt it
+    model          a GPT or a Decoder
+    prompts        lists of ids, of any lengths
+    stop_ids       a sequence ends with the first of these ids, which is yielded
+    rng            a generator; each sequence draws from a child of its own, so it does not depend on the others
+    use_kv_cache   False computes all positions again for each token, with the same result
 
-    Ends after `max_new_tokens` steps or when all rows have ended. Sampling: see `sampling.sample`. Raises ValueError
-    for an empty prompt, IndexError for an id that the model does not have; both before the first step.
+    Ends after `max_new_tokens` steps, or when all sequences have ended. The other options: see Sampling. Raises
+    ValueError for an empty prompt and IndexError for an id that the model does not have, before the first step.
     """
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be at least 0")
-    rows = [_Row(model, prompt, number) for number, prompt in enumerate(prompts)]
-    generators = (np.random.default_rng() if rng is None else rng).spawn(len(rows))
-    return _steps(model, rows, generators, max_new_tokens, temperature, top_k, top_p, repetition_penalty, set(stop_ids),
-                  use_cache)  # fmt: skip
+    sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+    sequences = [_Sequence(model, prompt, number) for number, prompt in enumerate(prompts)]
+    generators = (np.random.default_rng() if rng is None else rng).spawn(len(sequences))
+    logits = _NextLogits(model, sequences, use_kv_cache)
+    return _steps(logits, sequences, generators, max_new_tokens, sampling, set(stop_ids))
 
 
-def complete(model, prompt, max_new_tokens, **options):
-    """The ids that continue one prompt, as a list; options as for `generate`."""
+def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Any) -> list[int | None]:
+    """The ids that continue one prompt; options as for `generate`."""
     return [ids[0] for ids in generate(model, [prompt], max_new_tokens, **options)]
 
 
-def _steps(model, rows, generators, max_new_tokens, temperature, top_k, top_p, repetition_penalty, stop_ids, use_cache):
-    reader = _Reader(model, rows, use_cache)
-    for _ in range(max_new_tokens if rows else 0):
-        logits = reader.last_logits()
-        new_ids = []
-        for row, scores, rng in zip(rows, logits, generators):
-            if row.ended:
-                new_ids.append(None)
-                continue
-            if repetition_penalty != 1.0:
-                scores = penalize_repetition(scores, row.ids, repetition_penalty)
-            new_ids.append(sample(scores, rng, temperature, top_k, top_p))
-        for row, new_id in zip(rows, new_ids):
-            row.ids.append(row.ids[-1] if new_id is None else new_id)  # an ended row marks time
-            row.ended |= new_id in stop_ids
-        yield new_ids
-        if all(row.ended for row in rows):
-            return
-
-
-def window_start(num_ids, context_length):
-    """How many ids at the start are let go: none while all fit, then half a window at once      () → ()"""
+def context_start(num_ids: int, context_length: int) -> int:
+    """How many ids at the start are dropped: none while all fit, then half a context at once      () → ()"""
     half = max(context_length // 2, 1)
     return 0 if num_ids <= context_length else -(-(num_ids - context_length) // half) * half
 
 
-class _Row:
-    """A prompt and what has been added to it."""
+def _steps(logits, sequences, generators, max_new_tokens, sampling, stop_ids) -> Iterator[list[int | None]]:
+    for _ in range(max_new_tokens if sequences else 0):
+        new_ids: list[int | None] = []
+        for sequence, row, rng in zip(sequences, logits(), generators):
+            new_ids.append(None if sequence.ended else sampling.next_id(row, sequence.ids, rng))
+        for sequence, new_id in zip(sequences, new_ids):
+            sequence.ids.append(sequence.ids[-1] if new_id is None else new_id)  # an ended one only keeps its length
+            sequence.ended |= new_id in stop_ids
+        yield new_ids
+        if all(sequence.ended for sequence in sequences):
+            return
 
-    def __init__(self, model, prompt, number):
+
+class _Sequence:
+    """A prompt and what has been appended to it."""
+
+    def __init__(self, model: LanguageModel, prompt: Sequence[int], number: int) -> None:
         name = f"prompts[{number}]"
         self.ids = as_indices(name, prompt, 0, model.config.vocab_size).tolist() if len(prompt) else []
         if not self.ids:
             raise ValueError(f"{name} is empty; it must have at least one id")
         self.ended = False
 
-    def window(self, context_length):
-        """The ids that the model sees."""
-        return self.ids[window_start(len(self.ids), context_length) :]
+    def context(self, context_length: int) -> list[int]:
+        """The ids at the end that the model takes."""
+        return self.ids[context_start(len(self.ids), context_length) :]
 
 
-class _Reader:
-    """Reads what is new in the rows, and gives the logits of their last positions."""
+class _NextLogits:
+    """Computes the logits of the last position of every sequence, with the key-value cache of the earlier ones."""
 
-    def __init__(self, model, rows, use_cache):
-        self.model, self.rows, self.use_cache = model, rows, use_cache
+    def __init__(self, model: LanguageModel, sequences: list[_Sequence], use_kv_cache: bool) -> None:
+        self.model, self.sequences, self.use_kv_cache = model, sequences, use_kv_cache
         self.kv_cache, self.starts = None, None
 
-    def last_logits(self):
-        """(B, V): what each row's next token may be."""
+    def __call__(self) -> np.ndarray:
+        """(B, V)."""
         length = self.model.context_length
-        starts = [window_start(len(row.ids), length) for row in self.rows]
-        if self.kv_cache is None or starts != self.starts or self.kv_cache.length == length or not self.use_cache:
-            hidden_states = self._read_windows()
+        starts = [context_start(len(sequence.ids), length) for sequence in self.sequences]
+        moved = self.kv_cache is None or starts != self.starts or self.kv_cache.length == length
+        if moved or not self.use_kv_cache:
+            hidden_states = self._process_contexts()
         else:
-            hidden_states = self.model.hidden_states(np.array([row.ids[-1:] for row in self.rows]), self.kv_cache)
+            last = np.array([sequence.ids[-1:] for sequence in self.sequences])
+            hidden_states = self.model.hidden_states(last, kv_cache=self.kv_cache)
         self.starts = starts
         return self.model.lm_head(hidden_states[:, -1])
 
-    def _read_windows(self):
-        """All windows flush right, read in chunks into a new past."""
-        windows = [row.window(self.model.context_length) for row in self.rows]
-        width = max(map(len, windows))
-        left_padding = np.array([width - len(window) for window in windows])
-        ids = np.array([[0] * (width - len(window)) + window for window in windows])
-        self.kv_cache = self.model.new_kv_cache(len(windows), left_padding)
-        for start in range(0, width, CHUNK):
-            hidden_states = self.model.hidden_states(ids[:, start : start + CHUNK], self.kv_cache)
+    def _process_contexts(self) -> np.ndarray:
+        """Process all contexts, aligned on the right, in chunks and with a new cache."""
+        contexts = [sequence.context(self.model.context_length) for sequence in self.sequences]
+        longest = max(map(len, contexts))
+        left_padding = np.array([longest - len(context) for context in contexts])
+        ids = np.array([[0] * (longest - len(context)) + context for context in contexts])
+        self.kv_cache = self.model.new_kv_cache(len(contexts), left_padding)
+        for start in range(0, longest, CHUNK):
+            hidden_states = self.model.hidden_states(ids[:, start : start + CHUNK], kv_cache=self.kv_cache)
         return hidden_states

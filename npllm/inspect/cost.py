@@ -55,7 +55,7 @@ def count_activation_bytes(config, batch_size, length, dtype="float32"):
     C, rows, itemsize = config.d_model, batch_size * length, np.dtype(dtype).itemsize
     block = rows * (20 * C + 2) + batch_size * config.num_heads * length * length
     end = rows * (2 * C + 1) + rows * config.vocab_size + rows + config.vocab_size  # norm, head, loss
-    integers = rows * (8 + 8 + 1)  # the ids, the targets, and which of them count
+    integers = rows * (8 + 8 + 1) + length * 8  # ids, targets, which of them count; positions
     return (config.num_layers * block + end) * itemsize + integers
 
 

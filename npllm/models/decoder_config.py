@@ -40,7 +40,7 @@ class DecoderConfig:
     feed_forward    from FEED_FORWARDS, or a list
     norm            from NORMS
     positions       one of POSITIONS, added to the embeddings
-    aux_loss_coef   weight of the auxiliary loss of the routers, see MixtureOfExperts
+    aux_loss_coef         how much the routers' loss counts, see MixtureOfExperts
     """
 
     vocab_size: int

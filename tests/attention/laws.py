@@ -1,4 +1,4 @@
-"""Laws that every attention layer obeys which packs documents and has a past; each is checked on any such layer."""
+"""Properties of every attention layer that takes a kv_cache and document ids; each is checked on any such layer."""
 
 import numpy as np
 
@@ -7,27 +7,31 @@ from npllm.core.gradient_check import check_layer_gradients
 CLOSE = {np.dtype(np.float64): {"rtol": 1e-9, "atol": 1e-10}, np.dtype(np.float32): {"rtol": 2e-3, "atol": 2e-4}}
 
 
-def away_from_the_start(layer, rng):
-    """Move every parameter at random: a norm's ones hide errors."""
+def randomize(layer, rng):
+    """Change every parameter at random: the ones of a norm hide errors."""
     for _, parameter in layer.named_parameters():
         parameter.data += (0.3 * rng.standard_normal(parameter.shape)).astype(parameter.data.dtype)
     return layer
 
 
 def documents_of(rng, *shape):
-    """Numbers of documents, each of some positions in a row; numbers may come back."""
+    """Document ids, each of some consecutive positions; an id may occur again."""
     changes = rng.random(shape) < 0.4
     return np.cumsum(changes, axis=-1) % 3
 
 
 def check_finite_differences(layer, x, rng, document_ids=None):
     """The gradients of the input and of every parameter are what differences say."""
-    away_from_the_start(layer, rng)
-    check_layer_gradients(layer, [x], rng, lambda: layer.forward(x, np.random.default_rng(1), document_ids))
+    randomize(layer, rng)
+    check_layer_gradients(layer, [x], rng, lambda: _forward(layer, x, document_ids))
+
+
+def _forward(layer, x, document_ids):
+    return layer.forward(x, rng=np.random.default_rng(1), document_ids=document_ids)
 
 
 def check_later_tokens_change_nothing(layer, x, j):
-    """Another token at j leaves what stands before j as it was, up to rounding, and changes j itself."""
+    """Another input at j does not change the outputs before j, up to rounding, and changes that at j."""
     before = layer(x)
     other = x.copy()
     other[..., j, :] = other[..., j, ::-1] * 3 + 1
@@ -36,24 +40,24 @@ def check_later_tokens_change_nothing(layer, x, j):
     assert (after[..., j, :] != before[..., j, :]).any()
 
 
-def check_pieces(layer, x, rng, kv_cache=None):
-    """Reading a text in random pieces with a past is reading it at once."""
+def check_chunks(layer, x, rng, kv_cache=None):
+    """A sequence processed in random chunks with a kv_cache has the same outputs as at once."""
     kv_cache = layer.new_kv_cache(len(x)) if kv_cache is None else kv_cache
-    np.testing.assert_allclose(in_pieces(layer, x, kv_cache, rng), layer(x), **CLOSE[x.dtype])
+    np.testing.assert_allclose(in_chunks(layer, x, kv_cache, rng), layer(x), **CLOSE[x.dtype])
     assert kv_cache.length == x.shape[-2]
 
 
 def check_padding(layer, x, rng):
-    """What stands in the columns of filling changes nothing behind them: each row is as if it were read alone."""
+    """Padding columns change nothing: each sequence has the outputs that it has alone."""
     length = x.shape[-2]
     left_padding = rng.integers(0, length, len(x))
-    y = in_pieces(layer, x, layer.new_kv_cache(len(x), left_padding), rng)
+    y = in_chunks(layer, x, layer.new_kv_cache(len(x), left_padding), rng)
     for row, filled, values in zip(x, left_padding, y):
         np.testing.assert_allclose(values[filled:], layer(row[filled:]), **CLOSE[x.dtype])
 
 
 def check_packed(layer, x, document_ids, rng):
-    """Documents packed in a row have the values and the gradients that they have when each stands alone."""
+    """Documents packed into one sequence have the outputs and gradients that each has alone."""
     y, cache = layer.forward(x, document_ids=document_ids)
     np.testing.assert_array_equal(layer(x, document_ids=document_ids), y)
     dy = rng.standard_normal(y.shape).astype(y.dtype)
@@ -72,12 +76,12 @@ def check_packed(layer, x, document_ids, rng):
         np.testing.assert_allclose(packed[name], parameter.grad, **CLOSE[x.dtype], err_msg=name)
 
 
-def in_pieces(layer, x, kv_cache, rng):
-    """The values of a text that is read in random pieces."""
+def in_chunks(layer, x, kv_cache, rng):
+    """The outputs of a sequence that is processed in random chunks."""
     values, start = [], 0
     while start < x.shape[-2]:
         stop = start + int(rng.integers(1, 4))
-        values.append(layer(x[..., start:stop, :], kv_cache))
+        values.append(layer(x[..., start:stop, :], kv_cache=kv_cache))
         assert values[-1].dtype == x.dtype
         start = stop
     return np.concatenate(values, axis=-2)

@@ -1,4 +1,4 @@
-"""The attention classes with weights: equivalence with their twins, and the laws of attention."""
+"""The attention layers of chapter 3: equality with PyTorch, and properties that each of them has."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_equals_pytorch_with_dropout(name, data, dtype, batch, T):
 
 @pytest.mark.parametrize("name", FREE + CAUSAL)
 @given(data=st.data(), batch=leading, T=sizes)
-def test_weights_on_request_are_the_weights_used(name, data, batch, T):
+def test_attention_weights_are_those_of_the_forward(name, data, batch, T):
     config = data.draw(configs(name))
     x = data.draw(arrays((*batch, T, config["d_in"]), np.dtype(np.float64)))
     layer = build(name, config)
@@ -83,7 +83,7 @@ def test_weights_on_request_are_the_weights_used(name, data, batch, T):
 
 @pytest.mark.parametrize("name", CAUSAL)
 @given(data=st.data(), T=st.integers(2, 7), seed=st.integers(0, 99))
-def test_a_later_token_changes_nothing_before_it(name, data, T, seed):
+def test_a_later_token_does_not_change_earlier_outputs(name, data, T, seed):
     config = data.draw(configs(name))
     layer, rng = build(name, config), np.random.default_rng(seed)
     x = rng.standard_normal((2, T, config["d_in"]))
@@ -96,7 +96,7 @@ def test_a_later_token_changes_nothing_before_it(name, data, T, seed):
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_a_longer_sequence_begins_with_the_shorter_ones_result(name):
+def test_a_prefix_has_the_same_outputs_in_a_longer_sequence(name):
     config = {"d_in": 5, "d_out": 4, "context_length": 8, "dropout": 0.0}
     if name != "CausalAttention":
         config["num_heads"] = 2
@@ -126,14 +126,14 @@ def test_the_three_ways_to_mask_agree(dtype, T, seed):
 
 @pytest.mark.covers("MultiHeadAttention", "MultiHeadAttentionWrapper")
 @given(sizes, sizes, st.integers(1, 4), sizes, st.booleans())
-def test_wrapper_equals_multi_head_under_the_matching_split(d_in, width, num_heads, T, qkv_bias):
+def test_wrapper_equals_multi_head_with_the_same_weights(d_in, head_dim, num_heads, T, qkv_bias):
     common = {"d_in": d_in, "context_length": 7, "dropout": 0.0, "num_heads": num_heads, "qkv_bias": qkv_bias}
-    wrapper = build("MultiHeadAttentionWrapper", common | {"d_out": width})
-    multi_head = build("MultiHeadAttention", common | {"d_out": width * num_heads})
+    wrapper = build("MultiHeadAttentionWrapper", common | {"d_out": head_dim})
+    multi_head = build("MultiHeadAttention", common | {"d_out": head_dim * num_heads})
     state = multi_head.state_dict()
     for name, array in state.items():
         if name == "out_proj.weight":
-            array[...] = np.eye(width * num_heads)
+            array[...] = np.eye(head_dim * num_heads)
         elif name == "out_proj.bias":
             array[...] = 0
         else:
@@ -181,7 +181,7 @@ def test_finite_differences(name):
     layer, x = build(name, config), rng.standard_normal((2, 6, 5))
 
     def run():  # the same generator, so the same dropout every time
-        return layer.forward(x, np.random.default_rng(1)) if "dropout" in config else layer.forward(x)
+        return layer.forward(x, rng=np.random.default_rng(1)) if "dropout" in config else layer.forward(x)
 
     check_layer_gradients(layer, [x], rng, run)
 
@@ -192,7 +192,7 @@ def test_number_of_parameters_of_gpt2s_attention():
     assert layer.num_parameters() == 2_360_064
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="d_out is 5 and num_heads 2; num_heads must divide d_out"):
         MultiHeadAttention(3, 5, 4, 0.0, 2)
@@ -205,14 +205,14 @@ def test_bad_arguments():
     ):
         with pytest.raises(ValueError, match="the sequence has 5 positions; it must have at most 4"):
             layer(np.zeros((5, 3), np.float32))
-        with pytest.raises(ValueError, match=r"the last axis of x is 2|it must be \(..., I\) with I = 3"):
+        with pytest.raises(ValueError, match=r"x has shape \(4, 2\); it must be \(\.\.\., (T, )?I\) with I = 3"):
             layer(np.zeros((4, 2), np.float32))
         with pytest.raises(ValueError, match=r"x has shape \(3,\); it must be a sequence of vectors"):
             layer(np.zeros(3, np.float32))
     for layer in (SelfAttentionV1(3, 2, rng=rng), SelfAttentionV2(3, 2, rng=rng)):
         with pytest.raises(ValueError, match=r"x has shape \(3,\); it must be a sequence of vectors"):
             layer(np.zeros(3, np.float32))
-        with pytest.raises(ValueError, match=r"the last axis of x is 2|it must be \(..., I\) with I = 3"):
+        with pytest.raises(ValueError, match=r"x has shape \(4, 2\); it must be \(\.\.\., (T, )?I\) with I = 3"):
             layer(np.zeros((4, 2), np.float32))
         with pytest.raises(TypeError, match="float64"):
             layer(np.zeros((4, 3)))

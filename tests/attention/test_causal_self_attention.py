@@ -13,8 +13,8 @@ pytestmark = pytest.mark.covers("CausalSelfAttention")
 
 
 @given(st.data(), dtypes, leading, sizes, st.integers(1, 3), sizes, st.booleans(), st.booleans())
-def test_equals_pytorch(data, dtype, batch, T, num_heads, width, qkv_bias, dropout):
-    d_model = num_heads * width
+def test_equals_pytorch(data, dtype, batch, T, num_heads, head_dim, qkv_bias, dropout):
+    d_model = num_heads * head_dim
     config = {"d_model": d_model, "context_length": 7, "dropout": 0.2, "num_heads": num_heads, "qkv_bias": qkv_bias}
     x = data.draw(arrays((*batch, T, d_model), dtype))
     check_layer("CausalSelfAttention", config, x, dtype=dtype, dropout=dropout)
@@ -24,12 +24,12 @@ def test_finite_differences():
     rng = np.random.default_rng(0)
     layer = implementation("CausalSelfAttention")(6, 5, 0.2, 2, rng=rng, dtype="float64")
     x = rng.standard_normal((2, 5, 6))
-    check_layer_gradients(layer, [x], rng, lambda: layer.forward(x, np.random.default_rng(1)))
+    check_layer_gradients(layer, [x], rng, lambda: layer.forward(x, rng=np.random.default_rng(1)))
 
 
 @given(st.data(), sizes, st.integers(1, 3), sizes)
-def test_it_is_multi_head_attention_with_the_projections_in_one(data, T, num_heads, width):
-    C = num_heads * width
+def test_equals_multi_head_attention_with_the_same_weights(data, T, num_heads, head_dim):
+    C = num_heads * head_dim
     one = CausalSelfAttention(C, 7, 0.0, num_heads, rng=np.random.default_rng(0), dtype="float64")
     other = MultiHeadAttention(C, C, 7, 0.0, num_heads, qkv_bias=True, dtype="float64")
     state = one.state_dict()
@@ -45,14 +45,14 @@ def test_it_is_multi_head_attention_with_the_projections_in_one(data, T, num_hea
 
 
 @given(seeds, dtypes, st.integers(1, 12))
-def test_read_in_pieces(seed, dtype, length):
+def test_with_a_kv_cache(seed, dtype, length):
     rng = np.random.default_rng(seed)
     layer = CausalSelfAttention(6, 20, 0.2, 2, rng=rng, dtype=dtype)
     x = rng.standard_normal((3, length, 6)).astype(dtype)
-    laws.check_pieces(layer, x, rng)
+    laws.check_chunks(layer, x, rng)
     laws.check_padding(layer, x, rng)
 
 
-def test_heads_must_divide_the_width():
+def test_num_heads_must_divide_d_model():
     with pytest.raises(ValueError, match="d_model is 6 and num_heads 4; num_heads must divide d_model"):
         CausalSelfAttention(6, 5, 0.0, 4)

@@ -41,7 +41,7 @@ def test_finite_differences():
     x, context = rng.standard_normal((2, 4, 6)), rng.standard_normal((2, 3, 5))
 
     def run():
-        return layer.forward(x, context, np.random.default_rng(1), F.padding_mask([2, 3], 3))
+        return layer.forward(x, context, rng=np.random.default_rng(1), mask=F.padding_mask([2, 3], 3))
 
     check_layer_gradients(layer, [x, context], rng, run)
 
@@ -64,34 +64,36 @@ def test_equals_pytorchs_own_multihead_attention():
         key_padding_mask=torch.tensor([[False, False, True], [False, False, False]]),
     )  # fmt: skip
     mask = F.padding_mask([2, 3], 3)
-    np.testing.assert_allclose(layer(x, context, mask), y.detach(), rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(layer.attention_weights(x, context, mask), weights.detach(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(layer(x, context, mask=mask), y.detach(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(layer.attention_weights(x, context, mask=mask), weights.detach(), rtol=1e-10, atol=1e-12)
 
 
 @given(seeds, sizes)
-def test_filling_of_the_context_changes_nothing(seed, S):
+def test_padding_of_the_context_changes_nothing(seed, S):
     rng, layer = np.random.default_rng(seed), build(seed)
     x, context = rng.standard_normal((2, 4, 6)), rng.standard_normal((2, S + 2, 5))
-    y = layer(x, context, F.padding_mask([S, S + 1], S + 2))
+    y = layer(x, context, mask=F.padding_mask([S, S + 1], S + 2))
     np.testing.assert_allclose(y[0], layer(x[0], context[0, :S]), rtol=1e-10)
     np.testing.assert_allclose(y[1], layer(x[1], context[1, : S + 1]), rtol=1e-10)
 
 
-def test_a_context_is_remembered_once_for_many_queries():
+def test_keys_and_values_of_a_context_are_computed_once_for_many_queries():
     rng, layer = np.random.default_rng(0), build()
     x, context = rng.standard_normal((2, 4, 6)), rng.standard_normal((2, 3, 5))
-    kv_cache, mask = layer.remember(context), F.padding_mask([2, 3], 3)
-    one_by_one = [layer(x[:, t : t + 1], kv_cache=kv_cache, mask=mask) for t in range(4)]
-    np.testing.assert_allclose(np.concatenate(one_by_one, axis=1), layer(x, context, mask), rtol=1e-12)
+    kv, mask = layer.precompute_kv(context), F.padding_mask([2, 3], 3)
+    one_by_one = [layer(x[:, t : t + 1], kv=kv, mask=mask) for t in range(4)]
+    np.testing.assert_allclose(np.concatenate(one_by_one, axis=1), layer(x, context, mask=mask), rtol=1e-12)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     layer = build()
     with pytest.raises(ValueError, match="num_heads must divide d_model"):
         CrossAttention(6, 4)
-    with pytest.raises(ValueError, match="context and past are both set"):
-        layer(np.zeros((2, 6)), np.zeros((3, 5)), kv_cache=layer.remember(np.zeros((3, 5))))
-    with pytest.raises(ValueError, match=r"the last axis of x is 6|it must be \(..., I\) with I = 5"):
+    with pytest.raises(ValueError, match="exactly one of context and kv must be given"):
+        layer(np.zeros((2, 6)), np.zeros((3, 5)), kv=layer.precompute_kv(np.zeros((3, 5))))
+    with pytest.raises(ValueError, match="exactly one of context and kv must be given"):
+        layer(np.zeros((2, 6)))
+    with pytest.raises(ValueError, match=r"x has shape \(3, 6\); it must be \(\.\.\., I\) with I = 5"):
         layer(np.zeros((2, 6)), np.zeros((3, 6)))
     with pytest.raises(ValueError, match="must broadcast to the scores'"):
-        layer(np.zeros((2, 6)), np.zeros((3, 5)), np.ones(4, bool))
+        layer(np.zeros((2, 6)), np.zeros((3, 5)), mask=np.ones(4, bool))

@@ -7,7 +7,7 @@ from npllm import functional as F
 from npllm.attention import KVCache, SlidingWindowKVCache
 from tests.strategies import dtypes, seeds
 
-pieces = st.lists(st.integers(1, 20), min_size=1, max_size=6)
+chunks = st.lists(st.integers(1, 20), min_size=1, max_size=6)
 
 
 def draw(rng, num_new, dtype=np.float64):
@@ -15,28 +15,28 @@ def draw(rng, num_new, dtype=np.float64):
     return rng.standard_normal((2, 3, num_new, 4)).astype(dtype), rng.standard_normal((2, 3, num_new, 5)).astype(dtype)
 
 
-@given(pieces, seeds, dtypes)
-def test_all_that_was_added_comes_back_in_order(pieces, seed, dtype):
+@given(chunks, seeds, dtypes)
+def test_all_columns_are_returned_in_order(chunks, seed, dtype):
     rng, kv_cache, everything = np.random.default_rng(seed), KVCache(2), []
-    for number in pieces:
+    for number in chunks:
         new = draw(rng, number, dtype)
         everything.append(new)
-        k, v, positions = kv_cache.extend(*new)
+        k, v, positions = kv_cache.append(*new)
         for found, added in zip((k, v), zip(*everything)):
             np.testing.assert_array_equal(found, np.concatenate(added, axis=-2))
             assert found.dtype == dtype
         np.testing.assert_array_equal(positions, np.arange(kv_cache.length))
-    assert kv_cache.length == sum(pieces)
+    assert kv_cache.length == sum(chunks)
     assert kv_cache.nbytes == kv_cache.length * 2 * 3 * (4 + 5) * dtype.itemsize
 
 
-@given(pieces, seeds, st.integers(1, 9), st.integers(0, 3))
-def test_a_window_keeps_what_queries_may_see_and_no_more(pieces, seed, window, sinks):
+@given(chunks, seeds, st.integers(1, 9), st.integers(0, 3))
+def test_a_window_keeps_the_keys_that_later_queries_need_and_no_others(chunks, seed, window, sinks):
     rng, kv_cache, everything = np.random.default_rng(seed), SlidingWindowKVCache(window, sinks, 2), []
-    for number in pieces:
+    for number in chunks:
         start, new = kv_cache.length, draw(rng, number)
         everything.append(new[0])
-        k, _, positions = kv_cache.extend(*new)
+        k, _, positions = kv_cache.append(*new)
         whole = np.concatenate(everything, axis=-2)
         np.testing.assert_array_equal(k, whole[..., positions, :])
         queries = np.arange(start, kv_cache.length)
@@ -46,20 +46,20 @@ def test_a_window_keeps_what_queries_may_see_and_no_more(pieces, seed, window, s
 
 
 @given(seeds)
-def test_places_with_filling(seed):
+def test_positions_with_padding(seed):
     left_padding = np.random.default_rng(seed).integers(0, 4, 2)
     kv_cache = KVCache(2, left_padding)
     assert kv_cache.positions(3).shape == ((2, 1, 3) if left_padding.any() else (3,))
     np.testing.assert_array_equal(np.broadcast_to(kv_cache.positions(3), (2, 1, 3))[:, 0, 0], -left_padding)
-    kv_cache.extend(*draw(np.random.default_rng(0), 3))
+    kv_cache.append(*draw(np.random.default_rng(0), 3))
     np.testing.assert_array_equal(np.broadcast_to(kv_cache.positions(1), (2, 1, 1))[:, 0, 0], 3 - left_padding)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="batch_size is 0"):
         KVCache(0)
-    with pytest.raises(ValueError, match=r"padding has shape \(3,\); it must be \(2,\)"):
+    with pytest.raises(ValueError, match=r"left_padding has shape \(3,\); it must be \(2,\)"):
         KVCache(2, [1, 0, 0])
     for kv_cache in (KVCache(3), SlidingWindowKVCache(2, 0, 3)):
-        with pytest.raises(ValueError, match="past is of a batch of 3 and is given"):
-            kv_cache.extend(*draw(np.random.default_rng(0), 2))
+        with pytest.raises(ValueError, match=r"the kv_cache has batch_size 3 but the input has shape \(2, 3, 2, 4\)"):
+            kv_cache.append(*draw(np.random.default_rng(0), 2))

@@ -8,7 +8,7 @@ from tests.strategies import seeds, sizes
 
 
 def by_loop(rule, T, S, offset=0):
-    """A mask from a rule on two places, without arrays."""
+    """A mask from a rule on two positions, without arrays."""
     return np.array([[rule(offset + t, s) for s in range(S)] for t in range(T)]).reshape(T, S)
 
 
@@ -20,21 +20,21 @@ def test_causal_with_offset_window_and_sinks(T, S, offset, window, sinks):
 
 
 @given(sizes, st.integers(1, 7))
-def test_a_window_as_long_as_the_text_is_causal(T, more):
+def test_a_window_as_long_as_the_sequence_is_causal(T, more):
     np.testing.assert_array_equal(F.causal_mask(T, T, window=T + more - 1), np.tri(T, dtype=bool))
 
 
-def test_every_query_sees_window_keys_and_no_more():
+def test_every_query_attends_to_window_keys_and_no_more():
     assert F.causal_mask(9, 9, window=3).sum(axis=1).tolist() == [1, 2, 3, 3, 3, 3, 3, 3, 3]
     assert F.causal_mask(9, 9, window=3, sinks=2).sum(axis=1).tolist() == [1, 2, 3, 4, 5, 5, 5, 5, 5]
 
 
-def test_filling_sees_nothing_and_is_not_seen():
+def test_no_query_attends_to_padding():
     positions = np.array([[[-2, -1, 0, 1]], [[0, 1, 2, 3]]])
-    seen = F.position_mask(positions, positions)
-    assert seen.shape == (2, 1, 4, 4)
-    assert seen[0, 0].tolist() == [[False] * 4, [False] * 4, [False, False, True, False], [False, False, True, True]]
-    np.testing.assert_array_equal(seen[1, 0], np.tri(4, dtype=bool))
+    mask = F.position_mask(positions, positions)
+    assert mask.shape == (2, 1, 4, 4)
+    assert mask[0, 0].tolist() == [[False] * 4, [False] * 4, [False, False, True, False], [False, False, True, True]]
+    np.testing.assert_array_equal(mask[1, 0], np.tri(4, dtype=bool))
 
 
 def test_padding():
@@ -46,10 +46,10 @@ def test_padding():
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8), seeds)
 def test_documents(numbers, seed):
     rng = np.random.default_rng(seed)
-    pieces = [list(range(n + 1)) for n in numbers]
-    document_ids = np.concatenate([[index % 2] * len(piece) for index, piece in enumerate(pieces)])
-    assert F.document_positions(document_ids).tolist() == sum(pieces, [])
-    owner = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+    documents = [list(range(n + 1)) for n in numbers]
+    document_ids = np.concatenate([[index % 2] * len(indices) for index, indices in enumerate(documents)])
+    assert F.document_positions(document_ids).tolist() == sum(documents, [])
+    owner = np.repeat(np.arange(len(documents)), [len(indices) for indices in documents])
     expected = by_loop(lambda t, s: s <= t and owner[t] == owner[s], len(owner), len(owner))
     np.testing.assert_array_equal(F.document_mask(document_ids), expected)
     order = rng.permutation(3)
@@ -64,10 +64,10 @@ def test_strided(T, S, stride, offset):
     np.testing.assert_array_equal(F.strided_mask(np.arange(offset, offset + T), np.arange(S), stride), expected)
 
 
-def test_two_strided_layers_connect_any_two_places():
+def test_two_strided_layers_connect_any_two_positions():
     positions = np.arange(16)
-    seen = (F.strided_mask(positions, positions, 4) & F.position_mask(positions, positions)).astype(int)
-    assert (seen @ seen > 0).sum() == 16 * 17 // 2
+    mask = (F.strided_mask(positions, positions, 4) & F.position_mask(positions, positions)).astype(int)
+    assert (mask @ mask > 0).sum() == 16 * 17 // 2
 
 
 @given(sizes, sizes, st.integers(1, 3), seeds, st.integers(0, 3))
@@ -87,9 +87,9 @@ def test_blocks(T, S, block, seed, offset):
         (lambda: F.strided_mask([0], [0], 0), "stride is 0"),
         (lambda: F.block_mask([4], [4], 2, np.eye(2)), r"layout has shape \(2, 2\); .* blocks of 2 .* \(3, 3\)"),
         (lambda: F.block_mask([4], [4], 2, np.ones(9)), r"layout has shape \(9,\)"),
-        (lambda: F.document_mask(3), "documents is a single number"),
+        (lambda: F.document_mask(3), "document_ids is a single number"),
     ],
 )
-def test_bad_arguments(call, message):
+def test_invalid_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()

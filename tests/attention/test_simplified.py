@@ -18,13 +18,13 @@ from tests.strategies import arrays, dtypes, leading, sizes
 @given(st.data(), dtypes, sizes, sizes)
 def test_loops_and_matrix_products_agree(data, dtype, T, C):
     inputs = data.draw(arrays((T, C), dtype))
-    table = attention_scores(inputs)
-    assert table.dtype == dtype
-    np.testing.assert_allclose(attention_scores_by_loops(inputs), table, rtol=1e-4, atol=1e-5)
-    weights = F.softmax(table)
+    scores = attention_scores(inputs)
+    assert scores.dtype == dtype
+    np.testing.assert_allclose(attention_scores_by_loops(inputs), scores, rtol=1e-4, atol=1e-5)
+    weights = F.softmax(scores)
     contexts = context_vectors(weights, inputs)
     for t in range(T):
-        np.testing.assert_allclose(attention_scores_of_query(inputs[t], inputs), table[t], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(attention_scores_of_query(inputs[t], inputs), scores[t], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(context_of_query(weights[t], inputs), contexts[t], rtol=1e-4, atol=1e-5)
     layer = implementation("SimplifiedSelfAttention")()
     np.testing.assert_allclose(layer(inputs), contexts, rtol=1e-4, atol=1e-5)
@@ -47,6 +47,6 @@ def test_permutation_equivariance_without_positions(data, T, C):
     np.testing.assert_allclose(layer(x[order]), layer(x)[order], rtol=1e-9, atol=1e-12)
 
 
-def test_a_weight_for_every_input():
-    with pytest.raises(ValueError, match=r"the shape of weights is \(3,\); it must be \(2,\)"):
+def test_weights_must_have_one_entry_for_each_input():
+    with pytest.raises(ValueError, match=r"weights has shape \(3,\); it must be \(S\) with S = 2"):
         context_of_query(np.ones(3), np.ones((2, 4)))

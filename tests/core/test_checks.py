@@ -30,6 +30,8 @@ CALLS = {  # of every function that has a backward, a call with its forward
     "gelu": lambda: F.gelu_forward(normal(2, 3)),
     "dropout": lambda: F.dropout_forward(normal(2, 3), 0.5, rng=np.random.default_rng(0)),
     "cross_entropy": lambda: F.cross_entropy_forward(normal(2, 3, 4), IDS, reduction="none"),
+    "attention": lambda: F.attention_forward(normal(4, 2, 3), normal(2, 5, 3), normal(2, 5, 4)),
+    "softcap": lambda: F.softcap_forward(normal(2, 3), 5.0),
     "scaled_dot_product_attention": lambda: F.scaled_dot_product_attention_forward(
         normal(4, 2, 3), normal(2, 5, 3), normal(2, 5, 4), enable_gqa=True
     ),

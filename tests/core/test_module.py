@@ -50,7 +50,7 @@ def test_gradients_add_up_until_zero_grad_and_two_forwards_may_come_first():
     rng = np.random.default_rng(0)
     block = TransformerBlock(8, 6, 0.1, 2, rng=rng, dtype="float64")
     batches = [rng.standard_normal((2, 5, 8)) for _ in range(2)]
-    done = [block.forward(x, rng) for x in batches]
+    done = [block.forward(x, rng=rng) for x in batches]
     for y, cache in done:
         block.backward(np.ones_like(y), cache)
     together = {name: parameter.grad.copy() for name, parameter in block.named_parameters()}

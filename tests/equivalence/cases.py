@@ -44,6 +44,11 @@ def _attention(draw, **options):
     return draw.function("scaled_dot_product_attention", q, k, v, **options)
 
 
+def _core_attention(draw):
+    q, k, v = draw.normal(2, 6, 7, 8), draw.normal(2, 2, 9, 8), draw.normal(2, 2, 9, 6)
+    return draw.function("attention", q, k, v, np.tri(7, 9, 2, dtype=bool), draw.normal(6, 7, 9))
+
+
 def _linear_attention(draw, name, *state):
     q, k = np.abs(draw.normal(2, 2, 3, 9, 8)) + 0.1
     return draw.function(name, q, k, draw.normal(2, 3, 9, 6), *state, TWO_DOCUMENTS)
@@ -131,6 +136,8 @@ CASES = {
     "softmax_naive": lambda d: d.function("softmax_naive", d.normal(4, 9)),
     "softmax": lambda d: d.function("softmax", 10 * d.normal(4, 9, 5), axis=1),
     "log_softmax": lambda d: d.function("log_softmax", 10 * d.normal(4, 9, 5), axis=1),
+    "attention": _core_attention,
+    "softcap": lambda d: d.function("softcap", 10 * d.normal(4, 9), 5.0),
     "scaled_dot_product_attention": _attention,
     "… causal": lambda d: _attention(d, is_causal=True),
     "… grouped heads, additive mask, soft cap": _grouped_attention,

@@ -16,6 +16,7 @@ from tests.equivalence.lookup import candidate, implementation, torch_reference
 CONSTANTS = {
     ("cross_entropy", "weight"),
     ("scaled_dot_product_attention", "dropout_mask"),
+    ("attention", "dropout_mask"),
     ("rotary", "frequencies"),
     ("relative_attention", "dropout_mask"),
 }

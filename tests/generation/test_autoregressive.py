@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npllm.generation import complete, generate
-from npllm.generation.autoregressive import window_start
+from npllm.generation.autoregressive import context_start
 from tests.models.test_gpt import SMALL, small
 
 prompts = st.lists(st.lists(st.integers(0, 10), min_size=1, max_size=12), min_size=1, max_size=3)
@@ -29,7 +29,7 @@ def test_cached_logits_are_those_of_the_whole_sequence(chunks, seed, batched):
     kv_cache, found, start = model.new_kv_cache(len(ids)), [], 0
     for size in chunks:
         if start < length:
-            found.append(model(ids[:, start : start + size], kv_cache))
+            found.append(model(ids[:, start : start + size], kv_cache=kv_cache))
             start += size
     np.testing.assert_allclose(np.concatenate(found, axis=1), model(ids), rtol=1e-10, atol=1e-12)
     assert kv_cache.length == length
@@ -41,7 +41,7 @@ def test_prompts_of_different_lengths_do_not_see_each_other_or_the_filling(lengt
     rng, width = np.random.default_rng(seed), max(lengths)
     left_padding = np.array([width - length for length in lengths])
     ids = rng.integers(0, 11, (len(lengths), width))
-    logits = model(ids, model.new_kv_cache(len(lengths), left_padding))
+    logits = model(ids, kv_cache=model.new_kv_cache(len(lengths), left_padding))
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(logits[row, -length:], model(ids[row, -length:]), rtol=1e-9, atol=1e-12)
 
@@ -50,8 +50,8 @@ def test_prompts_of_different_lengths_do_not_see_each_other_or_the_filling(lengt
 @given(prompts, st.integers(1, 20))
 def test_greedy_text_is_that_of_the_plain_loop(rows, num_tokens):
     model, *_ = small()
-    for use_cache in (True, False):
-        steps = list(generate(model, rows, num_tokens, temperature=0, use_cache=use_cache))
+    for use_kv_cache in (True, False):
+        steps = list(generate(model, rows, num_tokens, temperature=0, use_kv_cache=use_kv_cache))
         for row, prompt in enumerate(rows):
             assert [step[row] for step in steps] == plain_greedy(model, prompt, num_tokens)
 
@@ -85,7 +85,7 @@ def test_it_streams(monkeypatch):
     calls = []
     hidden_states = model.hidden_states
     monkeypatch.setattr(
-        model, "hidden_states", lambda *a: calls.append(np.shape(a[0])) or hidden_states(*a), raising=False
+        model, "hidden_states", lambda ids, **o: calls.append(np.shape(ids)) or hidden_states(ids, **o), raising=False
     )
     steps = generate(model, [[1, 2, 3]], 5)
     assert calls == []
@@ -104,10 +104,10 @@ def test_a_long_prompt_is_read_in_chunks(monkeypatch):
 
 @given(st.integers(1, 300), st.integers(1, 40))
 def test_the_window_holds_half_to_all_of_what_fits_and_moves_seldom(num_ids, context_length):
-    start = window_start(num_ids, context_length)
+    start = context_start(num_ids, context_length)
     kept = num_ids - start
     assert min(num_ids, context_length - max(context_length // 2, 1) + 1) <= kept <= context_length
-    moved = sum(window_start(n + 1, context_length) != window_start(n, context_length) for n in range(1, num_ids))
+    moved = sum(context_start(n + 1, context_length) != context_start(n, context_length) for n in range(1, num_ids))
     assert moved <= num_ids / max(context_length // 2, 1)
 
 
@@ -117,7 +117,7 @@ def test_work_after_the_window_is_full_stays_bounded(monkeypatch):
     read = []
     hidden_states = model.hidden_states
     monkeypatch.setattr(
-        model, "hidden_states", lambda *a: read.append(np.size(a[0])) or hidden_states(*a), raising=False
+        model, "hidden_states", lambda ids, **o: read.append(np.size(ids)) or hidden_states(ids, **o), raising=False
     )
     complete(model, [1], 80, temperature=0)
     assert sum(read) / 80 <= 3.0
@@ -147,8 +147,8 @@ def test_nothing_to_do():
 def test_a_past_has_room_for_the_context_only():
     model, *_ = small()
     kv_cache = model.new_kv_cache()
-    model(np.zeros((1, 6), int), kv_cache)
+    model(np.zeros((1, 6), int), kv_cache=kv_cache)
     with pytest.raises(ValueError, match="3 tokens after 6 make 9; the context_length is 8"):
-        model(np.zeros((1, 3), int), kv_cache)
+        model(np.zeros((1, 3), int), kv_cache=kv_cache)
     assert kv_cache.length == 6
     assert kv_cache.nbytes == 2 * 2 * 12 * 6 * 8  # keys and values, layers, channels, columns, bytes

@@ -12,7 +12,7 @@ from transformers.generation import (
 )
 
 from npllm import functional as F
-from npllm.generation import keep_top_k, keep_top_p, penalize_repetition, sample
+from npllm.generation import penalize_repetition, sample, top_k_filter, top_p_filter
 from tests.strategies import arrays, dtypes
 
 sizes = st.integers(1, 12)
@@ -21,7 +21,7 @@ sizes = st.integers(1, 12)
 @given(st.data(), dtypes, sizes, st.integers(1, 15))
 def test_top_k_keeps_exactly_k_of_the_largest(data, dtype, size, k):
     logits = data.draw(arrays((size,), dtype))
-    kept = keep_top_k(logits, k)
+    kept = top_k_filter(logits, k)
     assert kept.dtype == dtype
     chosen = np.isfinite(kept)
     assert chosen.sum() == min(k, size)
@@ -32,7 +32,7 @@ def test_top_k_keeps_exactly_k_of_the_largest(data, dtype, size, k):
 @given(st.data(), dtypes, sizes, st.floats(0.01, 1.0))
 def test_top_p_keeps_the_fewest_that_reach_p(data, dtype, size, p):
     logits = data.draw(arrays((size,), dtype))
-    chosen = np.isfinite(keep_top_p(logits, p))
+    chosen = np.isfinite(top_p_filter(logits, p))
     probabilities = F.softmax(logits.astype(np.float64))
     kept = np.sort(probabilities[chosen])
     assert kept.sum() >= p - 1e-9
@@ -46,8 +46,8 @@ def test_filters_are_those_of_transformers(seed, size, k, p, penalty):
     logits = rng.standard_normal(size)
     ids = rng.integers(0, size, 4)
     rows, said = torch.tensor(logits)[None], torch.tensor(ids)[None]
-    np.testing.assert_array_equal(keep_top_k(logits, k), TopKLogitsWarper(min(k, size))(said, rows.clone())[0])
-    np.testing.assert_array_equal(keep_top_p(logits, p), TopPLogitsWarper(p)(said, rows.clone())[0])
+    np.testing.assert_array_equal(top_k_filter(logits, k), TopKLogitsWarper(min(k, size))(said, rows.clone())[0])
+    np.testing.assert_array_equal(top_p_filter(logits, p), TopPLogitsWarper(p)(said, rows.clone())[0])
     theirs = RepetitionPenaltyLogitsProcessor(penalty)(said, rows.clone())[0]
     np.testing.assert_allclose(penalize_repetition(logits, ids, penalty), theirs, rtol=1e-12)
 
@@ -59,9 +59,9 @@ def test_what_is_drawn_has_the_distribution(options):
     logits = np.array([0.0, 2.0, 1.0, -1.0, 1.5, -np.inf], np.float32)
     scaled = logits.astype(np.float64) / options.get("temperature", 1.0)
     if "top_k" in options:
-        scaled = keep_top_k(scaled, options["top_k"])
+        scaled = top_k_filter(scaled, options["top_k"])
     if "top_p" in options:
-        scaled = keep_top_p(scaled, options["top_p"])
+        scaled = top_p_filter(scaled, options["top_p"])
     expected = F.softmax(scaled)
     rng, draws = np.random.default_rng(0), 20_000
     counts = np.bincount([sample(logits, rng, **options) for _ in range(draws)], minlength=6)
@@ -94,13 +94,13 @@ def test_nothing_impossible_is_drawn_at_the_ends():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: keep_top_k(x, 0), "k is 0; it must be at least 1"),
-        (lambda x: keep_top_p(x, 0.0), "p is 0.0; it must be greater than 0"),
-        (lambda x: keep_top_p(x, 1.1), "p is 1.1"),
+        (lambda x: top_k_filter(x, 0), "k is 0; it must be at least 1"),
+        (lambda x: top_p_filter(x, 0.0), "p is 0.0; it must be greater than 0"),
+        (lambda x: top_p_filter(x, 1.1), "p is 1.1"),
         (lambda x: penalize_repetition(x, [0], 0.0), "penalty is 0.0"),
         (lambda x: sample(x, None, temperature=-1), "temperature is -1"),
-        (lambda x: sample(x * np.nan, None), "no largest finite number"),
-        (lambda x: sample(x - np.inf, None), "no largest finite number"),
+        (lambda x: sample(x * np.nan, None), "have no finite maximum"),
+        (lambda x: sample(x - np.inf, None), "have no finite maximum"),
     ],
 )
 def test_errors(call, message):

@@ -170,7 +170,7 @@ def test_read_in_pieces_equals_read_at_once(config, seed, pieces):
     kv_cache, start, found = model.new_kv_cache(2), 0, []
     for size in pieces:
         if start < CONTEXT:
-            found.append(model(ids[:, start : start + size], kv_cache))
+            found.append(model(ids[:, start : start + size], kv_cache=kv_cache))
             start += size
     logits = np.concatenate(found, axis=1)
     assert kv_cache.length == logits.shape[1]
@@ -196,7 +196,7 @@ def test_greedy_text_is_that_without_a_cache(config, seed, num_tokens):
     prompts = [rng.integers(0, V, rng.integers(1, 8)).tolist() for _ in range(3)]
     together = list(zip(*generate(model, prompts, num_tokens, temperature=0)))
     for prompt, written in zip(prompts, together):
-        assert list(written) == complete(model, prompt, num_tokens, temperature=0, use_cache=False)
+        assert list(written) == complete(model, prompt, num_tokens, temperature=0, use_kv_cache=False)
 
 
 @pytest.mark.parametrize("kind", ATTENTIONS)
@@ -249,7 +249,7 @@ def test_a_past_costs_what_its_layers_remember():
     config = DecoderConfig(V, 100, 8, 2, [full | {"parts": {"window": {"size": 5}}}, full])
     model = Decoder(config, rng=np.random.default_rng(0))
     kv_cache = model.new_kv_cache()
-    model(np.zeros((1, 80), int), kv_cache)
+    model(np.zeros((1, 80), int), kv_cache=kv_cache)
     numbers = 2 * 2 * 4 * 4  # keys and values, key heads, width, bytes
     assert kv_cache.nbytes == (4 + 80) * numbers  # the next query sees its own key and four of these
 
@@ -278,9 +278,9 @@ def test_bad_input():
     with pytest.raises(ValueError, match="the sequence has 9 positions; it must have at most 8"):
         model(np.zeros((1, 9), int))
     kv_cache = model.new_kv_cache()
-    model(np.zeros((1, 6), int), kv_cache)
+    model(np.zeros((1, 6), int), kv_cache=kv_cache)
     with pytest.raises(ValueError, match="3 tokens after 6 make 9; the context_length is 8"):
-        model(np.zeros((1, 3), int), kv_cache)
+        model(np.zeros((1, 3), int), kv_cache=kv_cache)
     with pytest.raises(ValueError, match="ids is a single number"):
         model(3)
     with pytest.raises(IndexError, match="11; it must be in"):

@@ -172,12 +172,12 @@ def test_operations_are_those_that_pytorch_counts():
 class TestTrace:
     def test_it_holds_every_module_forward_and_backward(self):
         model, ids, targets = small(attention_dropout=0.2)
-        found = trace(model, ids, targets, np.random.default_rng(1))
+        found = trace(model, ids, targets, rng=np.random.default_rng(1))
         for name in ("wte", "wpe", "drop", "h.1.ln_1", "h.0.attn.c_attn", "h.1.attn.weights", "h.0.mlp.c_fc", "logits"):
             assert name in found.values
             assert found.gradients[name].shape == found.values[name].shape
-        assert set(found.values) - set(found.gradients) == {"wte.input"}, "ids have no gradient"
-        assert found.loss == pytest.approx(model.loss_forward(ids, targets, np.random.default_rng(1))[0])
+        assert set(found.values) - set(found.gradients) == {"wte.input", "wpe.input"}, "ids have no gradient"
+        assert found.loss == pytest.approx(model.loss_forward(ids, targets, rng=np.random.default_rng(1))[0])
 
     def test_it_leaves_the_model_as_it_was(self):
         model, ids, targets = small()

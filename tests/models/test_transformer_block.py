@@ -23,7 +23,7 @@ def test_finite_differences():
     rng = np.random.default_rng(0)
     block = implementation("TransformerBlock")(8, 6, 0.2, 2, rng=rng, dtype="float64")
     x = rng.standard_normal((2, 5, 8))
-    check_layer_gradients(block, [x], rng, lambda: block.forward(x, np.random.default_rng(1)))
+    check_layer_gradients(block, [x], rng, lambda: block.forward(x, rng=np.random.default_rng(1)))
 
 
 def test_the_shortcuts_carry_the_input_through():

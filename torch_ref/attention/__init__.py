@@ -1,4 +1,4 @@
-"""Twins of npllm.attention."""
+"""PyTorch references of npllm.attention."""
 
 from torch_ref.attention.causal import CausalAttention
 from torch_ref.attention.causal_self_attention import CausalSelfAttention

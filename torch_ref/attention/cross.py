@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from torch_ref.attention.multi_head import join_heads, split_heads
 from torch_ref.layers.dropout import Dropout
 
 
@@ -20,13 +21,9 @@ class CrossAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x, context, mask=None):
-        """The projected vectors found in the context."""
-        q, k, v = (
-            t.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
-            for t in (self.q_proj(x), self.k_proj(context), self.v_proj(context))
-        )
+        """The projected weighted averages of the context's values."""
+        q, k, v = (split_heads(t, self.num_heads) for t in (self.q_proj(x), self.k_proj(context), self.v_proj(context)))
         scores = q @ k.mT / q.shape[-1] ** 0.5
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
-        weights = self.dropout(torch.softmax(scores, dim=-1))
-        return self.o_proj((weights @ v).transpose(-3, -2).flatten(-2))
+        return self.o_proj(join_heads(self.dropout(torch.softmax(scores, dim=-1)) @ v))

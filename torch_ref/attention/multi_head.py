@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from torch_ref.attention.causal import CausalAttention
+from torch_ref.attention.causal import CausalAttention, causal_attention
 from torch_ref.layers.dropout import Dropout
 
 
 class MultiHeadAttentionWrapper(nn.Module):
-    """Several causal attentions side by side."""
+    """Several causal attention layers side by side."""
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False):
         super().__init__()
@@ -17,12 +17,12 @@ class MultiHeadAttentionWrapper(nn.Module):
         )
 
     def forward(self, x):
-        """The heads' context vectors, joined."""
+        """The heads' context vectors, concatenated."""
         return torch.cat([head(x) for head in self.heads], dim=-1)
 
 
 class MultiHeadAttention(nn.Module):
-    """All heads in one: wide projections, cut into heads, joined, projected."""
+    """All heads in one layer."""
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False):
         super().__init__()
@@ -32,17 +32,18 @@ class MultiHeadAttention(nn.Module):
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = Dropout(dropout)
-        future = torch.ones(context_length, context_length, dtype=torch.bool).triu(diagonal=1)
-        self.register_buffer("future", future, persistent=False)
 
     def forward(self, x):
         """The projected context vectors."""
-        length = x.shape[-2]
-        queries, keys, values = (
-            layer(x).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
-            for layer in (self.W_query, self.W_key, self.W_value)
-        )
-        scores = (queries @ keys.mT).masked_fill(self.future[:length, :length], -torch.inf)
-        weights = self.dropout(torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1))
-        context = (weights @ values).transpose(-3, -2).flatten(-2)
-        return self.out_proj(context)
+        q, k, v = (split_heads(layer(x), self.num_heads) for layer in (self.W_query, self.W_key, self.W_value))
+        return self.out_proj(join_heads(causal_attention(q, k, v, self.dropout)))
+
+
+def split_heads(x, num_heads):
+    """(..., T, H·D) → (..., H, T, D)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+
+
+def join_heads(x):
+    """(..., H, T, D) → (..., T, H·D)."""
+    return x.transpose(-3, -2).flatten(-2)

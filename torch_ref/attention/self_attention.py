@@ -1,7 +1,9 @@
-"""Self-attention with weights in PyTorch."""
+"""Self-attention with trainable weights in PyTorch."""
 
 import torch
 from torch import nn
+
+from torch_ref.attention.scaled_dot_product import attention
 
 
 class SelfAttentionV1(nn.Module):
@@ -15,9 +17,7 @@ class SelfAttentionV1(nn.Module):
 
     def forward(self, x):
         """The context vectors."""
-        queries, keys, values = x @ self.W_query, x @ self.W_key, x @ self.W_value
-        weights = torch.softmax(queries @ keys.mT / keys.shape[-1] ** 0.5, dim=-1)
-        return weights @ values
+        return attention(x @ self.W_query, x @ self.W_key, x @ self.W_value)
 
 
 class SelfAttentionV2(nn.Module):
@@ -31,6 +31,4 @@ class SelfAttentionV2(nn.Module):
 
     def forward(self, x):
         """The context vectors."""
-        queries, keys, values = self.W_query(x), self.W_key(x), self.W_value(x)
-        weights = torch.softmax(queries @ keys.mT / keys.shape[-1] ** 0.5, dim=-1)
-        return weights @ values
+        return attention(self.W_query(x), self.W_key(x), self.W_value(x))

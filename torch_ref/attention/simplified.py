@@ -1,4 +1,4 @@
-"""Attention without weights in PyTorch."""
+"""Self-attention without trainable weights in PyTorch."""
 
 import torch
 from torch import nn

@@ -48,9 +48,8 @@ from typing import Any
 
 import numpy as np
 
-from npllm.attention.base import document_ids_per_head, reject_document_ids
+from npllm.attention.base import document_ids_per_head, join_heads, reject_document_ids, split_heads
 from npllm.attention.kv_cache import RecurrentState
-from npllm.attention.multi_head import join_heads, split_heads
 from npllm.attention.variants.linear_attention import (
     check_one_length,
     first_state,

@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from npllm.attention.base import Attention, document_ids_per_head, reject_document_ids
+from npllm.attention.base import Attention, document_ids_per_head, join_heads, reject_document_ids, split_heads
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.masks import document_mask, position_mask
-from npllm.attention.multi_head import join_heads, split_heads
-from npllm.attention.scaled_dot_product import (
+from npllm.attention.pytorch_interface import (
     scaled_dot_product_attention,
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,

@@ -20,7 +20,7 @@ from npllm.attention.base import Attention, document_ids_per_head, reject_docume
 from npllm.attention.kv_cache import KVCache, SequenceState, SlidingWindowKVCache
 from npllm.attention.masks import document_mask, document_positions, position_mask
 from npllm.attention.multi_head import join_heads, split_heads
-from npllm.attention.scaled_dot_product import (
+from npllm.attention.pytorch_interface import (
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )

@@ -35,10 +35,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from npllm.attention.base import document_ids_per_head, reject_document_ids
+from npllm.attention.base import document_ids_per_head, join_heads, reject_document_ids, split_heads
 from npllm.attention.kv_cache import RecurrentState
 from npllm.attention.masks import causal_mask, document_mask, document_starts
-from npllm.attention.multi_head import join_heads, split_heads
 from npllm.core.cache import Cache
 from npllm.core.checks import (
     as_floats,

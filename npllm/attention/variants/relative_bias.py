@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from npllm.attention.masks import distances
-from npllm.attention.scaled_dot_product import unbroadcast
+from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import check_positive
 from npllm.layers.embedding import embedding_backward, embedding_forward

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from npllm.attention.base import Attention, document_ids_per_head, reject_document_ids
+from npllm.attention.base import Attention, document_ids_per_head, join_heads, reject_document_ids, split_heads
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.masks import causal_mask, distances, document_mask, position_mask
-from npllm.attention.multi_head import join_heads, split_heads
-from npllm.attention.scaled_dot_product import unbroadcast
+from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import (
     as_floats,
@@ -170,10 +169,10 @@ class ShawAttention(Attention):
             q, k, v, self.key_table.data, self.value_table.data, self._buckets(positions, positions), seen, mask
         )
         y, o_proj = self.o_proj.forward(join_heads(context))
+        dropout = Cache(dropout_mask=mask)
         return y, Cache(
-            q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, dropout=Cache(dropout_mask=mask), attention=attention,
-            o_proj=o_proj,
-        )  # fmt: skip
+            q_proj=q_proj, k_proj=k_proj, v_proj=v_proj, dropout=dropout, attention=attention, o_proj=o_proj
+        )
 
     def backward(self, dy, cache):
         """The forward, read from its last line to its first."""

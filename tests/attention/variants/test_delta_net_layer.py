@@ -40,10 +40,10 @@ def test_finite_differences(document_ids):
 @given(st.data(), st.integers(1, 3), sizes, sizes, chunks)
 def test_laws(data, batch, T, width, chunk):
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
-    layer = laws.away_from_the_start(build(2, width, chunk), rng)
+    layer = laws.randomize(build(2, width, chunk), rng)
     x = rng.standard_normal((batch, T, 2 * width))
     laws.check_later_tokens_change_nothing(layer, x, int(rng.integers(T)))
-    laws.check_pieces(layer, x, rng)
+    laws.check_chunks(layer, x, rng)
     laws.check_padding(layer, x, rng)
     laws.check_packed(layer, x, laws.documents_of(rng, batch, T), rng)
 
@@ -52,7 +52,7 @@ def test_transformers_rule_between_the_projections():
     from transformers.models.qwen3_next.modeling_qwen3_next import torch_recurrent_gated_delta_rule
 
     rng = np.random.default_rng(0)
-    layer = laws.away_from_the_start(build(2, 4, chunk=3, dtype="float32"), rng)
+    layer = laws.randomize(build(2, 4, chunk=3, dtype="float32"), rng)
     x = rng.standard_normal((2, 7, 8)).astype(np.float32)
     weights = {name: torch.from_numpy(array) for name, array in layer.state_dict().items()}
     project = {name: torch.from_numpy(x) @ weights[f"{name}_proj.weight"].T for name in "qkvb"}
@@ -87,7 +87,7 @@ def test_a_long_text_does_not_make_the_state_grow():
 
 def test_reading_in_pieces_stays_in_float32():
     rng = np.random.default_rng(0)
-    laws.check_pieces(build(2, 3, chunk=2, dtype="float32"), rng.standard_normal((2, 7, 6)).astype(np.float32), rng)
+    laws.check_chunks(build(2, 3, chunk=2, dtype="float32"), rng.standard_normal((2, 7, 6)).astype(np.float32), rng)
 
 
 def test_bad_arguments():
@@ -98,7 +98,7 @@ def test_bad_arguments():
     layer = DeltaNet(6, 5, 2)
     with pytest.raises(ValueError, match="has 6 positions; it must have at most 5"):
         layer(np.zeros((6, 6), np.float32))
-    with pytest.raises(ValueError, match=r"documents has shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"document_ids has shape \(2, 4\)"):
         layer(np.zeros((2, 5, 6), np.float32), document_ids=np.zeros((2, 4), int))
-    with pytest.raises(ValueError, match="documents and past are both set"):
+    with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
         layer(np.zeros((5, 6), np.float32), layer.new_kv_cache(), np.zeros(5, int))

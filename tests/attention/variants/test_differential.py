@@ -44,10 +44,10 @@ def test_finite_differences(document_ids):
 @given(st.data(), st.integers(1, 3), sizes, sizes)
 def test_laws(data, batch, T, width):
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
-    layer = laws.away_from_the_start(build(2, width), rng)
+    layer = laws.randomize(build(2, width), rng)
     x = rng.standard_normal((batch, T, 4 * width))
     laws.check_later_tokens_change_nothing(layer, x, int(rng.integers(T)))
-    laws.check_pieces(layer, x, rng)
+    laws.check_chunks(layer, x, rng)
     laws.check_padding(layer, x, rng)
     laws.check_packed(layer, x, laws.documents_of(rng, batch, T), rng)
 
@@ -109,7 +109,7 @@ def test_equal_maps_cancel_up_to_one_minus_lambda():
 
 
 def test_the_weights_sum_to_one_minus_lambda():
-    layer = laws.away_from_the_start(build(3, 2), np.random.default_rng(0))
+    layer = laws.randomize(build(3, 2), np.random.default_rng(0))
     x = np.random.default_rng(1).standard_normal((4, 12))
     first, second = layer.lambda_q1.data @ layer.lambda_k1.data, layer.lambda_q2.data @ layer.lambda_k2.data
     factor = np.exp(first) - np.exp(second) + 0.4
@@ -130,7 +130,7 @@ def test_bytes_of_the_past():
 
 def test_reading_in_pieces_stays_in_float32():
     rng = np.random.default_rng(0)
-    laws.check_pieces(build(2, 3, "float32"), rng.standard_normal((2, 7, 12)).astype(np.float32), rng)
+    laws.check_chunks(build(2, 3, "float32"), rng.standard_normal((2, 7, 12)).astype(np.float32), rng)
 
 
 def test_bad_arguments():
@@ -141,7 +141,7 @@ def test_bad_arguments():
     layer = DifferentialAttention(8, 5, 0.0, 2)
     with pytest.raises(ValueError, match="has 6 positions; it must have at most 5"):
         layer(np.zeros((6, 8), np.float32))
-    with pytest.raises(ValueError, match=r"documents has shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"document_ids has shape \(4,\)"):
         layer(np.zeros((2, 5, 8), np.float32), document_ids=np.zeros(4, int))
-    with pytest.raises(ValueError, match="documents and past are both set"):
+    with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
         layer(np.zeros((5, 8), np.float32), layer.new_kv_cache(), np.zeros(5, int))

@@ -234,7 +234,7 @@ def test_read_in_pieces_equals_read_at_once(data, T, seed, dtype):
     config = data.draw(configs())
     layer = GroupedQueryAttention(**config, rng=np.random.default_rng(seed), dtype=dtype)
     x = np.random.default_rng(seed).standard_normal((2, T, config["d_model"])).astype(dtype)
-    laws.check_pieces(layer, x, np.random.default_rng(seed))
+    laws.check_chunks(layer, x, np.random.default_rng(seed))
 
 
 @given(st.data(), seeds)
@@ -365,7 +365,7 @@ def test_bad_input():
     layer = build(PLAIN)
     with pytest.raises(ValueError, match="the sequence has 10 positions; it must have at most 9"):
         layer(np.zeros((10, 6)))
-    with pytest.raises(ValueError, match="documents and past are both set"):
+    with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
         layer(np.zeros((2, 6)), layer.new_kv_cache(), np.zeros(2, int))
-    with pytest.raises(ValueError, match="the past is of a batch of 1 and is given"):
+    with pytest.raises(ValueError, match="the kv_cache has batch_size 1 but the input has shape"):
         layer(np.zeros((3, 2, 6)), layer.new_kv_cache())

@@ -78,9 +78,7 @@ def test_bad_arguments():
     layer = LinearAttention(6, 5, 2)
     with pytest.raises(ValueError, match="has 6 positions; it must have at most 5"):
         layer(np.zeros((6, 6), np.float32))
-    with pytest.raises(
-        ValueError, match=r"documents has shape \(4,\); it must have one number for every position, \(5,\)"
-    ):
+    with pytest.raises(ValueError, match=r"document_ids has shape \(4,\)"):
         layer(np.zeros((5, 6), np.float32), document_ids=np.zeros(4, int))
-    with pytest.raises(ValueError, match="documents and past are both set"):
+    with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
         layer(np.zeros((5, 6), np.float32), layer.new_kv_cache(), np.zeros(5, int))

@@ -49,10 +49,10 @@ def test_finite_differences(q_lora_rank, document_ids):
 def test_laws(data, batch, T, kv_lora_rank, head_dim, qk_rope_head_dim, q_lora_rank, layout):
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     layer = build(kv_lora_rank, head_dim, qk_rope_head_dim, q_lora_rank, layout)
-    laws.away_from_the_start(layer, rng)
+    laws.randomize(layer, rng)
     x = rng.standard_normal((batch, T, 6))
     laws.check_later_tokens_change_nothing(layer, x, int(rng.integers(T)))
-    laws.check_pieces(layer, x, rng)
+    laws.check_chunks(layer, x, rng)
     laws.check_padding(layer, x, rng)
     laws.check_packed(layer, x, laws.documents_of(rng, batch, T), rng)
 
@@ -61,7 +61,7 @@ def test_laws(data, batch, T, kv_lora_rank, head_dim, qk_rope_head_dim, q_lora_r
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_absorbed_form_is_the_expanded_one(q_lora_rank, dtype):
     rng = np.random.default_rng(0)
-    layer = laws.away_from_the_start(build(q_lora_rank=q_lora_rank, dtype=dtype), rng)
+    layer = laws.randomize(build(q_lora_rank=q_lora_rank, dtype=dtype), rng)
     x = rng.standard_normal((3, 7, 6)).astype(dtype)
     expanded, absorbed = layer(x), layer(x, layer.new_kv_cache(3))  # the whole text in one piece
     assert absorbed.dtype == expanded.dtype == x.dtype
@@ -76,7 +76,7 @@ def test_transformers_deepseek(version, q_lora_rank):
     from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
     T, rng = 6, np.random.default_rng(0)
-    layer = laws.away_from_the_start(build(q_lora_rank=q_lora_rank), rng)
+    layer = laws.randomize(build(q_lora_rank=q_lora_rank), rng)
     widths = {"kv_lora_rank": 5, "q_lora_rank": q_lora_rank, "qk_nope_head_dim": 3, "qk_rope_head_dim": 4}
     config = (DeepseekV2Config if version == 2 else DeepseekV3Config)(
         hidden_size=6, num_attention_heads=2, num_key_value_heads=2, v_head_dim=3, attention_bias=False,
@@ -117,7 +117,7 @@ def test_with_a_latent_as_wide_as_the_model_and_no_rotary_part_it_is_multi_head_
 
 def test_rotary_scores_know_the_distance_alone():
     rng = np.random.default_rng(0)
-    layer = laws.away_from_the_start(build(), rng)
+    layer = laws.randomize(build(), rng)
     for where in (layer.q_proj.weight.data.reshape(2, 7, 6)[:, :3], layer.kv_b_proj.weight.data):
         where[...] = 0.0  # content is silent; every token is the same
     x = np.tile(rng.standard_normal(6), (7, 1))
@@ -139,7 +139,7 @@ def test_the_past_holds_the_latent_and_the_rotary_key_alone():
 
 def test_reading_in_pieces_stays_in_float32():
     rng = np.random.default_rng(0)
-    laws.check_pieces(build(dtype="float32"), rng.standard_normal((2, 7, 6)).astype(np.float32), rng)
+    laws.check_chunks(build(dtype="float32"), rng.standard_normal((2, 7, 6)).astype(np.float32), rng)
 
 
 def test_bad_arguments():
@@ -150,7 +150,7 @@ def test_bad_arguments():
     layer = MultiHeadLatentAttention(6, 5, 0.0, 2, 4, 3, 2)
     with pytest.raises(ValueError, match="has 6 positions; it must have at most 5"):
         layer(np.zeros((6, 6), np.float32))
-    with pytest.raises(ValueError, match=r"documents has shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"document_ids has shape \(4,\)"):
         layer(np.zeros((5, 6), np.float32), document_ids=np.zeros(4, int))
-    with pytest.raises(ValueError, match="documents and past are both set"):
+    with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
         layer(np.zeros((5, 6), np.float32), layer.new_kv_cache(), np.zeros(5, int))

@@ -66,7 +66,7 @@ def test_far_positions_look_alike_near_ones_do_not():
 @given(st.integers(1, 9), seeds)
 def test_read_in_pieces_equals_read_at_once(T, seed):
     rng = np.random.default_rng(seed)
-    laws.check_pieces(build(seed), rng.standard_normal((2, T, 6)), rng)
+    laws.check_chunks(build(seed), rng.standard_normal((2, T, 6)), rng)
 
 
 @given(seeds)
@@ -88,5 +88,5 @@ def test_bad_arguments():
         ShawAttention(6, 9, 0.0, 2, 0)
     with pytest.raises(ValueError, match="the sequence has 10 positions"):
         build()(np.zeros((10, 6)))
-    with pytest.raises(ValueError, match="documents and past are both set"):
+    with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
         build()(np.zeros((1, 2, 6)), build().new_kv_cache(), np.zeros(2, int))

@@ -1,0 +1,94 @@
+"""What the language models share: logits, the loss, and what generation needs.
+
+    ids → [backbone: embedding → blocks → norm] → hidden states → lm_head → logits → cross-entropy → loss
+
+A model defines `backbone_forward` and `backbone_backward`; the head, the loss and their derivatives are written here.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npllm.attention.kv_cache import ModelKVCache
+from npllm.core.cache import Cache
+from npllm.core.checks import check_context_length
+from npllm.core.module import Module
+from npllm.layers.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from npllm.layers.linear import Linear
+
+
+class LanguageModel(Module):
+    """logits = lm_head(backbone(ids))      (..., T) → (..., T, V)
+
+    The logits at position t are scores for the token at position t + 1.
+    """
+
+    config: Any
+    context_length: int
+    lm_head: Linear
+
+    def backbone_forward(self, ids: np.ndarray, *, keep: bool = True, **options: Any) -> tuple[np.ndarray, Cache]:
+        """The hidden states that the head reads, (..., T, C), and the cache of every layer by name.
+
+        With keep=False the cache of a block is released as soon as the next one runs: inference needs no backward.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define backbone_forward")
+
+    def backbone_backward(self, dx: np.ndarray, cache: Cache) -> None:
+        """Add to the gradients of all parameters but the head's. Ids have no gradient, so nothing is returned."""
+        raise NotImplementedError(f"{type(self).__name__} must define backbone_backward")
+
+    def new_kv_cache(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> ModelKVCache:
+        """An empty cache of the keys and values of every layer; see attention/kv_cache.py."""
+        raise NotImplementedError(f"{type(self).__name__} must define new_kv_cache")
+
+    def hidden_states(self, ids: np.ndarray, **options: Any) -> np.ndarray:
+        """What the head reads, (..., T, C). Generation applies the head to the last position only."""
+        return self.backbone_forward(ids, keep=False, **options)[0]
+
+    def __call__(self, ids: np.ndarray, **options: Any) -> np.ndarray:
+        """The logits, without the cache; options as for `forward`."""
+        return self.lm_head(self.hidden_states(ids, **options))
+
+    def forward(self, ids: np.ndarray, **options: Any) -> tuple[np.ndarray, Cache]:
+        """The logits, and the cache of every layer by name.
+
+        rng       a generator: dropout is active
+        kv_cache  what new_kv_cache returned: ids follow the positions that are in it, and are appended
+        """
+        x, cache = self.backbone_forward(ids, **options)
+        logits, lm_head = self.lm_head.forward(x)
+        return logits, Cache(**vars(cache), lm_head=lm_head)
+
+    def backward(self, dlogits: np.ndarray, cache: Cache) -> None:
+        """Add to the gradient of every parameter."""
+        self.backbone_backward(self.lm_head.backward(dlogits, cache.lm_head), cache)
+
+    def loss(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> np.floating:
+        """loss = mean over all positions of −ln softmax(logits)[target]      (..., T), (..., T) → ()
+
+        Positions with the target −100 do not count.
+        """
+        return cross_entropy(self(ids, **options), targets)
+
+    def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> tuple[np.floating, Cache]:
+        """The loss, and the caches of the model and of the cross-entropy."""
+        logits, model = self.forward(ids, **options)
+        loss, cross_entropy = cross_entropy_forward(logits, targets)
+        return loss, Cache(model=model, cross_entropy=cross_entropy)
+
+    def loss_backward(self, dloss: float, cache: Cache) -> None:
+        """Add dloss times the gradient of the loss to the gradient of every parameter."""
+        self.backward(cross_entropy_backward(dloss, cache.cross_entropy), cache.model)
+
+    def _positions(self, length: int, kv_cache: ModelKVCache | None) -> np.ndarray:
+        """The position of every id: 0 … T − 1, or after those in the cache; raises beyond the context_length."""
+        if kv_cache is not None:
+            return kv_cache.positions(length)
+        check_context_length(length, self.context_length)
+        return np.arange(length)
+
+
+def layer_cache(kv_cache: ModelKVCache | None, index: int) -> Any:
+    """The cache of layer `index`; None without a cache."""
+    return None if kv_cache is None else kv_cache.layers[index]
