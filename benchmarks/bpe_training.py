@@ -21,8 +21,8 @@ def jobs(names=("story", "tinyshakespeare"), sizes=SIZES, sources=5_000_000):
     for name in names:
         if corpora.find(name) is not None:
             text = corpora.read(name)
-            yield from _corpus(text, f"{corpora.corpus_named(name).title}, {len(text):,} characters", name == "story")
-            yield from _against_hugging_face(text, corpora.corpus_named(name).title, sizes)
+            yield from _corpus(text, f"{corpora.get_corpus(name).title}, {len(text):,} characters", name == "story")
+            yield from _against_hugging_face(text, corpora.get_corpus(name).title, sizes)
     yield from _against_hugging_face(texts.markdown_and_python(sources), "Markdown and Python", sizes)
 
 

@@ -32,7 +32,7 @@ def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=5_000_000, strings=
     for name in names:
         if corpora.find(name) is not None:
             text = corpora.read(name)
-            size = f"{corpora.corpus_named(name).title}, {len(text):,} characters"
+            size = f"{corpora.get_corpus(name).title}, {len(text):,} characters"
             yield from _corpus(tokenizer, text, size, with_loops=name == "story")
     programs = texts.markdown_and_python(sources)
     yield from _twice(tokenizer, programs, f"Markdown and Python, {len(programs):,} characters")

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from npllm.batching.token_file import HEADER, header, id_bytes, id_type
-from npllm.utils.files import alone, atomic_write
+from npllm.utils.files import atomic_write, file_lock
 
 FORMAT, VERSION = "npllm partial token file", 1
 
@@ -43,7 +43,7 @@ def resumable_token_file(path, vocab_size, recipe, overwrite=False):
         raise IsADirectoryError(f"{path} is a folder; it must be the name of a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-    with alone(names_beside(path)[-1]):
+    with file_lock(names_beside(path)[-1]):
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} is there already; take another name, or overwrite it (--overwrite)")
         file = PartialTokenFile(path, vocab_size, recipe)

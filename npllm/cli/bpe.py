@@ -20,8 +20,8 @@ from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.text_blocks import read_text_blocks
-from npllm.utils import corpora
 from npllm.utils.terminal import readable, visible
+from npllm.utils.text_files import check_text_file
 
 VOCABULARY = "vocabulary.json"
 FILES = (
@@ -95,7 +95,7 @@ def train_and_save(console, paths, vocab_size, folder, special_tokens=(), patter
     if wrong := [token for token in special_tokens if not token or replace_surrogates(token) != token]:
         raise ValueError(f"--special-token is {wrong[0]!r}; it must be a text of at least one character")
     for path in paths:
-        corpora.must_be_a_text_file(path)
+        check_text_file(path)
     with _made(folder):  # if that is not allowed, better now than when all is learned
         merges, tokenizer = _train(console, paths, vocab_size, special_tokens, PATTERNS[pattern], tie_break)
     _report_merges(console, merges)
@@ -133,7 +133,7 @@ def _train(console, paths, vocab_size, special_tokens, pattern, tie_break):
 
 def encode_and_report(console, text_path, out, vocabulary=None, special="refuse", overwrite=False):
     """Write the ids of a text file to a token file, from where it was stopped; return the exit status, 0 or 130."""
-    corpora.must_be_a_text_file(text_path)
+    check_text_file(text_path)
     tokenizer, size = load_vocabulary(vocabulary), Path(text_path).stat().st_size
     begun, first, done = time.perf_counter(), None, 0
     with _bar(console) as bar:

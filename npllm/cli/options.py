@@ -145,8 +145,9 @@ def add_seed_option(command: argparse.ArgumentParser) -> None:
 def read_text(options: argparse.Namespace) -> str:
     """The text of --text or of --corpus; the shipped story if neither is given."""
     from npllm.utils import corpora
+    from npllm.utils.text_files import read_text_file
 
-    return corpora.read(options.corpus or "story") if options.text is None else corpora.read_text_file(options.text)
+    return corpora.read(options.corpus or "story") if options.text is None else read_text_file(options.text)
 
 
 def check_figures_folder(folder: str | None) -> None:

@@ -22,10 +22,10 @@ def add_parser(commands) -> None:
 def run(console: Console, options: argparse.Namespace) -> None:
     """Print the tour; draw the figures, if a folder is given."""
     from npllm.lessons.tour.run import run_tour
-    from npllm.utils import corpora
+    from npllm.utils.text_files import read_text_file
 
     check_figures_folder(options.figures)
-    text = None if options.text is None else corpora.read_text_file(options.text)
+    text = None if options.text is None else read_text_file(options.text)
     state = run_tour(console, text, options.prompt, options.steps, options.seed)
     if options.figures is not None:
         from npllm.lessons.tour.figures import draw_figures

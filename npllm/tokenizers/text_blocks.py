@@ -30,7 +30,7 @@ import numpy as np
 
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.vectorized.blocks import last_sure_start
-from npllm.utils import corpora
+from npllm.utils.text_files import check_no_nul, check_text_file, utf8_error
 
 BLOCK = 1 << 18  # bytes that are read at once
 
@@ -52,7 +52,7 @@ def read_text_blocks(
     one block. Raises FileNotFoundError, IsADirectoryError, or ValueError for an empty file, for NUL bytes (as in
     UTF-16), and for the first byte that is not UTF-8.
     """
-    corpora.must_be_a_text_file(path)
+    check_text_file(path)
     read_all = pattern not in PATTERNS.values()
     position, pending, at_end = start, b"", False
     with open(path, "rb") as file:
@@ -64,7 +64,7 @@ def read_text_blocks(
             pending, at_end = pending + read, read_all or len(read) < num_bytes
             mark = BOM_UTF8 if position == 0 and pending.startswith(BOM_UTF8) else b""
             if position == 0:
-                corpora.must_have_no_nul(path, pending)
+                check_no_nul(path, pending)
             text = _decode(path, pending, position, len(mark), at_end)
             end = len(text) if at_end else last_split_point(text, special_tokens)
             if at_end and not text and position == 0:
@@ -105,4 +105,4 @@ def _decode(path, data, position, start, final):
         return utf_8_decode(data[start:], "strict", final)[0]
     except UnicodeDecodeError as error:
         wrong = start + error.start
-        raise corpora.not_utf8(path, position + wrong, data[wrong]) from error
+        raise utf8_error(path, position + wrong, data[wrong]) from error

@@ -1,9 +1,9 @@
-"""Write a file whole or not at all: whatever happens on the way, the old content or the new one is there, never half.
+"""Atomic writes, file locks, and the folder of the files that ship with npllm.
 
-    temporary file in the same folder → write → to the disk → [rename over the old one]
+    temporary file in the same folder → write → fsync → [rename over the old file]
 
-A rename within one file system is atomic: who opens the name gets all of the old file or all of the new one. And where
-two processes would write the same file, `alone` lets one of them wait for the other.
+A rename within one file system is atomic: a process that opens the file reads either the complete old content or the
+complete new one.
 
 POSIX.1-2017, System Interfaces, rename.
 """
@@ -11,18 +11,13 @@ POSIX.1-2017, System Interfaces, rename.
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
-    import msvcrt
-
-    fcntl = None
+from typing import BinaryIO
 
 
-def data_folder():
+def data_folder() -> Path:
     """The folder of the files that ship with npllm: npllm/data in an installed package, data/ in a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "data"
@@ -30,15 +25,15 @@ def data_folder():
 
 
 @contextmanager
-def atomic_write(path):
-    """Give a binary file to write to; at the end of the `with` it becomes `path`, after an exception it is gone.
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary binary file for writing, and rename it to `path` at the end of the `with` block.
 
     with atomic_write("weights.bin") as file:
         file.write(content)
 
-    The last step is the rename, so an error, a full disk, Ctrl-C or a power cut before it leaves `path` as it was.
-    A new file has the permissions that `open` would give it, one that is replaced keeps its own; of a link, the
-    file it points to is replaced.
+    After an exception (a full disk, Ctrl-C) the temporary file is removed and `path` is unchanged. A new file has the
+    permissions that `open` would give it, a replaced file keeps its own. If `path` is a symbolic link, the file that it
+    points to is replaced.
     """
     path = Path(path).resolve()
     if path.is_dir():
@@ -50,7 +45,7 @@ def atomic_write(path):
         with open(temporary, "xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # else the rename may reach the disk before the content
+            os.fsync(file.fileno())  # without it, the rename may reach the disk before the content
         if path.exists():
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
@@ -61,31 +56,21 @@ def atomic_write(path):
 
 
 @contextmanager
-def alone(path):
-    """Wait until no other process holds the lock file `path`, and hold it; a process that dies lets go of it.
+def file_lock(path: str | Path) -> Iterator[None]:
+    """Hold the lock file `path` during the `with` block; wait until no other process or thread holds it.
 
-    The file is empty and is removed at the end. Raises FileExistsError for one that is not empty: it is somebody's.
+    The operating system releases the lock of a process that ends. The file is empty, and removed at the end. Raises
+    FileExistsError if there is a file with content at `path`: it is not a lock file.
     """
-    while True:
-        with open(path, "ab") as file:
-            if os.fstat(file.fileno()).st_size:
-                raise FileExistsError(f"{path} is no lock file, for it is not empty; rename it or take another name")
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            else:
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up with OSError after ten seconds
-            if not _is_open_at(file, path):  # the holder before us removed it while we waited
-                continue
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # Windows does not remove open files; an empty one does no harm
-                    path.unlink()
-            return
+    from filelock import FileLock  # imported here because its import takes longer than that of npllm.utils
 
-
-def _is_open_at(file, path):
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
+    path = Path(path)
+    with suppress(FileNotFoundError):
+        if path.stat().st_size:
+            raise FileExistsError(f"{path} is not empty, so it is not a lock file; rename it or choose another name")
+    with FileLock(path):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows does not remove open files; an empty file left there does no harm
+                path.unlink()  # while the lock is held: a waiting FileLock checks that its file still exists

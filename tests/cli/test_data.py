@@ -20,7 +20,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder of one's own; returns it."""
+    """An empty cache folder for each test; returns it."""
     monkeypatch.delenv("NPLLM_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "[cache]"))  # square brackets are rich's markup
@@ -31,11 +31,11 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def know(monkeypatch):
-    """A function that makes known a text called `text`, at a url."""
+    """A function that adds the corpus `text`, with this URL."""
 
     def know(url):
         sha256 = hashlib.sha256(CONTENT).hexdigest()
-        corpus = corpora.Corpus("text", "A Text", "Nobody", "of the tests", "text.txt", url, len(CONTENT), sha256)
+        corpus = corpora.Corpus("text", "A Text", "An Author", "for tests", "text.txt", url, len(CONTENT), sha256)
         monkeypatch.setitem(corpora.CORPORA, "text", corpus)
 
     return know
@@ -57,7 +57,7 @@ class TestList:
         assert f"{len(corpora.read('story')):,}" in text and str(corpora.find("story")) in text
         assert "npllm data fetch the-verdict" in text and "npllm data fetch tinyshakespeare" in text
         assert "npllm data fetch story" not in text
-        order = [text.index(f"  {folder}\n") for folder in corpora.folders()]
+        order = [text.index(f"  {folder}\n") for folder in corpora.search_folders()]
         assert order == sorted(order)
 
     def test_one_that_is_here(self, know, cache):
@@ -73,19 +73,19 @@ class TestList:
         cache.mkdir(parents=True)
         (cache / "text.txt").write_bytes(b"something else")
         _, text = printed(list_corpora)
-        assert "is not A Text: it has 14 bytes" in text
+        assert "is not A Text: it has 14 of 200000 bytes" in text
 
     def test_the_shipped_text_is_missing(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(corpora, "shipped_folder", lambda: tmp_path)
+        monkeypatch.setattr(corpora, "data_folder", lambda: tmp_path)
         _, text = printed(list_corpora)
-        assert "it ships with npllm" in text
+        assert "missing, although it is part of npllm: reinstall npllm" in text
 
 
 class TestFetch:
     def test_a_line_without_a_terminal(self, know, server, cache):
         know(server.url)
-        assert printed(fetch_corpus, "text") == (0, f"text is now at {cache / 'text.txt'}\n")
-        assert printed(fetch_corpus, "text") == (0, f"text was already at {cache / 'text.txt'}\n")
+        assert printed(fetch_corpus, "text") == (0, f"text was downloaded to {cache / 'text.txt'}\n")
+        assert printed(fetch_corpus, "text") == (0, f"text already exists: {cache / 'text.txt'}\n")
         assert (cache / "text.txt").read_bytes() == CONTENT
 
     def test_a_bar_on_a_terminal(self, know, server, cache):
@@ -94,7 +94,7 @@ class TestFetch:
         assert status == 0
         assert "200.0/200.0 kB" in text
         assert "\x1b[2K" in text.rpartition("200.0 kB")[2]  # the bar is erased at the end
-        assert text.endswith(f"text is now at {cache / 'text.txt'}\n")
+        assert text.endswith(f"text was downloaded to {cache / 'text.txt'}\n")
 
     def test_into_a_folder(self, know, server, tmp_path):
         know(server.url)
@@ -104,13 +104,13 @@ class TestFetch:
     @pytest.mark.parametrize("terminal", [False, True])
     def test_errors_are_a_line_and_a_status(self, know, server, cache, terminal):
         know(server.url)
-        server.serve(CONTENT, cuts=[1000])
+        server.serve(CONTENT[:1000])
         status, text = printed(fetch_corpus, "text", terminal=terminal)
-        assert status == 1 and "cut after 1000 of 200000 bytes" in text and "run the same command again" in text
-        assert os.listdir(cache) == ["text.txt.part"]
+        assert status == 1 and "it has 1000 of 200000 bytes; nothing was saved" in text
+        assert not cache.exists()
         know(closed_port())
         status, text = printed(fetch_corpus, "text", terminal=terminal)
-        assert status == 1 and "no connection" in text and "Traceback" not in text
+        assert status == 1 and "cannot download" in text and "Traceback" not in text
 
     def test_an_unknown_name(self):
         status, text = printed(fetch_corpus, "verdict")

@@ -1,15 +1,20 @@
 import os
 import stat
+import subprocess
+import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.utils.files import alone, atomic_write
+from npllm.utils import files
+from npllm.utils.files import atomic_write, file_lock
 
-pieces = st.lists(st.binary(max_size=200), max_size=5)
+chunks = st.lists(st.binary(max_size=200), max_size=5)
 
 
 def write(path, *contents):
@@ -19,8 +24,8 @@ def write(path, *contents):
 
 
 class TestAtomicWrite:
-    @given(pieces, st.none() | st.binary(max_size=200))
-    def test_writes_what_it_is_given_over_what_was_there(self, contents, before):
+    @given(chunks, st.none() | st.binary(max_size=200))
+    def test_the_content_replaces_the_old_one(self, contents, before):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"
             if before is not None:
@@ -29,7 +34,7 @@ class TestAtomicWrite:
             assert path.read_bytes() == b"".join(contents)
             assert os.listdir(folder) == ["text.txt"]
 
-    @given(pieces, st.sampled_from([KeyboardInterrupt, SystemExit, OSError, ZeroDivisionError]))
+    @given(chunks, st.sampled_from([KeyboardInterrupt, SystemExit, OSError, ZeroDivisionError]))
     def test_any_exception_leaves_the_old_file_and_nothing_else(self, contents, exception):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"
@@ -41,7 +46,7 @@ class TestAtomicWrite:
             assert path.read_bytes() == b"old"
             assert os.listdir(folder) == ["text.txt"]
 
-    def test_the_name_keeps_the_old_content_until_the_end(self, tmp_path):
+    def test_the_file_has_the_old_content_until_the_end(self, tmp_path):
         path = tmp_path / "text.txt"
         path.write_bytes(b"old")
         with atomic_write(path) as file:
@@ -50,7 +55,7 @@ class TestAtomicWrite:
             assert path.read_bytes() == b"old"
         assert path.read_bytes() == b"new"
 
-    def test_content_reaches_the_disk_before_the_name_does(self, tmp_path, monkeypatch):
+    def test_the_content_is_synced_before_the_rename(self, tmp_path, monkeypatch):
         calls = []
         fsync, replace = os.fsync, os.replace
         monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a)))
@@ -76,13 +81,13 @@ class TestAtomicWrite:
             write(tmp_path / "nowhere" / "text.txt", b"new")
         assert os.listdir(tmp_path) == []
 
-    def test_a_folder_in_its_place_is_an_error(self, tmp_path):
+    def test_a_folder_of_this_name_is_an_error(self, tmp_path):
         (tmp_path / "text.txt").mkdir()
         with pytest.raises(OSError):
             write(tmp_path / "text.txt", b"new")
         assert os.listdir(tmp_path) == ["text.txt"]
 
-    def test_a_name_of_full_length(self, tmp_path):
+    def test_a_name_of_the_maximum_length(self, tmp_path):
         write(tmp_path / ("n" * 255), b"new")
         assert (tmp_path / ("n" * 255)).read_bytes() == b"new"
 
@@ -108,7 +113,7 @@ class TestPermissions:
         write(path, b"new")
         assert stat.S_IMODE(path.stat().st_mode) == mode
 
-    def test_of_a_link_the_file_it_points_to_is_replaced(self, tmp_path):
+    def test_a_link_stays_and_its_target_is_replaced(self, tmp_path):
         (tmp_path / "folder").mkdir()
         (tmp_path / "folder" / "text.txt").write_bytes(b"old")
         (tmp_path / "link").symlink_to(tmp_path / "folder" / "text.txt")
@@ -117,11 +122,52 @@ class TestPermissions:
         assert (tmp_path / "folder" / "text.txt").read_bytes() == b"new"
 
 
-def test_a_file_that_is_no_lock_is_left_alone(tmp_path):
-    (tmp_path / "poetry.lock").write_text("somebody's")
-    with (
-        pytest.raises(FileExistsError, match="poetry.lock is no lock file, for it is not empty"),
-        alone(tmp_path / "poetry.lock"),
-    ):
-        raise AssertionError("never entered")
-    assert (tmp_path / "poetry.lock").read_text() == "somebody's"
+class TestFileLock:
+    def test_one_thread_at_a_time_although_the_file_is_removed(self, tmp_path):
+        inside, most = 0, 0
+
+        def work():
+            nonlocal inside, most
+            for _ in range(10):
+                with file_lock(tmp_path / "lock"):
+                    inside += 1
+                    most = max(most, inside)
+                    time.sleep(0)
+                    inside -= 1
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most == 1
+        assert os.listdir(tmp_path) == []
+
+    def test_a_killed_process_releases_the_lock(self, tmp_path):
+        program = (
+            "import sys, time; from npllm.utils.files import file_lock\n"
+            "with file_lock(sys.argv[1]):\n    print()\n    time.sleep(60)"
+        )
+        command = [sys.executable, "-uc", program, tmp_path / "lock"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent.parent) as process:
+            process.stdout.readline()
+            process.kill()
+        with file_lock(tmp_path / "lock"):
+            pass
+        assert os.listdir(tmp_path) == []
+
+    def test_a_file_with_content_is_not_a_lock_file(self, tmp_path):
+        (tmp_path / "poetry.lock").write_text("content")
+        with (
+            pytest.raises(FileExistsError, match="poetry.lock is not empty, so it is not a lock file"),
+            file_lock(tmp_path / "poetry.lock"),
+        ):
+            raise AssertionError("never reached")
+        assert (tmp_path / "poetry.lock").read_text() == "content"
+
+
+def test_data_folder_of_a_checkout_and_of_an_installed_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "npllm" / "utils" / "files.py"))
+    assert files.data_folder() == tmp_path / "data"
+    (tmp_path / "npllm" / "data").mkdir(parents=True)
+    assert files.data_folder() == tmp_path / "npllm" / "data"
