@@ -18,7 +18,7 @@ def read_text_file(path: str | Path) -> str:
         raise utf8_error(path, error.start, content[error.start]) from error
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
-        raise ValueError(f"{path} {'has only whitespace' if text else 'is empty'}; it must have some text")
+        raise ValueError(f"{path} {'has only whitespace' if text else 'is empty'}; it must contain text")
     return text
 
 
