@@ -1,11 +1,11 @@
-"""Activations: the bends between two linear maps, without which the two would be one.
+"""Activations: the non-linear functions between two linear maps; without one, two linear maps equal a single one.
 
     … → linear → [activation] → linear → …
 
-GELU, which GPT-2 uses, weighs x by the chance Φ(x) that a standard normal variable lies below it. GPT-2 was
-trained with the tanh approximation, and its weights want that one.
+ReLU sets negative inputs to 0. The others are smooth. GELU multiplies x by Φ(x), the probability that a standard normal
+variable is less than x. GPT-2 was trained with the tanh approximation of GELU, so its weights need that one.
 
-Hendrycks, Gimpel 2016, Gaussian Error Linear Units, sections 2 and 3; SiLU: section 4 of the same.
+Hendrycks, Gimpel 2016, Gaussian Error Linear Units, section 2 (GELU, its approximation, SiLU).
 """
 
 import math
@@ -20,92 +20,92 @@ SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 CUBIC = 0.044715
 
 
-def relu(x):
+def relu(x: np.ndarray) -> np.ndarray:
     """y = max(x, 0)      (...) → (...)"""
-    return np.maximum(as_floats(x=x), 0)
+    return relu_forward(x)[0]
 
 
-def relu_forward(x):
-    """The value, and in the cache the input."""
-    return relu(x), Cache(x=np.asarray(x))
+def relu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """y = max(x, 0); the cache holds x."""
+    x = as_floats(x=x)
+    return np.maximum(x, 0), Cache(x=x)
 
 
-def relu_backward(dy, cache):
+def relu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy where x > 0, else 0      (...) → (...)"""
     return check_gradient(dy, cache.x.shape, cache.x.dtype) * (cache.x > 0)
 
 
-def sigmoid(x):
-    """σ(x) = 1 / (1 + exp(−x))      (...) → (...)
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """σ(x) = 1 / (1 + exp(−x)) = exp(min(x, 0)) / (1 + exp(−|x|))      (...) → (...)
 
-    Written with exp(−|x|), which never overflows.
+    The second form is the one computed: it has no positive exponent, so it does not overflow.
     """
     x = as_floats(x=x)
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+    return np.exp(np.minimum(x, 0)) / (1.0 + np.exp(-np.abs(x)))
 
 
-def sigmoid_forward(x):
-    """The value, which is all that the derivative needs."""
+def sigmoid_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """σ(x); the cache holds the output y."""
     y = sigmoid(x)
     return y, Cache(y=y)
 
 
-def sigmoid_backward(dy, cache):
+def sigmoid_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy σ (1 − σ)      (...) → (...)"""
     return check_gradient(dy, cache.y.shape, cache.y.dtype) * cache.y * (1.0 - cache.y)
 
 
-def silu(x):
+def silu(x: np.ndarray) -> np.ndarray:
     """y = x σ(x)      (...) → (...)
 
-    Also called swish: relu with a rounded corner.
+    Also called swish.
     """
-    x = as_floats(x=x)
-    return x * sigmoid(x)
+    return silu_forward(x)[0]
 
 
-def silu_forward(x):
-    """The value, and in the cache the input and its sigmoid."""
+def silu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """y = x σ(x); the cache holds x and σ(x), called `gate`."""
     x = as_floats(x=x)
     gate = sigmoid(x)
     return x * gate, Cache(x=x, gate=gate)
 
 
-def silu_backward(dy, cache):
+def silu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy σ(x) (1 + x (1 − σ(x)))      (...) → (...)
 
-    Product rule: σ + x σ′, and σ′ = σ (1 − σ).
+    By the product rule the derivative is σ + x σ′, and σ′ = σ (1 − σ).
     """
     x, gate = cache.x, cache.gate
     return check_gradient(dy, x.shape, x.dtype) * gate * (1.0 + x * (1.0 - gate))
 
 
-def gelu(x, approximate="none"):
+def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
     """y = x Φ(x)      (...) → (...)
 
     approximate="none":  Φ(x) = (1 + erf(x/√2)) / 2
     approximate="tanh":  Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
+
+    Raises ValueError for another `approximate`.
     """
-    x = as_floats(x=x)
-    return x * _normal_distribution(x, approximate)
+    return gelu_forward(x, approximate)[0]
 
 
-def gelu_forward(x, approximate="none"):
-    """The value, and in the cache the input, Φ(x) and which Φ it is."""
+def gelu_forward(x: np.ndarray, approximate: str = "none") -> tuple[np.ndarray, Cache]:
+    """y = x Φ(x); the cache holds x, Φ(x) as `phi`, and `approximate`."""
     x = as_floats(x=x)
-    phi = _normal_distribution(x, approximate)
+    phi = _normal_cdf(x, approximate)
     return x * phi, Cache(x=x, phi=phi, approximate=approximate)
 
 
-def gelu_backward(dy, cache):
+def gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy (Φ(x) + x Φ′(x))      (...) → (...)
 
     none:  Φ′(x) = exp(−x²/2) / √(2π), the normal density.
     tanh:  Φ = (1 + tanh u)/2, so Φ′ = (1 − tanh²u)/2 · u′ = 2 Φ (1 − Φ) u′,  u′ = √(2/π) (1 + 3 · 0.044715 x²).
     """
     phi = cache.phi
-    x = _within_saturation(cache.x)
+    x = _clip_to_saturation(cache.x)
     if cache.approximate == "none":
         density = np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
     else:
@@ -113,17 +113,16 @@ def gelu_backward(dy, cache):
     return check_gradient(dy, x.shape, x.dtype) * (phi + x * density)
 
 
-def _normal_distribution(x, approximate):
-    """Φ(x), the chance that a standard normal variable lies below x."""
-    x = _within_saturation(x)
+def _normal_cdf(x: np.ndarray, approximate: str) -> np.ndarray:
+    """Φ(x), the cumulative distribution function of the standard normal distribution, or its approximation."""
+    x = _clip_to_saturation(x)
     if approximate == "none":
         return 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
     if approximate == "tanh":
-        inner = SQRT_2_OVER_PI * (x + CUBIC * (x * x * x))  # x**3 on float32 is 100 times slower than x*x*x
-        return 0.5 * (1.0 + np.tanh(inner))
+        return 0.5 * (1.0 + np.tanh(SQRT_2_OVER_PI * (x + CUBIC * (x * x * x))))  # x**3 is 100 times slower in float32
     raise ValueError(f'approximate is {approximate!r}; it must be "none" or "tanh"')
 
 
-def _within_saturation(x):
-    """x cut to ±30: beyond, Φ is 0 or 1 to the last bit, and x³ would in the end overflow."""
+def _clip_to_saturation(x: np.ndarray) -> np.ndarray:
+    """x, limited to ±30: beyond, Φ(x) rounds to 0 or 1, and x³ could overflow."""
     return np.clip(x, -30.0, 30.0)

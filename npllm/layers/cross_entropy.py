@@ -1,94 +1,132 @@
-"""Cross-entropy measures the surprise: minus the logarithm of the probability given to what came next.
+"""Cross-entropy, the training loss: minus the logarithm of the probability that the model gives to the target.
 
     ids → embedding → attention → logits → [loss]
 
-A model that knows nothing gives every token 1/V and loses ln V; a perfect one loses 0.
+The loss of a uniform distribution over V classes is ln V; the loss of a certain and correct prediction is 0.
 
-Shannon 1948, section 6; label smoothing: Szegedy et al. 2016, Rethinking the Inception Architecture, section 7.
+Raschka, Build a Large Language Model (From Scratch), section 5.1.2; Goodfellow, Bengio, Courville, Deep Learning,
+section 3.13; label smoothing: Szegedy et al. 2016, Rethinking the Inception Architecture, section 7.
 """
+
+from typing import Any
 
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_indices, check_gradient, check_size
+from npllm.core.checks import as_floats, as_indices, check_gradient, check_shape
 from npllm.layers.softmax import log_softmax
 
 
-def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+def negative_log_likelihood_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """lossᵢ = −ln softmax(logitsᵢ)[tᵢ]      (..., V), (...) → (...)
+
+    The cache holds `log_probs`, the logarithm of softmax, and the targets.
+    """
+    log_probs = log_softmax(logits)
+    target_log_prob = np.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+    return -target_log_prob, Cache(log_probs=log_probs, targets=targets)
+
+
+def negative_log_likelihood_backward(dlosses: np.ndarray, cache: Cache) -> np.ndarray:
+    """dlogitsᵢ = dlossᵢ (p − one_hot(tᵢ)),  p = softmax(logitsᵢ)      (...) → (..., V)
+
+    lossᵢ = ln Σ_c exp(logits_c) − logits_t. The derivative of the first term is p, that of the second one_hot(t).
+    """
+    dlogits = np.exp(cache.log_probs) * dlosses[..., None]
+    rows = dlogits.reshape(-1, dlogits.shape[-1])
+    rows[np.arange(len(rows)), cache.targets.reshape(-1)] -= dlosses.reshape(-1)
+    return dlogits
+
+
+def cross_entropy(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    weight: np.ndarray | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> np.ndarray:
     """lossᵢ = −weight[tᵢ] ln softmax(logitsᵢ)[tᵢ]      (..., V), (...) → () or (...)
 
-    The classes are on the last axis. Options have PyTorch's meaning: positions whose target is `ignore_index`
-    count for nothing; `weight` (V) weighs the classes; "mean" divides by the sum of the weights that counted,
-    "sum" does not, "none" gives one loss for each position; label_smoothing ε takes (1 − ε) of the loss above
-    and ε of the average of −weight[c] ln softmax(logitsᵢ)[c] over all classes c.
+    The classes are on the last axis; `targets` holds their indices. The options are those of PyTorch:
 
-    Raises IndexError for a target that is neither a class nor ignore_index, ValueError for a mean over nothing.
+    weight            a factor for each class (V)
+    ignore_index      positions with this target have loss 0 and gradient 0
+    reduction         "mean" divides the sum of the losses by the sum of weight[tᵢ], "sum" returns the sum, "none" the
+                      loss of each position
+    label_smoothing   ε: the loss is (1 − ε) lossᵢ + ε times the mean over all classes c of
+                      −weight[c] ln softmax(logitsᵢ)[c]
+
+    Raises IndexError for a target that is neither a class nor ignore_index, and ValueError for the mean of no loss.
     """
     return cross_entropy_forward(logits, targets, weight, ignore_index, reduction, label_smoothing)[0]
 
 
-def cross_entropy_forward(logits, targets, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    """The value, and in the cache `log_probabilities`, the target `classes` and each position's weight `own`."""
+def cross_entropy_forward(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    weight: np.ndarray | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> tuple[np.ndarray, Cache]:
+    """The weighted, smoothed and reduced negative log likelihood.
+
+    The cache holds `nll`, the cache of the negative log likelihood; `is_counted` (False where the target is
+    ignore_index), `class_weight`, the weight of each position's target as `target_weight`, and the divisor.
+    """
+    logits, class_weight, targets, is_counted, epsilon = _check_arguments(
+        logits, targets, weight, ignore_index, reduction, label_smoothing
+    )
+    losses, nll = negative_log_likelihood_forward(logits, targets)
+    target_weight = np.where(is_counted, class_weight[targets], 0)
+    losses = target_weight * np.where(is_counted, losses, 0)
+    if epsilon:
+        mean_log_prob = (class_weight * nll.log_probs).sum(axis=-1) / len(class_weight)
+        losses = (1.0 - epsilon) * losses + epsilon * np.where(is_counted, -mean_log_prob, 0)
+    divisor = target_weight.sum() if reduction == "mean" else 1.0
+    if divisor == 0:
+        raise ValueError("targets has no position that counts (ignore_index, or weight 0), so the mean is undefined")
+    y = losses if reduction == "none" else losses.sum() / divisor
+    return y, Cache(
+        nll=nll, is_counted=is_counted, class_weight=class_weight, target_weight=target_weight, epsilon=epsilon,
+        divisor=divisor, shape=y.shape,
+    )  # fmt: skip
+
+
+def cross_entropy_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
+    """dlogitsᵢ = dyᵢ (p Σ_c q_c − q),  q = (1 − ε) weight[tᵢ] one_hot(tᵢ) + ε/V weight      (...) → (..., V)
+
+    The loss is Σ_c q_c (−ln p_c), and the derivative of −ln p_c is p − one_hot(c). The part with one_hot(t) is the
+    negative log likelihood times (1 − ε) weight[t]. Without weight and smoothing, dlogitsᵢ = dyᵢ (p − one_hot(tᵢ)).
+    """
+    log_probs, class_weight, epsilon = cache.nll.log_probs, cache.class_weight, cache.epsilon
+    dlosses = check_gradient(dy, cache.shape, log_probs.dtype) / cache.divisor
+    dlogits = negative_log_likelihood_backward((1.0 - epsilon) * cache.target_weight * dlosses, cache.nll)
+    if epsilon:
+        dmean = (epsilon / len(class_weight) * np.where(cache.is_counted, dlosses, 0))[..., None]
+        dlogits += dmean * (np.exp(log_probs) * class_weight.sum() - class_weight)
+    return dlogits
+
+
+def _check_arguments(
+    logits: Any, targets: Any, weight: Any, ignore_index: int, reduction: str, label_smoothing: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """The logits, the weight of each class, the targets, which of them count, and ε; ignored targets become 0."""
     logits, weight = as_floats(logits=logits, weight=weight)
+    check_shape("logits", logits, "(..., V)")
+    num_classes = logits.shape[-1]
+    class_weight = np.ones(num_classes, logits.dtype) if weight is None else weight
+    check_shape("weight", class_weight, "(V)", V=num_classes)
+    targets = np.asarray(targets)
+    if not np.issubdtype(targets.dtype, np.integer):
+        raise TypeError(f"targets has dtype {targets.dtype}; it must be an integer dtype")
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(f"targets has shape {targets.shape}; it must be {logits.shape[:-1]}, a target for each logits")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is {reduction!r}; it must be "mean", "sum" or "none"')
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and at most 1")
-    label_smoothing = float(label_smoothing)
-    if logits.ndim == 0:
-        raise ValueError("logits is a single number; its last axis must hold the V classes")
-    num_classes = logits.shape[-1]
-    weight = np.ones(num_classes, logits.dtype) if weight is None else weight
-    check_size("one weight for each class", (num_classes,), **{"the shape of weight": weight.shape})
-    counted, classes = _split_targets(targets, ignore_index, logits.shape)
-
-    log_probabilities = log_softmax(logits)
-    own = np.where(counted, weight[classes], 0)
-    of_target = np.take_along_axis(log_probabilities, classes[..., None], axis=-1)[..., 0]
-    losses = -own * np.where(counted, of_target, 0)
-    if label_smoothing:
-        of_all = (weight * log_probabilities).sum(axis=-1) / num_classes
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * np.where(counted, -of_all, 0)
-    divisor = own.sum() if reduction == "mean" else 1.0
-    if divisor == 0:
-        raise ValueError("no target counts (all are ignore_index or of weight 0), so the mean is undefined")
-    y = losses if reduction == "none" else losses.sum() / divisor
-    cache = Cache(
-        log_probabilities=log_probabilities,
-        classes=classes,
-        counted=counted,
-        own=own,
-        weight=weight,
-        divisor=divisor,
-        shape=y.shape,
-        label_smoothing=label_smoothing,
-    )
-    return y, cache
-
-
-def cross_entropy_backward(dy, cache):
-    """dlogits = dy (p Σ_c q_c − q),  p = softmax(logits)      (...) → (..., V)
-
-    One position's loss is −Σ_c q_c ln p_c with q = (1 − ε) weight[t] one_hot(t) + ε/V · weight. Each
-    ∂(−ln p_c)/∂logits is p − one_hot(c), so dlogits = p Σ_c q_c − q. Without weights and smoothing q sums to 1,
-    and this is p − one_hot(t): what the model believed minus what was true.
-    """
-    p = np.exp(cache.log_probabilities)
-    dlosses = check_gradient(dy, cache.shape, p.dtype) / cache.divisor
-    epsilon, num_classes = cache.label_smoothing, p.shape[-1]
-    on_target = ((1.0 - epsilon) * cache.own * dlosses)[..., None]
-    on_all = (epsilon / num_classes * cache.counted * dlosses)[..., None].astype(p.dtype)
-    dlogits = p * (on_target + on_all * cache.weight.sum()) - on_all * cache.weight
-    rows = dlogits.reshape(-1, num_classes)
-    rows[np.arange(len(rows)), cache.classes.reshape(-1)] -= on_target.reshape(-1)
-    return dlogits
-
-
-def _split_targets(targets, ignore_index, logits_shape):
-    """Which positions count, and every position's class, class 0 standing in where it does not count."""
-    targets = np.asarray(targets)
-    if not np.issubdtype(targets.dtype, np.integer):
-        raise TypeError(f"targets has dtype {targets.dtype}; it must be an integer dtype")
-    check_size("one target for each position", logits_shape[:-1], **{"the shape of targets": targets.shape})
-    counted = targets != ignore_index
-    return counted, as_indices("targets", np.where(counted, targets, 0), 0, logits_shape[-1])
+    is_counted = targets != ignore_index
+    targets = as_indices("targets", np.where(is_counted, targets, 0), 0, num_classes)
+    return logits, class_weight, targets, is_counted, float(label_smoothing)

@@ -52,8 +52,7 @@ def embedding_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """
     channels = cache.shape[-1]
     dy = check_gradient(dy, (*cache.ids.shape, channels), cache.dtype)
-    dweight = np.zeros(cache.shape, cache.dtype)
-    np.add.at(dweight, cache.ids.reshape(-1), dy.reshape(-1, channels))
+    dweight = sum_by_id(dy.reshape(-1, channels), cache.ids.reshape(-1), cache.shape[0])
     if cache.padding_idx is not None:
         dweight[cache.padding_idx] = 0
     return dweight
@@ -97,3 +96,22 @@ class Embedding(Module):
     def backward(self, dy: np.ndarray, cache: Cache) -> None:
         """dweight is added to the gradient of the parameter. Ids have no gradient, so nothing is returned."""
         self.add_grads(weight=embedding_backward(dy, cache))
+
+
+def sum_by_id(rows: np.ndarray, ids: np.ndarray, num_ids: int) -> np.ndarray:
+    """y[v] = Σ over i with idsᵢ = v of rowsᵢ      (N, C), (N) → (V, C)
+
+    Equal to one_hot(ids)ᵀ @ rows and to np.add.at, and faster: the positions are sorted by id, so that the rows of one
+    id are one slice.
+    """
+    y = np.zeros((num_ids, rows.shape[1]), rows.dtype)
+    order = np.argsort(ids, kind="stable")
+    sorted_ids = ids[order]
+    is_first = np.ones(len(ids), bool)  # the first position of each id
+    is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
+    starts = np.flatnonzero(is_first)
+    y[sorted_ids[starts]] = rows[order[starts]]
+    counts = np.diff(starts, append=len(ids))
+    for start, count in zip(starts[counts > 1], counts[counts > 1]):
+        y[sorted_ids[start]] = rows[order[start : start + count]].sum(axis=0)
+    return y

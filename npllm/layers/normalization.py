@@ -1,15 +1,15 @@
-"""Normalisation puts every position on the same scale, whatever came before.
+"""Normalization gives the channels of each position a common scale, whatever the scale of the input.
 
     ids → embedding → [norm] → attention → + → [norm] → feed-forward → + → logits
 
-Layer norm subtracts each position's mean and divides by its standard deviation; RMS norm leaves the mean and
-divides by the root mean square. L2 normalisation, for keys that are to be directions, makes the length 1.
+Layer norm subtracts the mean of the channels and divides by their standard deviation. RMS norm divides by the root mean
+square and does not subtract the mean. L2 normalization divides by the length, so that the length becomes 1.
 
-Ba, Kiros, Hinton 2016, Layer Normalization, equation 3; Zhang, Sennrich 2019, Root Mean Square Layer
-Normalization, equation 4.
-
-LayerNorm and RMSNorm: the normalisations with their weights.
+Ba, Kiros, Hinton 2016, Layer Normalization, equation 3; Zhang, Sennrich 2019, Root Mean Square Layer Normalization,
+equation 4; Raschka, Build a Large Language Model (From Scratch), section 4.2.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -19,19 +19,21 @@ from npllm.core.checks import as_floats, check_gradient, check_positive, check_s
 from npllm.core.module import Module, Parameter
 
 
-def layer_norm(x, weight=None, bias=None, eps=1e-5):
+def layer_norm(
+    x: np.ndarray, weight: np.ndarray | None = None, bias: np.ndarray | None = None, eps: float = 1e-5
+) -> np.ndarray:
     """y = x̂ · weight + bias,  x̂ = (x − mean) / √(variance + eps)      (..., C), (C), (C) → (..., C)
 
-    Mean and variance run over the last axis. The variance divides by C, not C − 1: it describes these C
-    channels, it does not estimate a population.
+    Mean and variance are those of the last axis. The variance is divided by C, not by C − 1, as in PyTorch.
     """
     return layer_norm_forward(x, weight, bias, eps)[0]
 
 
-def layer_norm_forward(x, weight=None, bias=None, eps=1e-5):
-    """The value, and in the cache `normalized` (x̂), `inverse_std` (1/√(variance + eps)) and the weight."""
-    x, weight, bias = as_floats(x=x, weight=weight, bias=bias)
-    _check_channels(x, weight=weight, bias=bias)
+def layer_norm_forward(
+    x: np.ndarray, weight: np.ndarray | None = None, bias: np.ndarray | None = None, eps: float = 1e-5
+) -> tuple[np.ndarray, Cache]:
+    """y = x̂ · weight + bias; the cache holds x̂ (`normalized`), 1/√(variance + eps) (`inverse_std`) and the weight."""
+    x, weight, bias = _check_channels(x, weight, bias)
     centered = x - x.mean(axis=-1, keepdims=True)
     variance = (centered * centered).mean(axis=-1, keepdims=True)
     inverse_std = 1.0 / np.sqrt(variance + float(eps))
@@ -40,25 +42,25 @@ def layer_norm_forward(x, weight=None, bias=None, eps=1e-5):
     return y, Cache(normalized=normalized, inverse_std=inverse_std, weight=weight, has_bias=bias is not None)
 
 
-def layer_norm_backward(dy, cache):
+def layer_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
     """dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂)) / std      (..., C) → (..., C), (C), (C)
 
     With x̂ = (x − μ)/σ:  ∂x̂ⱼ/∂xᵢ = ([i = j] − 1/C − x̂ᵢ x̂ⱼ/C) / σ.
-    1/C comes through the mean μ, x̂ᵢ x̂ⱼ/C through the standard deviation σ. Hence dx loses the two components
-    that normalisation throws away: along (1, …, 1) and along x̂.
+    The term 1/C is the derivative of μ, the term x̂ᵢ x̂ⱼ/C that of σ. x̂ does not change when all channels are shifted or
+    scaled, so dx is orthogonal to (1, …, 1) and, for eps = 0, to x̂.
     """
     normalized = cache.normalized
     dy = check_gradient(dy, normalized.shape, normalized.dtype)
     dnormalized = dy if cache.weight is None else dy * cache.weight
     mean = dnormalized.mean(axis=-1, keepdims=True)
-    along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
-    dx = (dnormalized - mean - normalized * along) * cache.inverse_std
+    projection = (dnormalized * normalized).mean(axis=-1, keepdims=True)
+    dx = (dnormalized - mean - normalized * projection) * cache.inverse_std
     dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
     dbias = _sum_over_positions(dy) if cache.has_bias else None
     return drop_none(dx, dweight, dbias)
 
 
-def rms_norm(x, weight=None, eps=1e-6):
+def rms_norm(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> np.ndarray:
     """y = x̂ · weight,  x̂ = x / √(mean(x²) + eps)      (..., C), (C) → (..., C)
 
     Layer norm without the mean and without the bias.
@@ -66,74 +68,53 @@ def rms_norm(x, weight=None, eps=1e-6):
     return rms_norm_forward(x, weight, eps)[0]
 
 
-def rms_norm_forward(x, weight=None, eps=1e-6):
-    """The value, and in the cache `normalized` (x̂), `inverse_rms` and the weight."""
-    x, weight = as_floats(x=x, weight=weight)
-    _check_channels(x, weight=weight)
+def rms_norm_forward(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
+    """y = x̂ · weight; the cache holds x̂ (`normalized`), 1/√(mean(x²) + eps) (`inverse_rms`) and the weight."""
+    x, weight, _ = _check_channels(x, weight)
     inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + float(eps))
     normalized = x * inverse_rms
     y = _scale_and_shift(normalized, weight, None)
     return y, Cache(normalized=normalized, inverse_rms=inverse_rms, weight=weight)
 
 
-def rms_norm_backward(dy, cache):
+def rms_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
     """dx = (dx̂ − x̂ mean(dx̂ x̂)) / rms      (..., C) → (..., C), (C)
 
-    As in layer norm, without the component that the mean takes away.
+    The derivative of layer norm without the term of the mean.
     """
     normalized = cache.normalized
     dy = check_gradient(dy, normalized.shape, normalized.dtype)
     dnormalized = dy if cache.weight is None else dy * cache.weight
-    along = (dnormalized * normalized).mean(axis=-1, keepdims=True)
-    dx = (dnormalized - normalized * along) * cache.inverse_rms
+    projection = (dnormalized * normalized).mean(axis=-1, keepdims=True)
+    dx = (dnormalized - normalized * projection) * cache.inverse_rms
     dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
     return drop_none(dx, dweight)
 
 
-def l2_normalize(x, eps=1e-6):
+def l2_normalize(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
     """y = x / √(Σ x² + eps)      (..., C) → (..., C)
 
-    The direction of x, as a vector of length 1; without weights.
+    The direction of x as a vector of length 1.
     """
     return l2_normalize_forward(x, eps)[0]
 
 
-def l2_normalize_forward(x, eps=1e-6):
-    """The value, and in the cache the value `y` and `inverse_length`."""
-    x = as_floats(x=x)
-    _check_channels(x)
+def l2_normalize_forward(x: np.ndarray, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
+    """y = x / √(Σ x² + eps); the cache holds y, and 1/√(Σ x² + eps) as `inverse_length`."""
+    x, *_ = _check_channels(x)
     inverse_length = 1.0 / np.sqrt((x * x).sum(axis=-1, keepdims=True) + float(eps))
     y = x * inverse_length
     return y, Cache(y=y, inverse_length=inverse_length)
 
 
-def l2_normalize_backward(dy, cache):
+def l2_normalize_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = (dy − y Σ dy y) / length      (..., C) → (..., C)
 
-    ∂yⱼ/∂xᵢ = ([i = j] − yᵢ yⱼ) / length: dy loses its part along y, for a longer x points the same way.
+    ∂yⱼ/∂xᵢ = ([i = j] − yᵢ yⱼ) / length. A longer x has the same y, so the component of dy along y does not count.
     """
     dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    along = (dy * cache.y).sum(axis=-1, keepdims=True)
-    return (dy - cache.y * along) * cache.inverse_length
-
-
-def _check_channels(x: np.ndarray, **parameters: np.ndarray | None) -> None:
-    check_shape("x", x, "(..., C)")
-    reject_half(x)
-    if x.shape[-1] == 0:
-        raise ValueError(f"x has shape {x.shape}; its last axis must have at least one channel")
-    for name, parameter in parameters.items():
-        if parameter is not None:
-            check_shape(name, parameter, "(C)", C=x.shape[-1])
-
-
-def _scale_and_shift(normalized, weight, bias):
-    y = normalized if weight is None else normalized * weight
-    return y if bias is None else y + bias
-
-
-def _sum_over_positions(gradient):
-    return gradient.sum(axis=tuple(range(gradient.ndim - 1)))
+    projection = (dy * cache.y).sum(axis=-1, keepdims=True)
+    return (dy - cache.y * projection) * cache.inverse_length
 
 
 class LayerNorm(Module):
@@ -210,3 +191,26 @@ class RMSNorm(Module):
         dx, dweight = rms_norm_backward(dy, cache)
         self.add_grads(weight=dweight)
         return dx
+
+
+def _scale_and_shift(normalized: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:
+    y = normalized if weight is None else normalized * weight
+    return y if bias is None else y + bias
+
+
+def _sum_over_positions(gradient: np.ndarray) -> np.ndarray:
+    return gradient.sum(axis=tuple(range(gradient.ndim - 1)))
+
+
+def _check_channels(
+    x: np.ndarray, weight: np.ndarray | None = None, bias: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    x, weight, bias = as_floats(x=x, weight=weight, bias=bias)
+    reject_half(x)
+    check_shape("x", x, "(..., C)")
+    if x.shape[-1] == 0:
+        raise ValueError(f"x has shape {x.shape}; its last axis must have at least one channel")
+    for name, parameter in {"weight": weight, "bias": bias}.items():
+        if parameter is not None:
+            check_shape(name, parameter, "(C)", C=x.shape[-1])
+    return x, weight, bias

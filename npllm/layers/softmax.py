@@ -1,40 +1,40 @@
-"""Softmax turns scores into weights that are positive and sum to one.
+"""Softmax turns scores into positive weights whose sum is 1.
 
     ids → embedding → scores → [softmax] → context → logits → loss
 
-Three ways to normalise, in the order in which one arrives at them: divide by the sum (negative scores break
-it), exponentiate first (large scores overflow), subtract the maximum before that (nothing breaks).
+Three ways to normalize, each of which corrects the one before it: divide by the sum (fails for scores of both signs);
+exponentiate first (overflows for large scores); subtract the maximum before that (correct for all scores).
 
-Raschka, Build a Large Language Model (From Scratch), section 3.3.1; stability: Goodfellow, Bengio, Courville,
+Raschka, Build a Large Language Model (From Scratch), section 3.3.1; numerical stability: Goodfellow, Bengio, Courville,
 Deep Learning, section 4.1.
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient
 
 
-def normalize_by_sum(x, axis=-1):
+def normalize_by_sum(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """yᵢ = xᵢ / Σⱼ xⱼ      (..., N) → (..., N)
 
-    The first idea for turning scores into weights. It takes scores of one sign; a score and its negative
-    divide by zero, which raises ValueError.
+    The weights are positive only if all scores have the same sign. Raises ValueError where the sum is 0.
     """
     return normalize_by_sum_forward(x, axis)[0]
 
 
-def normalize_by_sum_forward(x, axis=-1):
-    """The value, and in the cache the value `y`, the sum it was divided by, and the axis."""
+def normalize_by_sum_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
+    """yᵢ = xᵢ / Σⱼ xⱼ; the cache holds y, the sum as `total`, and the axis."""
     x = as_floats(x=x)
     total = x.sum(axis=axis, keepdims=True)
     if (total == 0).any():
-        raise ValueError("x sums to 0 along the axis; normalize_by_sum needs a sum other than 0 (softmax does not)")
+        raise ValueError("the sum of x along the axis is 0; it must not be 0 (softmax has no such restriction)")
     y = x / total
     return y, Cache(y=y, total=total, axis=axis)
 
 
-def normalize_by_sum_backward(dy, cache):
+def normalize_by_sum_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dxᵢ = (dyᵢ − Σⱼ dyⱼ yⱼ) / Σⱼ xⱼ      (..., N) → (..., N)
 
     ∂yⱼ/∂xᵢ = [i = j]/s − xⱼ/s² = ([i = j] − yⱼ)/s,  with s = Σⱼ xⱼ
@@ -44,37 +44,37 @@ def normalize_by_sum_backward(dy, cache):
     return (dy - dot) / cache.total
 
 
-def softmax_naive(x, axis=-1):
+def softmax_naive(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)      (..., N) → (..., N)
 
-    The formula as it stands in books. `softmax_naive_limit` says where it breaks: above, the sum is inf and the
-    result nan or 0; where all scores are very negative every exponential is 0, and 0/0 is nan.
+    The definition of softmax. In floating-point numbers it fails for scores above `softmax_naive_limit`, where the sum
+    is inf and the result 0 or nan, and where all exponentials round to 0, so that the result is 0/0 = nan.
     """
+    return softmax_naive_forward(x, axis)[0]
+
+
+def softmax_naive_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
+    """yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ); the cache holds y and the axis."""
     x = as_floats(x=x)
-    with np.errstate(over="ignore", invalid="ignore"):  # the overflow is what this function is here to show
+    with np.errstate(over="ignore", invalid="ignore"):  # this function demonstrates the overflow
         exponentials = np.exp(x)
-        return exponentials / exponentials.sum(axis=axis, keepdims=True)
-
-
-def softmax_naive_forward(x, axis=-1):
-    """The value, and in the cache the value `y` and the axis."""
-    y = softmax_naive(x, axis)
+        y = exponentials / exponentials.sum(axis=axis, keepdims=True)
     return y, Cache(y=y, axis=axis)
 
 
-def softmax_naive_backward(dy, cache):
+def softmax_naive_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dxᵢ = yᵢ (dyᵢ − Σⱼ dyⱼ yⱼ)      (..., N) → (..., N)
 
-    The same derivative as softmax: where both are finite they are the same function.
+    The derivative of softmax: where both results are finite, the two functions are equal.
     """
     return softmax_backward(dy, cache)
 
 
-def softmax_naive_limit(dtype, n=1):
-    """Return the largest score, to the last bit, that `n` equal scores may have before softmax_naive overflows.
+def softmax_naive_limit(dtype: DTypeLike, n: int = 1) -> np.floating:
+    """Return the largest score for which `softmax_naive` of n equal scores does not overflow, exact to the last bit.
 
-    n · exp(x) ≤ largest number of the dtype, so x is about ln(max) − ln(n): 11.09 in float16, 88.72 in float32,
-    709.78 in float64 for n = 1.
+    n exp(x) must be at most the largest number of the dtype, so the limit is about ln(max) − ln(n). For n = 1 it is
+    11.09 in float16, 88.72 in float32 and 709.78 in float64.
     """
     dtype = np.dtype(dtype)
     largest = np.finfo(dtype).max
@@ -87,61 +87,59 @@ def softmax_naive_limit(dtype, n=1):
     return x
 
 
-def _sum_is_finite(x, n):
-    return np.isfinite(np.full(n, np.exp(x)).sum())
+def _sum_is_finite(x: np.floating, n: int) -> bool:
+    return bool(np.isfinite(np.full(n, np.exp(x)).sum()))
 
 
-def softmax(x, axis=-1):
+def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """yᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ      (..., N) → (..., N)
 
-    Numerator and denominator are both divided by exp(m): the same number, but no exponent is above 0, so nothing
-    overflows. A score of −inf gets weight 0; a row of nothing but −inf (every key masked) gets all zeros, so that
-    whoever may look at nothing takes nothing, where 0/0 would spread nan.
-
-    Works along any `axis`; dtype in = dtype out. Raises TypeError unless x is floating point.
+    Numerator and denominator of the definition are divided by exp(m). The value is the same, and no exponent is
+    positive, so nothing overflows. A score of −inf has weight 0. A row in which all scores are −inf (all keys are
+    masked) has only zeros, where 0/0 would give nan. Raises TypeError unless x is floating point.
     """
+    return softmax_forward(x, axis)[0]
+
+
+def softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
+    """yᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
     exponentials = np.exp(_subtract_maximum(x, axis))
     total = exponentials.sum(axis=axis, keepdims=True)
-    return exponentials / np.where(total == 0, 1, total)
-
-
-def softmax_forward(x, axis=-1):
-    """The value, and in the cache the value `y` and the axis: the derivative needs nothing else."""
-    y = softmax(x, axis)
+    y = exponentials / np.where(total == 0, 1, total)
     return y, Cache(y=y, axis=axis)
 
 
-def softmax_backward(dy, cache):
+def softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dxᵢ = yᵢ (dyᵢ − Σⱼ dyⱼ yⱼ)      (..., N) → (..., N)
 
     ∂yⱼ/∂xᵢ = yⱼ ([i = j] − yᵢ), so  dxᵢ = Σⱼ dyⱼ yⱼ ([i = j] − yᵢ) = yᵢ dyᵢ − yᵢ Σⱼ dyⱼ yⱼ.
-    The max needs no derivative: the value does not depend on it.
+    The maximum m is treated as a constant, because y does not depend on it.
     """
     dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
     dot = (dy * cache.y).sum(axis=cache.axis, keepdims=True)
     return cache.y * (dy - dot)
 
 
-def log_softmax(x, axis=-1):
+def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """yᵢ = (xᵢ − m) − ln Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ      (..., N) → (..., N)
 
-    The logarithm is taken before anything can round to 0, so a very unlikely class still has a finite log
-    probability. A row of nothing but −inf stays −inf, the logarithm of softmax's zeros.
+    The logarithm of softmax, computed without softmax: a very small probability would round to 0, and its logarithm to
+    −inf. A row in which all scores are −inf stays −inf. Raises TypeError unless x is floating point.
     """
+    return log_softmax_forward(x, axis)[0]
+
+
+def log_softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
+    """yᵢ = (xᵢ − m) − ln Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
     shifted = _subtract_maximum(x, axis)
     total = np.exp(shifted).sum(axis=axis, keepdims=True)
-    return shifted - np.log(np.where(total == 0, 1, total))
-
-
-def log_softmax_forward(x, axis=-1):
-    """The value, and in the cache the value `y` and the axis."""
-    y = log_softmax(x, axis)
+    y = shifted - np.log(np.where(total == 0, 1, total))
     return y, Cache(y=y, axis=axis)
 
 
-def log_softmax_backward(dy, cache):
+def log_softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dxᵢ = dyᵢ − exp(yᵢ) Σⱼ dyⱼ      (..., N) → (..., N)
 
     ∂yⱼ/∂xᵢ = [i = j] − softmax(x)ᵢ, and softmax(x) = exp(y).
@@ -150,8 +148,8 @@ def log_softmax_backward(dy, cache):
     return dy - np.exp(cache.y) * dy.sum(axis=cache.axis, keepdims=True)
 
 
-def _subtract_maximum(x, axis):
-    """x − max x, one maximum for each row; x itself where that is −inf, because −inf − (−inf) is nan."""
+def _subtract_maximum(x: np.ndarray, axis: int) -> np.ndarray:
+    """x − max x along the axis; x itself where the maximum is −inf, because −inf − (−inf) is nan."""
     maximum = x.max(axis=axis, keepdims=True, initial=-np.inf)
-    with np.errstate(over="ignore"):  # the difference of the two largest numbers is −inf, and exp makes it 0: right
+    with np.errstate(over="ignore"):  # −largest − largest is −inf, and exp(−inf) = 0 is the correct weight
         return x - np.where(maximum == -np.inf, 0, maximum)
