@@ -1,12 +1,15 @@
-"""`npllm generate`: a trained model continues a prompt, token by token as it finds them."""
+"""`npllm generate`: continue a prompt with a trained model, and print each token as soon as it is sampled."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import integer_from, number_from, refuse
+from npllm.cli.options import add_threads_option, integer_from, number_from, refuse, try_threads, use_threads
 from npllm.generation.autoregressive import generate
 from npllm.models.presets import from_pretrained
 from npllm.tokenizers.characters import CharacterTokenizer
@@ -37,24 +40,34 @@ def add_parser(commands) -> None:
         "--repetition-penalty", metavar="X", type=number_from(0.0), default=1.0,
         help="above 1, tokens that already occur become less probable",
     )  # fmt: skip
-    command.add_argument("--seed", metavar="N", type=integer_from(0), help="the same seed gives the same text")
+    command.add_argument("--seed", metavar="N", type=integer_from(0), help="an equal seed gives an equal text")
+    add_threads_option(command, default=None)
     command.set_defaults(run=run)
 
 
-def run(console, options: argparse.Namespace) -> None:
+def run(console: Console, options: argparse.Namespace) -> None:
     """Print the prompt and its continuation."""
     if options.temperature == 0.0:
         refuse(options, ("top_k", "top_p", "seed"), "has no effect with --temperature 0")
-    generate_and_show(
-        console, options.model, options.prompt, options.max_new_tokens, options.seed, temperature=options.temperature,
-        top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty,
-    )  # fmt: skip
+    model, tokenizer = load_model(options.model)
+    ids = encode_prompt(tokenizer, options.prompt)
+    num_threads, times = options.threads, ""
+    if num_threads is None:
+        one_id = np.array([ids[:1]])
+        num_threads, times = try_threads(lambda: model(one_id))
+    with use_threads(Console(stderr=True), num_threads, times):
+        generate_and_show(
+            console, model, tokenizer, options.prompt, options.max_new_tokens, options.seed,
+            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p,
+            repetition_penalty=options.repetition_penalty,
+        )  # fmt: skip
 
 
-def load_model(folder):
-    """(model, tokenizer) of a folder: one that npllm train has written, or weights in Hugging Face's layout.
+def load_model(folder: str | Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a run of `npllm train`, or of a folder with weights in Hugging Face's layout.
 
-    A run that is not at its end gives the model of its last checkpoint. Raises FileNotFoundError or ValueError.
+    An unfinished run gives the model of its last checkpoint. Weights without a vocabulary.json get GPT-2's tokenizer.
+    Raises FileNotFoundError or ValueError for a folder that is neither.
     """
     folder = Path(folder)
     if (folder / RUN).is_file() and ((folder / CHECKPOINT).is_file() or not (folder / WEIGHTS).is_file()):
@@ -66,37 +79,40 @@ def load_model(folder):
     tokenizer = GPT2Tokenizer.load()
     if model.config.vocab_size < tokenizer.vocab_size:
         raise ValueError(
-            f"{folder} has no {VOCABULARY}, and its model has {model.config.vocab_size} ids, fewer than GPT-2's "
-            f"{tokenizer.vocab_size}"
+            f"{folder} has no {VOCABULARY}, and its model has vocab_size {model.config.vocab_size}, too small for "
+            f"GPT-2's tokenizer with {tokenizer.vocab_size} tokens"
         )
     return model, tokenizer
 
 
-def generate_and_show(console, folder, prompt, max_new_tokens, seed=None, **options):
-    """Print the prompt and, as it comes, what the model adds to it; `options` as for generation.generate.
-
-    Raises ValueError for an empty prompt or one that the tokenizer cannot encode.
-    """
-    if seed is not None and seed < 0:
-        raise ValueError(f"seed is {seed}; it must be at least 0")
-    model, tokenizer = load_model(folder)
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """The ids of the prompt; raises ValueError if it is empty or the tokenizer cannot encode it."""
+    if not prompt:
+        raise ValueError("prompt is empty; it must have at least one character")
     try:
-        ids = tokenizer.encode(prompt)
+        return tokenizer.encode(prompt)
     except KeyError as error:
-        raise ValueError(f"the prompt cannot be encoded: {error.args[0]}") from None
+        raise ValueError(f"prompt is {prompt!r}, which cannot be encoded: {error.args[0]}") from None
+
+
+def generate_and_show(
+    console: Console, model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, seed: int | None = None, **options
+) -> None:
+    """Print the prompt and each new token as it is sampled, up to <|endoftext|>; `options` as for `generate`."""
     end = getattr(tokenizer, "special_tokens", {}).get("<|endoftext|>")
-    rng = np.random.default_rng(seed)
-    spell = _speller(tokenizer)
-    steps = generate(model, [ids], max_new_tokens, stop_ids=() if end is None else (end,), rng=rng, **options)
+    stop_ids = () if end is None else (end,)
+    ids, rng = encode_prompt(tokenizer, prompt), np.random.default_rng(seed)
+    decode = _stream_decoder(tokenizer)
+    steps = generate(model, [ids], max_new_tokens, stop_ids=stop_ids, rng=rng, **options)
     console.print(Text(printable(prompt), style="bold"), end="", soft_wrap=True)
     for (new_id,) in steps:
         if new_id != end:
-            console.print(Text(printable(spell([new_id]))), end="", soft_wrap=True)
+            console.print(Text(printable(decode([new_id]))), end="", soft_wrap=True)
     console.print()
 
 
-def _speller(tokenizer):
-    """Ids to text, piece by piece: a character whose bytes come in several tokens appears with the last of them."""
+def _stream_decoder(tokenizer: Any) -> Callable[[list[int]], str]:
+    """A function that decodes ids as they come: bytes of an incomplete character wait for the following ids."""
     if isinstance(tokenizer, CharacterTokenizer):
         return tokenizer.decode
     return StreamDecoder(tokenizer).push

@@ -8,8 +8,10 @@ A command is one file with two functions:
 
 import argparse
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,8 +22,12 @@ FIELDS = {  # a field of the library → its option, where they differ by more t
     "k": "--top-k",
     "p": "--top-p",
     "penalty": "--repetition-penalty",
+    "embedding_dropout": "--dropout",
+    "attention_dropout": "--dropout",
+    "residual_dropout": "--dropout",
 }
 INSTALL_MATPLOTLIB = "install it with `python -m pip install matplotlib`"
+_FILE_NAME = re.compile(r"\.(json|jsonl|safetensors|tokens|tiktoken|bpe|bin|txt)\b")
 
 
 class UsageError(Exception):
@@ -68,32 +74,32 @@ def print_help(console: Console, options: argparse.Namespace) -> None:
     console.file.write(options.parser.format_help())
 
 
-def refuse(options: argparse.Namespace, fields: tuple[str, ...], reason: str) -> None:
+def refuse(options: argparse.Namespace, fields: Iterable[str], reason: str) -> None:
     """Raise UsageError if one of the fields was given as an option; `reason` completes "--vocab-size …"."""
-    for field in fields:
+    for field in sorted(fields):
         if field in options.given:
             raise UsageError(f"{option_name(field)} {reason}")
 
 
 def option_name(field: str) -> str:
-    """d_model → --d-model; the names of FIELDS → their option."""
+    """d_model → --d-model; a name in FIELDS → its option."""
     return FIELDS.get(field, "--" + field.replace("_", "-"))
 
 
 def with_option_names(message: str, options: argparse.Namespace) -> str:
-    """An error message of the library with the command's options in place of the fields that it names.
+    """An error message of the library, with the options of the command in place of the fields that it names.
 
-    "d_model is 8 and num_heads 3; …" → "--d-model is 8 and --num-heads 3; …". A message that does not begin with the
-    name of a field is about something else, such as a file, and stays as it is.
+    "d_model is 8 and num_heads 3; …" → "--d-model is 8 and --num-heads 3; …". A word without an underscore, such as
+    seed, is taken for a field only at the beginning, before "is". A message about a file stays as it is.
     """
-    known = set(vars(options)) | {field for field, name in FIELDS.items() if _has(options, name)}
-    if message.partition(" ")[0] not in known:
+    if _FILE_NAME.search(message):
         return message
-    first = option_name(message.partition(" ")[0])
-    rest = message.partition(" ")[2]
-    fields = sorted((field for field in known if "_" in field), key=len, reverse=True)
-    rest = re.sub(rf"\b({'|'.join(fields)})\b", lambda found: option_name(found[1]), rest) if fields else rest
-    return f"{first} {rest}"
+    fields = set(vars(options)) | {field for field, name in FIELDS.items() if _has(options, name)}
+    names = sorted((field for field in fields if "_" in field), key=len, reverse=True)
+    if names:
+        message = re.sub(rf"(?<![-\w])({'|'.join(names)})\b", lambda found: option_name(found[1]), message)
+    first, rest = message.partition(" ")[::2]
+    return f"{option_name(first)} {rest}" if first in fields and rest.startswith("is ") else message
 
 
 def _has(options: argparse.Namespace, name: str) -> bool:
@@ -142,6 +148,31 @@ def add_seed_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", metavar="N", type=integer_from(0), default=0, help="seed of all random numbers")
 
 
+def add_threads_option(command: argparse.ArgumentParser, default: int | None = 1) -> None:
+    """Add --threads N. The default None stands for a trial, see `try_threads`."""
+    text = "threads of BLAS (matrix products)" + ("" if default else " (default: 1 or all, whichever is faster)")
+    command.add_argument("--threads", metavar="N", type=integer_from(1), default=default, help=text)
+
+
+@contextmanager
+def use_threads(console: Console, num_threads: int, about: str = "") -> Iterator[None]:
+    """A context in which BLAS uses this number of threads; prints the number."""
+    from npllm.utils.threads import limit_threads
+
+    console.print(f"BLAS threads: {num_threads}{about}", highlight=False)
+    with limit_threads(num_threads):
+        yield
+
+
+def try_threads(step: Callable[[], object]) -> tuple[int, str]:
+    """1 or all threads of BLAS, whichever runs `step()` faster, and a text with the times for `use_threads`."""
+    from npllm.utils.threads import faster_num_threads
+
+    num_threads, seconds = faster_num_threads(step)
+    times = ", ".join(f"{1000 * value:.3g} ms a step with {number}" for number, value in seconds.items())
+    return num_threads, f" ({times})" if times else ""
+
+
 def read_text(options: argparse.Namespace) -> str:
     """The text of --text or of --corpus; the shipped story if neither is given."""
     from npllm.utils import corpora
@@ -150,15 +181,25 @@ def read_text(options: argparse.Namespace) -> str:
     return corpora.read(options.corpus or "story") if options.text is None else read_text_file(options.text)
 
 
-def check_figures_folder(folder: str | None) -> None:
-    """Raise an error if figures cannot be drawn into the folder of --figures; called before the work."""
-    if folder is None:
-        return
+def check_output_folder(option: str, folder: str) -> None:
+    """Raise ValueError or PermissionError if no files can be written into the folder, which need not exist yet."""
     path = Path(folder)
     if path.exists() and not path.is_dir():
-        raise ValueError(f"--figures is {folder}, a file; it must be a folder")
+        raise ValueError(f"{option} is {folder}, a file; it must be a folder")
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{option} is {folder}, but {existing} is a file; it must be a folder")
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(f"{option} is {folder}, but {existing} is not writable")
+
+
+def check_figures_folder(folder: str | None) -> None:
+    """Raise an error if figures cannot be drawn into the folder of --figures (None: no figures are wanted)."""
+    if folder is None:
+        return
     if not has_matplotlib():
         raise ValueError(f"--figures needs matplotlib: {INSTALL_MATPLOTLIB}")
+    check_output_folder("--figures", folder)
 
 
 def has_matplotlib() -> bool:

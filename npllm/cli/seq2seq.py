@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from npllm.before_transformers.seq2seq import Seq2Seq
-from npllm.cli.options import add_seed_option, check_figures_folder, integer_from
+from npllm.cli.options import add_seed_option, add_threads_option, check_figures_folder, integer_from, use_threads
 from npllm.experiments.sequence_tasks import END, TASKS, Batch, Task, learn, write
 from npllm.utils.files import atomic_write
 from npllm.utils.markdown import markdown_table, replace_section
@@ -33,6 +33,7 @@ def add_parser(commands) -> None:
     command.add_argument("--cell", choices=("rnn", "gru", "lstm"), default="gru", help="default: gru")
     command.add_argument("--steps", metavar="N", type=integer_from(1), default=600, help="training steps")
     add_seed_option(command)
+    add_threads_option(command)
     command.add_argument("--figures", metavar="FOLDER", help="also draw the alignment into this folder")
     command.set_defaults(run=run)
 
@@ -40,7 +41,10 @@ def add_parser(commands) -> None:
 def run(console, options: argparse.Namespace) -> None:
     """Train a model and print how it does."""
     check_figures_folder(options.figures)
-    align_and_show(console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures)
+    with use_threads(console, options.threads):
+        align_and_show(
+            console, options.task, options.attention, options.cell, options.steps, options.seed, options.figures
+        )
 
 
 @dataclass(frozen=True)

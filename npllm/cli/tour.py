@@ -5,7 +5,7 @@ import argparse
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import add_seed_option, check_figures_folder, integer_from
+from npllm.cli.options import add_seed_option, add_threads_option, check_figures_folder, integer_from, use_threads
 
 
 def add_parser(commands) -> None:
@@ -15,6 +15,7 @@ def add_parser(commands) -> None:
     command.add_argument("--prompt", metavar="TEXT", help="the prompt to follow (default: the text's first words)")
     command.add_argument("--steps", metavar="N", type=integer_from(1), default=1000, help="training steps at the end")
     add_seed_option(command)
+    add_threads_option(command)
     command.add_argument("--figures", metavar="FOLDER", help="also draw figures into this folder")
     command.set_defaults(run=run)
 
@@ -26,7 +27,8 @@ def run(console: Console, options: argparse.Namespace) -> None:
 
     check_figures_folder(options.figures)
     text = None if options.text is None else read_text_file(options.text)
-    state = run_tour(console, text, options.prompt, options.steps, options.seed)
+    with use_threads(console, options.threads):
+        state = run_tour(console, text, options.prompt, options.steps, options.seed)
     if options.figures is not None:
         from npllm.lessons.tour.figures import draw_figures
 

@@ -1,42 +1,48 @@
-"""`npllm train`: a GPT learns a text, in a folder from which it can go on at any time.
-
-Each function prints to the rich Console that it is given.
-"""
+"""`npllm train`: train a language model on a text, in a folder from which the run can be resumed at any time."""
 
 import argparse
 import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from npllm.cli.options import (
     INSTALL_MATPLOTLIB,
     add_seed_option,
     add_text_options,
+    add_threads_option,
+    check_output_folder,
     has_matplotlib,
     integer_from,
     number_from,
     read_text,
     refuse,
+    try_threads,
+    use_threads,
 )
 from npllm.generation.autoregressive import complete
 from npllm.inspect.cost import count_training_bytes
 from npllm.models.decoder_config import choices
 from npllm.models.gpt import GPTConfig
-from npllm.models.presets import ARCHITECTURES, architecture
+from npllm.models.presets import ARCHITECTURES, architecture, build
 from npllm.tokenizers.bpe import train_bpe
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.training.log import StepLog
-from npllm.training.run import Run, create_run, open_run
-from npllm.training.trainer import TrainingConfig, evaluate
-from npllm.utils.markdown import markdown_table, replace_section
+from npllm.training.run import RUN, Run, create_run, open_run
+from npllm.training.trainer import StepMetrics, Trainer, TrainingConfig, evaluate
+from npllm.utils.markdown import markdown_table
 from npllm.utils.terminal import printable
 
 LOG, PLOT = "log.jsonl", "loss.png"
-SAMPLE_LENGTH = 120  # tokens
+SAMPLE_LENGTH, REPORT_LENGTH = 120, 400  # tokens of the samples during training and in the report
+WITH_RESUME = {"out", "checkpoint_interval", "threads"}  # options that go with --resume
 
 
 def add_parser(commands) -> None:
@@ -46,7 +52,7 @@ def add_parser(commands) -> None:
     add = command.add_argument
     add("--out", metavar="FOLDER", required=True, help="the folder of the run")
     add("--resume", action="store_true", help="resume the run in FOLDER")
-    add_text_options(command, "to learn from")
+    add_text_options(command, "to train on")
     add("--tokenizer", choices=("characters", "bpe", "gpt2"), default="characters", help="kind of tokens")
     add("--vocab-size", metavar="N", type=integer_from(256), default=512, help="tokens to learn with --tokenizer bpe")
     add("--architecture", metavar="NAME", choices=tuple(ARCHITECTURES), default="gpt", help=", ".join(ARCHITECTURES))
@@ -63,20 +69,32 @@ def add_parser(commands) -> None:
     add("--eval-interval", metavar="N", type=positive, default=250, help="steps between two evaluations")
     add("--checkpoint-interval", metavar="N", type=positive, default=250, help="steps between two checkpoints")
     add_seed_option(command)
+    add_threads_option(command, default=None)
     command.set_defaults(run=run)
 
 
-def run(console, options: argparse.Namespace) -> int:
-    """Train, or resume a run."""
+def run(console: Console, options: argparse.Namespace) -> int:
+    """Train a new run or resume one; return the exit status, 0 or 130 after Ctrl-C."""
     if options.resume:
-        refuse(options, tuple(sorted(options.given - {"out", "checkpoint_interval"})), "cannot be changed by --resume")
-    if options.tokenizer != "bpe":
-        refuse(options, ("vocab_size",), f"has no effect with --tokenizer {options.tokenizer}")
-    run = open_run(options.out) if options.resume else _create_run(options)
-    return train_and_show(console, run, options.checkpoint_interval)
+        refuse(options, options.given - WITH_RESUME, "has no effect with --resume, which continues the run as it began")
+        training_run, about = open_run(options.out), ""
+    else:
+        if options.tokenizer != "bpe":
+            refuse(options, {"vocab_size"}, f"has no effect with --tokenizer {options.tokenizer}")
+        training_run, about = _create_run(options)
+    recorded = training_run.num_threads or options.threads or 1
+    num_threads = options.threads or recorded
+    if num_threads != recorded:
+        about = f"; the run began with {recorded}, so results may differ from an uninterrupted run in the last bits"
+    with use_threads(console, num_threads, about):
+        return train_and_show(console, training_run, options.checkpoint_interval)
 
 
-def _create_run(options: argparse.Namespace) -> Run:
+def _create_run(options: argparse.Namespace) -> tuple[Run, str]:
+    """A new run, and the times of the trial that chose its number of threads."""
+    check_output_folder("--out", options.out)
+    if (Path(options.out) / RUN).exists():
+        raise FileExistsError(f"--out is {options.out}, which has a run; add --resume, or choose another folder")
     text = read_text(options)
     if options.tokenizer == "gpt2":
         tokenizer = GPT2Tokenizer.load()
@@ -84,132 +102,149 @@ def _create_run(options: argparse.Namespace) -> Run:
         tokenizer = train_bpe(text, options.vocab_size)
     else:
         tokenizer = CharacterTokenizer.from_text(text)
-    config = architecture(
+    model_config = architecture(
         options.architecture, tokenizer.vocab_size, options.context_length, options.d_model, options.num_layers,
         options.num_heads, options.dropout,
     )  # fmt: skip
-    settings = TrainingConfig(
+    training_config = TrainingConfig(
         num_steps=options.steps, batch_size=options.batch_size, grad_accum_steps=options.grad_accum_steps,
         learning_rate=options.learning_rate, min_learning_rate=options.learning_rate / 10,
         warmup_steps=options.warmup_steps, eval_interval=options.eval_interval, seed=options.seed,
     )  # fmt: skip
-    return create_run(options.out, text, tokenizer, config, settings)
+    num_threads, times = options.threads, ""
+    if num_threads is None:
+        num_threads, times = try_threads(_trial_step(model_config, training_config))
+    return create_run(options.out, text, tokenizer, model_config, training_config, num_threads=num_threads), times
 
 
-def train_and_show(console, run, checkpoint_interval=250, readme=None):
+def _trial_step(model_config: Any, training_config: TrainingConfig) -> Callable[[], None]:
+    """A function that does the work of one micro-batch with a model of its own."""
+    model = build(model_config, rng=np.random.default_rng(0))
+    batch_size = -(-training_config.batch_size // training_config.grad_accum_steps)
+    ids = np.random.default_rng(0).integers(0, model_config.vocab_size, (batch_size, model_config.context_length))
+
+    def step():
+        _, cache = model.loss_forward(ids, ids)
+        model.loss_backward(1.0, cache)
+
+    return step
+
+
+def train_and_show(console: Console, training_run: Run, checkpoint_interval: int = 250) -> int:
     """Train a Run to its end, or to Ctrl-C; return the exit status, 0 or 130.
 
-    Shows the loss, the learning rate and tokens a second; at each evaluation a line and a sample. Writes a
-    checkpoint every `checkpoint_interval` steps and at the end, a log with one JSON object for each step, and a
-    plot of the losses.
-    `readme` names a file in which the section "training" is replaced by what came out.
+    Prints loss, learning rate and tokens per second, and at each evaluation the validation loss and a sample. Writes a
+    checkpoint every `checkpoint_interval` steps and at the end, a log with one JSON object for each step, and a plot of
+    the loss curve.
     """
-    trainer = run.trainer
-    log = StepLog(run.folder / LOG, trainer.steps_done)
-    _introduce(console, run)
+    trainer = training_run.trainer
+    log = StepLog(training_run.folder / LOG, trainer.steps_done)
+    _introduce(console, training_run)
     with _interruption() as interrupted, _bar(console, trainer) as (bar, task):
 
-        def note(_, report):
-            speed = report.tokens / report.seconds
-            record = {
-                "step": report.step, "loss": report.loss, "learning_rate": report.learning_rate,
-                "grad_norm": report.grad_norm, "tokens_per_second": round(speed),
-            }  # fmt: skip
-            if report.validation_loss is not None:
-                record["validation_loss"] = report.validation_loss
-                record["sample"] = sample_text(run)
-                _show_evaluation(console, record, report.perplexity)
-            log.add(record)
-            status = f"loss {log.recent_loss():.3f}  rate {report.learning_rate:.1e}  {speed:,.0f} tokens/s"
+        def after_step(_, metrics: StepMetrics) -> None:
+            log.add(_record(training_run, metrics))
+            if metrics.validation_loss is not None:
+                _show_evaluation(console, log.records[-1], metrics.perplexity)
+            speed = f"{metrics.tokens / metrics.seconds:,.0f} tokens/s"
+            status = f"loss {log.recent_loss():.3f}  learning rate {metrics.learning_rate:.1e}  {speed}"
             bar.update(task, completed=trainer.steps_done, status=status)
             if trainer.steps_done % checkpoint_interval == 0:
-                run.save()
+                training_run.save()
 
-        trainer.run([note], interrupted)
-    run.save()
-    _draw_losses(console, run, log.records)
+        trainer.run([after_step], interrupted)
+    training_run.save()
+    _draw_loss_curve(console, training_run, log)
     if trainer.steps_done < trainer.config.num_steps:
-        console.print(
-            Text(f"interrupted after step {trainer.steps_done}; --resume goes on from there: {run.folder}"),
-            soft_wrap=True,
-        )
+        status = f"interrupted after step {trainer.steps_done}; continue with"
+        console.print(Text(f"{status}: npllm train --out {training_run.folder} --resume"), soft_wrap=True)
         return 130
-    run.save_model()
-    loss = evaluate(run.model, trainer.validation, trainer.config.batch_size)
+    training_run.save_model()
+    loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
     perplexity = np.exp(min(loss, 700.0))
     console.print(f"loss on the whole validation text {loss:.4f}  perplexity {perplexity:.2f}", highlight=False)
-    console.print(Text(f"the model is in {run.folder}"), soft_wrap=True)
-    if readme is not None:
-        replace_section(readme, "training", training_report(run, log.records, loss))
+    console.print(Text(f"the model is in {training_run.folder}"), soft_wrap=True)
     return 0
 
 
-def _draw_losses(console, run, records):
-    """Draw the losses into the run's folder, or say what to install."""
+def _record(training_run: Run, metrics: StepMetrics) -> dict[str, Any]:
+    """The log record of a step; at an evaluation with validation loss and sample."""
+    record: dict[str, Any] = {
+        "step": metrics.step, "loss": metrics.loss, "learning_rate": metrics.learning_rate,
+        "grad_norm": metrics.grad_norm, "tokens_per_second": round(metrics.tokens / metrics.seconds),
+    }  # fmt: skip
+    if metrics.validation_loss is not None:
+        record |= {"validation_loss": metrics.validation_loss, "sample": sample_text(training_run)}
+    return record
+
+
+def _draw_loss_curve(console: Console, training_run: Run, log: StepLog) -> None:
+    """Draw the loss curve into the run's folder, or print what to install."""
     if not has_matplotlib():
         console.print(Text(f"{PLOT} is not drawn, it needs matplotlib: {INSTALL_MATPLOTLIB}"), soft_wrap=True)
         return
     from npllm.utils.plots import save_loss_curve
 
-    save_loss_curve(run.folder / PLOT, records, run.model.config.vocab_size)
+    save_loss_curve(training_run.folder / PLOT, log.records, training_run.model.config.vocab_size)
 
 
-def training_report(run, records, final_loss):
-    """The curve of a finished run and a sample, in Markdown."""
-    settings = run.trainer.config
-    seen = [record for record in records if "validation_loss" in record]
-    lines = [[f"{r['step']:,}", f"{r['loss']:.3f}", f"{r['validation_loss']:.3f}"] for r in seen]
-    lines.append([f"{settings.num_steps:,}", "", f"**{final_loss:.3f}**, the whole of it"])
-    seconds = sum(settings.batch_size * run.model.config.context_length / r["tokens_per_second"] for r in records)
+def training_report(training_run: Run) -> str:
+    """Configuration, losses and a sample of a finished run, in Markdown."""
+    config, log = training_run.trainer.config, StepLog(training_run.folder / LOG, training_run.trainer.steps_done)
+    evaluated = [record for record in log.records if "validation_loss" in record]
+    lines = [[f"{r['step']:,}", f"{r['loss']:.3f}", f"{r['validation_loss']:.3f}"] for r in evaluated]
+    loss = evaluate(training_run.model, training_run.trainer.validation, config.batch_size)
+    lines.append([f"{config.num_steps:,}", "", f"**{loss:.3f}** (whole validation text)"])
+    tokens = config.batch_size * training_run.model.config.context_length
+    minutes = sum(tokens / record["tokens_per_second"] for record in log.records) / 60
     about = (
-        f"{_about(run)}; batches of {settings.batch_size}, learning rate {settings.learning_rate:g} after "
-        f"{settings.warmup_steps} steps of warm-up, then a cosine to {settings.min_learning_rate:g}; "
-        f"{seconds / 60:.1f} minutes of training."
+        f"{_about(training_run)}; batches of {config.batch_size}; learning rate {config.learning_rate:g} after "
+        f"{config.warmup_steps} warm-up steps, with cosine decay to {config.min_learning_rate:g}; "
+        f"{minutes:.1f} minutes of training."
     )
-    sample = "\n".join(f"    {line}".rstrip() for line in printable(sample_text(run, 400)).split("\n"))
-    return (
-        f"{about}\n\n{markdown_table(['step', 'loss', 'on text never seen'], lines)}\n\nIt then writes:\n\n{sample}\n"
-    )
+    table = markdown_table(["step", "training loss", "validation loss"], lines)
+    sample = printable(sample_text(training_run, REPORT_LENGTH)).split("\n")
+    return f"{about}\n\n{table}\n\nA sample:\n\n" + "".join(f"    {line}".rstrip() + "\n" for line in sample)
 
 
-def sample_text(run, num_tokens=SAMPLE_LENGTH):
-    """A continuation of a line break, or of the first token, drawn from a generator of its own."""
-    tokenizer = run.tokenizer
+def sample_text(training_run: Run, max_new_tokens: int = SAMPLE_LENGTH) -> str:
+    """A continuation of a line break (or of id 0, if the tokenizer has no line break); the step is the seed."""
+    tokenizer = training_run.tokenizer
     try:
         prompt = tokenizer.encode("\n")
     except KeyError:
         prompt = [0]
-    rng = np.random.default_rng(run.trainer.steps_done)
-    return tokenizer.decode(complete(run.model, prompt, num_tokens, temperature=0.8, rng=rng))
+    rng = np.random.default_rng(training_run.trainer.steps_done)
+    return tokenizer.decode(complete(training_run.model, prompt, max_new_tokens, temperature=0.8, rng=rng))
 
 
-def _introduce(console, run):
-    trainer, config, memory = run.trainer, run.model.config, ""
+def _introduce(console: Console, training_run: Run) -> None:
+    trainer, config, memory = training_run.trainer, training_run.model.config, ""
     if isinstance(config, GPTConfig):
-        at_once = trainer.config.batch_size // trainer.config.grad_accum_steps
-        needed = count_training_bytes(config, at_once, config.context_length)["total"]
-        memory = f"; about {needed / 2**20:,.0f} MiB"
-    console.print(f"{_about(run)}{memory}", highlight=False)
+        micro_batch_size = -(-trainer.config.batch_size // trainer.config.grad_accum_steps)
+        num_bytes = count_training_bytes(config, micro_batch_size, config.context_length)["total"]
+        memory = f"; about {num_bytes / 2**20:,.0f} MiB of memory"
+    console.print(f"{_about(training_run)}{memory}", highlight=False)
     if trainer.steps_done:
-        console.print(f"goes on after step {trainer.steps_done:,}", highlight=False)
+        console.print(f"resumed after step {trainer.steps_done:,}", highlight=False)
 
 
-def _about(run):
-    """The shape of the model, and how much it learns from."""
-    config = run.model.config
+def _about(training_run: Run) -> str:
+    """The sizes of the model and of its training text."""
+    config = training_run.model.config
     return (
-        f"{run.model.num_parameters():,} parameters: {config.num_layers} layers, {_heads(config)} heads, "
-        f"{config.d_model} channels, context {config.context_length}, vocabulary {config.vocab_size:,}; "
-        f"{len(run.trainer.batches.dataset.ids):,} tokens to learn from"
+        f"{training_run.model.num_parameters():,} parameters: {config.num_layers} layers, {_num_heads(config)} heads, "
+        f"d_model {config.d_model}, context length {config.context_length}, vocabulary {config.vocab_size:,}; "
+        f"{len(training_run.trainer.batches.dataset.ids):,} training tokens"
     )
 
 
-def _heads(config):
-    """How many attention heads a layer has; of a decoder, the first layer."""
+def _num_heads(config: Any) -> int:
+    """The number of attention heads in the first layer."""
     return config.num_heads if isinstance(config, GPTConfig) else choices(config.attention)[0]["num_heads"]
 
 
-def _show_evaluation(console, record, perplexity):
+def _show_evaluation(console: Console, record: dict[str, Any], perplexity: float) -> None:
     console.print(
         f"step {record['step']:,}  loss {record['loss']:.4f}  validation loss {record['validation_loss']:.4f}  "
         f"perplexity {perplexity:.2f}  {record['tokens_per_second']:,} tokens/s",
@@ -219,15 +254,15 @@ def _show_evaluation(console, record, perplexity):
 
 
 @contextmanager
-def _bar(console, trainer):
+def _bar(console: Console, trainer: Trainer) -> Iterator[tuple[Progress, TaskID]]:
     columns = (TextColumn("{task.fields[status]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield bar, bar.add_task("", total=trainer.config.num_steps, completed=trainer.steps_done, status="")
 
 
 @contextmanager
-def _interruption():
-    """A function that says whether Ctrl-C was pressed; the step under way is finished. A second one stops at once."""
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """A function that tells whether Ctrl-C was pressed, for the step to be completed. A second Ctrl-C stops at once."""
     pressed = False
 
     def press(*_):

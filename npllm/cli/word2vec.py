@@ -8,7 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from npllm.before_transformers.word2vec import CBOW, SkipGram
-from npllm.cli.options import add_seed_option, add_text_options, integer_from, read_text
+from npllm.cli.options import (
+    add_seed_option,
+    add_text_options,
+    add_threads_option,
+    integer_from,
+    read_text,
+    use_threads,
+)
 from npllm.experiments.word_vectors import WordCorpus, learn_words
 from npllm.utils.terminal import printable
 
@@ -25,12 +32,15 @@ def add_parser(commands) -> None:
     command.add_argument("--model", choices=("skip-gram", "cbow"), default="skip-gram", help="default: skip-gram")
     command.add_argument("--steps", metavar="N", type=integer_from(1), default=1500, help="training steps")
     add_seed_option(command)
+    add_threads_option(command)
     command.set_defaults(run=run)
 
 
 def run(console, options: argparse.Namespace) -> None:
     """Train word vectors and print the neighbours."""
-    learn_and_show_words(console, read_text(options), options.words, options.model, options.steps, options.seed)
+    text = read_text(options)
+    with use_threads(console, options.threads):
+        learn_and_show_words(console, text, options.words, options.model, options.steps, options.seed)
 
 
 def learn_and_show_words(console, text, asked, model_name, num_steps, seed):
