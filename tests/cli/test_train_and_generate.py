@@ -1,11 +1,12 @@
-"""`npllm train` and `npllm generate`, in this process; tests/training/test_run.py has what happens to processes."""
+"""`npllm train` and `npllm generate`, in this process; tests/training/test_run.py tests runs that are killed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from npllm.cli.generate import generate_and_show, load_model
+from npllm.cli.generate import encode_prompt, generate_and_show, load_model
 from npllm.cli.main import main
 from npllm.cli.train import training_report
 from npllm.models import ARCHITECTURES, GPT, Decoder, GPTConfig
@@ -15,17 +16,32 @@ from tests.fingerprint import fingerprint
 from tests.utils.test_terminal import console
 
 TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on the far side of the water.\n" * 12
-SMALL = ["--steps", "12", "--num-layers", "1", "--num-heads", "2", "--d-model", "16", "--context-length", "16",
-         "--eval-interval", "5"]  # fmt: skip
+SMALL = [
+    *("--steps", "12", "--num-layers", "1", "--num-heads", "2", "--d-model", "16"),
+    *("--context-length", "16", "--eval-interval", "5"),
+]
+PROMPT = ["--prompt", "the", "--max-new-tokens", "20", "--seed", "1"]
 
 
-TWENTY = ["--max-new-tokens", "20", "--seed", "1"]
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, text_file):
+    """The folder of a finished run, which tests do not change."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert train(folder, "--text", text_file, *SMALL, "--threads", "1", "--checkpoint-interval", "4") == 0
+    return folder
 
 
 @pytest.fixture
-def text_file(tmp_path):
-    (tmp_path / "text.txt").write_text(TEXT)
-    return str(tmp_path / "text.txt")
+def copy(trained, tmp_path):
+    """A copy of the finished run, for tests that change it."""
+    return shutil.copytree(trained, tmp_path / "copy")
 
 
 def train(out, *arguments):
@@ -33,83 +49,73 @@ def train(out, *arguments):
     return main(["train", "--out", str(out), *arguments])
 
 
+def generate(folder, *arguments):
+    """Run the command."""
+    return main(["generate", "--model", str(folder), *arguments])
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
 def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
     options = ["--vocab-size", "280"] if tokenizer == "bpe" else []
     assert train(tmp_path / "run", "--text", text_file, "--tokenizer", tokenizer, *SMALL, *options) == 0
-    out = capsys.readouterr().out
-    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records] == list(range(12))
-    assert [r["step"] for r in records if "validation_loss" in r] == [0, 5, 10]
-    for record in records:
+    out, log = capsys.readouterr().out, records(tmp_path / "run")
+    assert [record["step"] for record in log] == list(range(12))
+    assert [record["step"] for record in log if "validation_loss" in record] == [0, 5, 10]
+    for record in log:
         assert record["loss"] > 0 and record["tokens_per_second"] > 0 and record["grad_norm"] > 0
         assert ("sample" in record) == ("validation_loss" in record)
-    assert f"validation loss {records[5]['validation_loss']:.4f}" in out
+    assert f"validation loss {log[5]['validation_loss']:.4f}" in out
     assert "loss on the whole validation text" in out
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
-    arguments = [
-        "generate",
-        "--model",
-        str(tmp_path / "run"),
-        "--prompt",
-        "the",
-        "--max-new-tokens",
-        "20",
-        "--seed",
-        "1",
-    ]
-    assert main(arguments) == 0
+    assert generate(tmp_path / "run", *PROMPT) == 0
     first = capsys.readouterr().out
     assert first.startswith("the")
-    assert main(arguments) == 0
-    assert capsys.readouterr().out == first, "the seed decides"
+    assert generate(tmp_path / "run", *PROMPT) == 0
+    assert capsys.readouterr().out == first, "an equal seed gives an equal text"
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
-    assert main(arguments) == 0
-    assert capsys.readouterr().out == first, "the model alone is the same"
+    assert generate(tmp_path / "run", *PROMPT) == 0
+    assert capsys.readouterr().out == first, "the exported model equals the checkpoint"
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "gpt"])
-def test_other_architectures_train_resume_and_write(tmp_path, text_file, name, capsys):
-    assert (
-        train(tmp_path / "run", "--text", text_file, "--architecture", name, *SMALL, "--checkpoint-interval", "4") == 0
-    )
+def test_other_architectures_train_and_generate(tmp_path, text_file, name, capsys):
+    options = ["--architecture", name, *SMALL, "--steps", "3"]
+    assert train(tmp_path / "run", "--text", text_file, *options) == 0
     assert "parameters: 1 layers, " in capsys.readouterr().out
-    arguments = [
-        "generate",
-        "--model",
-        str(tmp_path / "run"),
-        "--prompt",
-        "the",
-        "--max-new-tokens",
-        "30",
-        "--seed",
-        "1",
-    ]
-    assert main(arguments) == 0
+    assert generate(tmp_path / "run", *PROMPT) == 0
     first = capsys.readouterr().out
     assert first.startswith("the")
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
-    assert main(arguments) == 0
-    assert capsys.readouterr().out == first, "the model alone is the same"
+    assert generate(tmp_path / "run", *PROMPT) == 0
+    assert capsys.readouterr().out == first, "the exported model equals the checkpoint"
     assert isinstance(load_model(tmp_path / "run")[0], Decoder)
 
 
-def test_resume(tmp_path, text_file, capsys):
-    assert train(tmp_path / "run", "--text", text_file, *SMALL, "--checkpoint-interval", "4") == 0
-    done = fingerprint(tmp_path / "run" / "checkpoint.safetensors")
-    assert train(tmp_path / "run", "--resume") == 0, "nothing is left to do"
-    assert fingerprint(tmp_path / "run" / "checkpoint.safetensors") == done
-    assert "goes on after step 12" in capsys.readouterr().out
+def test_resuming_a_finished_run_changes_nothing(copy, capsys):
+    before = fingerprint(copy / "checkpoint.safetensors")
+    assert train(copy, "--resume") == 0
+    assert fingerprint(copy / "checkpoint.safetensors") == before
+    assert "resumed after step 12" in capsys.readouterr().out
 
 
-def test_the_report_of_a_training(tmp_path, text_file):
-    assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
-    run = open_run(tmp_path / "run")
-    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    text = training_report(run, records, 1.5)
-    assert f"| 5 | {records[5]['loss']:.3f} | {records[5]['validation_loss']:.3f} |\n" in text
-    assert "1 layers, 2 heads, 16 channels, context 16" in text
+def test_a_run_records_its_number_of_threads_and_resumes_with_it(copy, capsys):
+    assert json.loads((copy / "run.json").read_text())["num_threads"] == 1
+    assert train(copy, "--resume") == 0
+    assert "BLAS threads: 1\n" in capsys.readouterr().out
+    assert train(copy, "--resume", "--threads", "2") == 0
+    assert "BLAS threads: 2; the run began with 1, so results may differ" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_the_report_of_a_training(trained):
+    text = training_report(open_run(trained))
+    record = records(trained)[5]
+    assert f"| 5 | {record['loss']:.3f} | {record['validation_loss']:.3f} |\n" in text
+    assert "1 layers, 2 heads, d_model 16, context length 16" in text
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,9 @@ def test_the_report_of_a_training(tmp_path, text_file):
         (["--resume"], "there is no run.json"),
         (["--corpus", "hamlet"], "hamlet"),
         (["--num-heads", "3"], "--d-model is 128 and --num-heads 3; --num-heads must divide --d-model"),
-        (["--context-length", "100000"], "must have at least 100001"),
+        (["--context-length", "100000"], "with --context-length 100000 it must have at least 100001"),
+        (["--batch-size", "2", "--grad-accum-steps", "3"], "--grad-accum-steps is 3; it must be at most --batch-size"),
+        (["--dropout", "1.5"], "--dropout is 1.5; it must be at least 0 and less than 1"),
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
     ],
 )
@@ -133,13 +141,18 @@ def test_errors_of_train(tmp_path, arguments, message, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--resume", "--steps", "5"], "--steps cannot be changed by --resume"),
+        (["--resume", "--steps", "5"], "--steps has no effect with --resume"),
+        (["--resume", "--text", "a.txt"], "--text has no effect with --resume"),
+        (["--text", "a.txt", "--corpus", "story"], "argument --corpus: not allowed with argument --text"),
         (["--steps", "0"], "argument --steps: it is 0; it must be at least 1"),
+        (["--steps", "x"], "argument --steps: 'x' is not an integer"),
         (["--checkpoint-interval", "0"], "argument --checkpoint-interval: it is 0"),
         (["--seed", "-3"], "argument --seed: it is -3; it must be at least 0"),
         (["--learning-rate", "-1"], "argument --learning-rate: it is -1; it must be at least 0"),
+        (["--learning-rate", "nan"], "argument --learning-rate: it is nan; it must be at least 0"),
         (["--tokenizer", "bpe", "--vocab-size", "100"], "argument --vocab-size: it is 100; it must be at least 256"),
         (["--vocab-size", "300"], "--vocab-size has no effect with --tokenizer characters"),
+        (["--threads", "0"], "argument --threads: it is 0; it must be at least 1"),
     ],
 )
 def test_wrong_usage_of_train(tmp_path, arguments, message, capsys):
@@ -150,67 +163,68 @@ def test_wrong_usage_of_train(tmp_path, arguments, message, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_that_blows_up_says_so(tmp_path, text_file, capsys):
+def test_a_loss_that_diverges_is_an_error_without_traceback(tmp_path, text_file, capsys):
     with np.errstate(all="ignore"):
-        assert (
-            train(tmp_path / "run", "--text", text_file, *SMALL, "--learning-rate", "1e30", "--warmup-steps", "0") == 1
-        )
+        options = [*SMALL, "--learning-rate", "1e30", "--warmup-steps", "0"]
+        assert train(tmp_path / "run", "--text", text_file, *options) == 1
     error = capsys.readouterr().err
     assert "smaller learning rate" in error or "overflowed" in error
     assert "Traceback" not in error
 
 
-def test_a_folder_with_a_run_is_not_overwritten(tmp_path, text_file, capsys):
-    assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
-    before = fingerprint(tmp_path / "run" / "checkpoint.safetensors")
-    assert train(tmp_path / "run", "--text", text_file, *SMALL) == 1
-    assert "already has a run" in capsys.readouterr().err
-    assert fingerprint(tmp_path / "run" / "checkpoint.safetensors") == before
+def test_a_folder_with_a_run_is_not_overwritten(copy, capsys):
+    before = fingerprint(copy / "checkpoint.safetensors")
+    assert train(copy, "--text", "nowhere.txt", *SMALL) == 1
+    assert f"--out is {copy}, which has a run; add --resume" in capsys.readouterr().err
+    assert fingerprint(copy / "checkpoint.safetensors") == before
 
 
-def test_an_unfinished_run_speaks_with_its_last_checkpoint(tmp_path, text_file):
-    assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
-    run = open_run(tmp_path / "run")
+def test_out_must_be_a_folder(tmp_path, text_file, capsys):
+    for out in (text_file, f"{text_file}/run"):
+        assert train(out, "--text", text_file, *SMALL) == 1
+        assert "it must be a folder" in capsys.readouterr().err
+
+
+def test_generate_uses_the_last_checkpoint_of_an_unfinished_run(copy):
+    run = open_run(copy)
     run.model.wte.weight.data += 1
     run.save()
-    model, _ = load_model(tmp_path / "run")
+    model, _ = load_model(copy)
     np.testing.assert_array_equal(model.wte.weight.data, run.model.wte.weight.data)
 
 
-def test_gpt2_weights_speak_with_gpt2s_tokenizer(tmp_path):
+def test_weights_without_a_vocabulary_get_gpt2s_tokenizer(tmp_path):
     GPT(GPTConfig(50257, 16, 8, 1, 2), rng=np.random.default_rng(0)).save_pretrained(tmp_path)
-    shown = console()
-    generate_and_show(shown, tmp_path, "Every effort", 5, seed=0)
-    assert shown.file.getvalue().startswith("Every effort")
     model, tokenizer = load_model(tmp_path)
     assert isinstance(tokenizer, GPT2Tokenizer)
+    shown = console()
+    generate_and_show(shown, model, tokenizer, "Every effort", 5, seed=0)
+    assert shown.file.getvalue().startswith("Every effort")
     GPT(GPTConfig(11, 16, 8, 1, 2), rng=np.random.default_rng(0)).save_pretrained(tmp_path / "small")
-    with pytest.raises(ValueError, match="has no vocabulary.json, and its model has 11 ids"):
+    with pytest.raises(ValueError, match="has no vocabulary.json, and its model has vocab_size 11, too small"):
         load_model(tmp_path / "small")
 
 
-def test_streamed_text_is_the_text_and_ends_at_the_end(tmp_path, monkeypatch):
-    GPT(GPTConfig(50257, 16, 8, 1, 2), rng=np.random.default_rng(0)).save_pretrained(tmp_path)
-    ids = [*GPT2Tokenizer.load().encode(" 日本 naïve"), 50256]
+def test_the_printed_text_has_whole_characters_and_stops_at_endoftext(monkeypatch):
+    tokenizer = GPT2Tokenizer.load()
+    ids = [*tokenizer.encode(" 日本 naïve"), 50256]
     monkeypatch.setattr("npllm.cli.generate.generate", lambda *a, **k: ([i] for i in ids))
     shown = console()
-    generate_and_show(shown, tmp_path, "x", 9)
+    generate_and_show(shown, None, tokenizer, "x", 9)
     assert shown.file.getvalue() == "x 日本 naïve\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "the §"], "the prompt cannot be encoded: '§'"),
-        (["--prompt", ""], "is empty; it must have at least one id"),
+        (["--prompt", "the §"], "--prompt is 'the §', which cannot be encoded: '§'"),
+        (["--prompt", ""], "--prompt is empty; it must have at least one character"),
         (["--top-p", "2"], "--top-p is 2.0"),
         (["--repetition-penalty", "0"], "--repetition-penalty is 0"),
     ],
 )
-def test_errors_of_generate(tmp_path, text_file, arguments, message, capsys):
-    assert train(tmp_path / "run", "--text", text_file, *SMALL) == 0
-    capsys.readouterr()
-    assert main(["generate", "--model", str(tmp_path / "run"), "--prompt", "the", *arguments]) == 1
+def test_errors_of_generate(trained, arguments, message, capsys):
+    assert generate(trained, "--prompt", "the", *arguments) == 1
     assert message in capsys.readouterr().err
 
 
@@ -226,11 +240,23 @@ def test_errors_of_generate(tmp_path, text_file, arguments, message, capsys):
 )
 def test_wrong_usage_of_generate(tmp_path, arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["generate", "--model", str(tmp_path), *arguments])
+        generate(tmp_path, *arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_no_model(tmp_path, capsys):
-    assert main(["generate", "--model", str(tmp_path)]) == 1
+def test_the_number_of_threads_is_not_part_of_the_text(trained, capsys):
+    assert generate(trained, *PROMPT, "--threads", "1") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "BLAS threads: 1\n"
+    assert "BLAS" not in captured.out
+
+
+def test_an_empty_prompt_is_refused():
+    with pytest.raises(ValueError, match="prompt is empty"):
+        encode_prompt(GPT2Tokenizer.load(), "")
+
+
+def test_a_folder_without_a_model(tmp_path, capsys):
+    assert generate(tmp_path) == 1
     assert "config.json" in capsys.readouterr().err

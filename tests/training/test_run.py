@@ -109,7 +109,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_resume_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "")
-    assert "--resume goes on from there" in " ".join(out.split())
+    assert "continue with: npllm train --out" in " ".join(out.split())
     steps_done = open_run(folder).trainer.steps_done
     assert steps_done >= 15
     assert len((folder / "log.jsonl").read_text().splitlines()) == steps_done
