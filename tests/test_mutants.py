@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.mutants.bug import ROOT, Bug, load_bugs
+from tests.mutants.random_changes import random_changes
 from tests.mutants.run import run_each
 
 BUGS = [bug for bugs in load_bugs().values() for bug in bugs]
@@ -108,3 +109,12 @@ def test_a_run_tells_a_bug_from_a_change_without_effect():
     )
     wrong = replace(same, name="a wrong gradient", new="dy")
     assert [caught for _, caught in run_each([same, wrong])] == [False, True]
+
+
+def test_random_changes_compile_and_change_the_code():
+    changes = random_changes("layers", 60, seed=0)
+    assert len({str(change) for change in changes}) == 60
+    for change in changes:
+        source = (ROOT / change.file).read_text(encoding="utf-8")
+        assert ast.dump(ast.parse(change.apply(source))) != ast.dump(ast.parse(source))
+    assert list(map(str, random_changes("layers", 60, seed=0))) == list(map(str, changes))

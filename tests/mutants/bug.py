@@ -39,16 +39,7 @@ class Bug:
     def apply(self, source):
         """The source text of the file with the bug; raises ValueError if `old` cannot be located."""
         nodes = self._locate(ast.parse(source))
-        first, last = nodes[0], nodes[-1]
-        lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes of UTF-8
-        before = b"".join(lines[: first.lineno - 1]) + lines[first.lineno - 1][: first.col_offset]
-        after = lines[last.end_lineno - 1][last.end_col_offset :] + b"".join(lines[last.end_lineno :])
-        new = textwrap.dedent(self.new).strip()
-        if isinstance(first, ast.stmt):
-            new = textwrap.indent(new, " " * first.col_offset).lstrip()
-        else:
-            new = f"({new})"  # its precedence does not matter
-        return before.decode() + new + after.decode()
+        return replace_nodes(source, nodes[0], nodes[-1], textwrap.dedent(self.new).strip())
 
     def _locate(self, tree):
         """The nodes to be replaced: one expression, or consecutive statements."""
@@ -65,6 +56,18 @@ class Bug:
 
     def __str__(self):
         return self.name
+
+
+def replace_nodes(source, first, last, new):
+    """The source with everything from the node `first` to the node `last` replaced by the text `new`."""
+    lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes of UTF-8
+    before = b"".join(lines[: first.lineno - 1]) + lines[first.lineno - 1][: first.col_offset]
+    after = lines[last.end_lineno - 1][last.end_col_offset :] + b"".join(lines[last.end_lineno :])
+    if isinstance(first, ast.stmt):
+        new = textwrap.indent(new, " " * first.col_offset).lstrip()
+    else:
+        new = f"({new})"  # precedence
+    return before.decode() + new + after.decode()
 
 
 def _definition(tree, qualified_name):
