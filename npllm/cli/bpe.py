@@ -1,36 +1,32 @@
-"""`npllm bpe train` and `npllm bpe encode`: a vocabulary from files of any size, and files of any size as ids.
+"""`npllm bpe train` and `npllm bpe encode`: a vocabulary from files of any size, and the ids of files of any size.
 
-    [npllm bpe train FILE … → vocabulary; npllm bpe encode FILE → token file] → windows → batches → …
-
-Each function prints to the rich Console that it is given.
+[npllm bpe train FILE … → vocabulary; npllm bpe encode FILE → token file] → windows → batches → …
 """
 
 import argparse
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from npllm.batching.file_encoding import SAVE_EVERY, encode_file
-from npllm.cli.options import print_help
+from npllm.cli.options import UsageError, print_help
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
-from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.byte_pair.surrogates import is_encodable
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.text_blocks import read_text_blocks
 from npllm.utils.terminal import readable, visible
 from npllm.utils.text_files import check_text_file
 
-VOCABULARY = "vocabulary.json"
-FILES = (
-    VOCABULARY,
-    "tokenizer.json",
-    "vocabulary.tiktoken",
-)  # each in the format of its name; the first holds everything
-OPENAI = ("encoder.json", "vocab.bpe")
-SHOWN = 6  # merges, of the first and of the last ones
+VOCABULARY = "vocabulary.json"  # npllm's own format, which holds everything
+FILES = (VOCABULARY, "tokenizer.json", "vocabulary.tiktoken")  # the name decides the format
+OPENAI_FILES = ("encoder.json", "vocab.bpe")
+NUM_SHOWN = 6  # of the first and of the last merges
 
 
 def add_parser(commands) -> None:
@@ -47,127 +43,158 @@ def add_parser(commands) -> None:
     train.add_argument(
         "--special-token", metavar="TOKEN", action="append", default=[], help="a special token; may be repeated"
     )
-    train.add_argument("--pattern", choices=("gpt2", "cl100k", "o200k"), default="gpt2", help="default: gpt2")
     train.add_argument(
-        "--tie-break", choices=("first", "id"), default="first",
-        help="of equally frequent pairs, the first in the text (default) or the one of the lowest ids",
-    )  # fmt: skip
+        "--pattern", choices=tuple(PATTERNS), default="gpt2", help="the pattern that splits the text into pre-tokens"
+    )
+    train.add_argument(
+        "--tie-break",
+        choices=("first", "id"),
+        default="first",
+        help="among equally frequent pairs, merge the first in the text (default) or the one with the lowest ids",
+    )
     train.set_defaults(run=run_train)
     encode = actions.add_parser("encode", help="encode a text into a token file; the same command resumes it")
     encode.add_argument("file", metavar="FILE", help="a text in UTF-8, of any size")
     encode.add_argument("--out", metavar="FILE", required=True, help="the token file")
     encode.add_argument("--vocabulary", metavar="PATH", help="a file or folder of npllm bpe train (default: GPT-2's)")
     encode.add_argument(
-        "--special-tokens", choices=("refuse", "as-tokens", "as-text"), default="refuse",
+        "--special-tokens",
+        choices=("refuse", "as-tokens", "as-text"),
+        default="refuse",
         help="how special tokens in the text are encoded (default: refuse, an error)",
-    )  # fmt: skip
-    encode.add_argument("--overwrite", action="store_true", help="replace the token file, once the new one is complete")
+    )
+    encode.add_argument("--overwrite", action="store_true", help="replace the token file when the new one is complete")
     encode.set_defaults(run=run_encode)
 
 
-def run_train(console, options: argparse.Namespace) -> None:
-    """Learn a vocabulary."""
-    train_and_save(
-        console, options.files, options.vocab_size, options.out, options.special_token, options.pattern,
+def run_train(console: Console, options: argparse.Namespace) -> None:
+    """Run `npllm bpe train`."""
+    train_vocabulary(
+        console,
+        options.files,
+        options.vocab_size,
+        options.out,
+        options.special_token,
+        PATTERNS[options.pattern],
         options.tie_break,
-    )  # fmt: skip
+    )
 
 
-def run_encode(console, options: argparse.Namespace) -> int:
-    """Encode a text."""
-    return encode_and_report(
+def run_encode(console: Console, options: argparse.Namespace) -> int:
+    """Run `npllm bpe encode`."""
+    return encode_text_file(
         console, options.file, options.out, options.vocabulary, options.special_tokens, options.overwrite
     )
 
 
-def train_and_save(console, paths, vocab_size, folder, special_tokens=(), pattern="gpt2", tie_break="first"):
-    """Learn a vocabulary from text files, of which memory holds the distinct pieces alone, and write it to a folder.
+def train_vocabulary(
+    console: Console,
+    paths: Sequence[str | Path],
+    vocab_size: int,
+    folder: str | Path,
+    special_tokens: Sequence[str] = (),
+    pattern: str = GPT2_PATTERN,
+    tie_break: str = "first",
+) -> None:
+    """Train a vocabulary on text files and write it to a folder in every format.
 
-    The text of each file is by itself: no piece goes from one into the next. Raises FileExistsError if the folder has
-    a vocabulary. The file that holds everything is written first, so that nothing is lost where another format has no
-    room for a special token.
+    Only the distinct pre-tokens are kept in memory. No pre-token extends from one file into the next. VOCABULARY is
+    written first, so that nothing is lost if another format cannot hold a special token. Raises FileExistsError if the
+    folder contains a vocabulary.
     """
     folder = Path(folder)
-    if there := next((name for name in FILES + OPENAI if (folder / name).exists()), None):
-        raise FileExistsError(f"{folder} has a vocabulary already, {there}; take another folder")
+    if existing := next((name for name in FILES + OPENAI_FILES if (folder / name).exists()), None):
+        raise FileExistsError(f"{folder} already contains a vocabulary, {existing}; --out must be another folder")
     if folder.exists() and not folder.is_dir() or folder.suffix in (".json", ".tiktoken"):
         raise ValueError(f"--out is {folder}; it must be a folder")
-    if wrong := [token for token in special_tokens if not token or replace_surrogates(token) != token]:
+    if wrong := [token for token in special_tokens if not token or not is_encodable(token)]:
         raise ValueError(f"--special-token is {wrong[0]!r}; it must be a text of at least one character")
+    if repeated := [token for token in special_tokens if special_tokens.count(token) > 1]:
+        raise ValueError(f"--special-token is {repeated[0]!r} more than once; each must be given once")
     for path in paths:
         check_text_file(path)
-    with _made(folder):  # if that is not allowed, better now than when all is learned
-        merges, tokenizer = _train(console, paths, vocab_size, special_tokens, PATTERNS[pattern], tie_break)
-    _report_merges(console, merges)
-    _report_size(console, tokenizer, vocab_size)
+    with _new_folder(folder):  # before the training, because it may be forbidden
+        merges, tokenizer = _train(console, paths, vocab_size, special_tokens, pattern, tie_break)
+    _report(console, merges, tokenizer, vocab_size)
     _save(console, tokenizer, folder)
 
 
+def encode_text_file(
+    console: Console,
+    text_path: str | Path,
+    out: str | Path,
+    vocabulary: str | Path | None = None,
+    special: str = "refuse",
+    overwrite: bool = False,
+) -> int:
+    """Write the ids of a text file to a token file, resuming an interrupted run; return the exit status, 0 or 130."""
+    check_text_file(text_path)
+    tokenizer, size = load_vocabulary(vocabulary), Path(text_path).stat().st_size
+    if special == "as-tokens" and not tokenizer.special_tokens:
+        raise UsageError(f"--special-tokens is as-tokens, but the vocabulary {vocabulary} has no special tokens")
+    start_time, resumed_at, num_bytes = time.perf_counter(), None, 0
+    with _progress(console) as bar:
+        task = bar.add_task("bytes", total=size)
+
+        def progress(read, count):
+            nonlocal resumed_at, num_bytes
+            if resumed_at is None:
+                resumed_at = read
+                if read:
+                    console.print(f"resumed after {read:,} bytes, {count:,} ids", highlight=False)
+            num_bytes = read
+            bar.update(task, completed=read)
+
+        try:
+            count = encode_file(text_path, out, tokenizer, special, overwrite, progress)
+        except KeyboardInterrupt:
+            advice = f"progress is saved every {SAVE_EVERY >> 20} MiB; run the same command again to resume"
+            console.print(Text(f"interrupted after {num_bytes:,} of {size:,} bytes; {advice}"), soft_wrap=True)
+            return 130
+    rate = (size - resumed_at) / 1e6 / (time.perf_counter() - start_time)
+    console.print(f"{count:,} ids, {size / max(count, 1):.2f} bytes per id; {rate:.1f} MB/s", highlight=False)
+    console.print(Text(f"wrote the ids to {out}"), soft_wrap=True)
+    return 0
+
+
+def load_vocabulary(path: str | Path | None = None) -> BPETokenizer:
+    """The tokenizer of a vocabulary file or of a folder of `npllm bpe train`; GPT-2's if there is no path."""
+    if path is None:
+        return GPT2Tokenizer.load()
+    own = Path(path) / VOCABULARY
+    return BPETokenizer.load(own if own.is_file() else path)  # of a folder's files, the one that holds everything
+
+
 @contextmanager
-def _made(folder):
-    """Make a folder, and take it away again if nothing has come of it."""
-    was_there = folder.exists()
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder, and remove it again if the body of the with statement fails."""
+    existed = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        if not was_there:
+        if not existed:
             with suppress(OSError):
                 folder.rmdir()
         raise
 
 
 def _train(console, paths, vocab_size, special_tokens, pattern, tie_break):
-    """The merges, and the tokenizer."""
+    """The merges and the tokenizer; shows the progress of reading, then of merging."""
     merges = []
-    with _bar(console) as bar:
+    with _progress(console) as bar:
         texts = _texts(paths, pattern, special_tokens, bar)
         task = bar.add_task("merges", total=vocab_size - 256 - len(special_tokens), visible=False)
 
-        def note(merge):
+        def on_merge(merge):
             merges.append(merge)
             bar.update(task, completed=len(merges), visible=True)
 
-        return merges, train_bpe(texts, vocab_size, pattern, special_tokens, note, tie_break)
-
-
-def encode_and_report(console, text_path, out, vocabulary=None, special="refuse", overwrite=False):
-    """Write the ids of a text file to a token file, from where it was stopped; return the exit status, 0 or 130."""
-    check_text_file(text_path)
-    tokenizer, size = load_vocabulary(vocabulary), Path(text_path).stat().st_size
-    begun, first, done = time.perf_counter(), None, 0
-    with _bar(console) as bar:
-        task = bar.add_task("bytes", total=size)
-
-        def progress(read, count):
-            nonlocal first, done
-            if first is None and read:
-                console.print(f"goes on after {read:,} bytes, {count:,} ids", highlight=False)
-            first, done = read if first is None else first, read
-            bar.update(task, completed=read)
-
-        try:
-            count = encode_file(text_path, out, tokenizer, special, overwrite, progress)
-        except KeyboardInterrupt:
-            saved = f"what was saved, every {SAVE_EVERY >> 20} MiB, the same command does not do again"
-            console.print(Text(f"interrupted after {done:,} of {size:,} bytes; {saved}"), soft_wrap=True)
-            return 130
-    rate = (size - first) / 1e6 / (time.perf_counter() - begun)
-    console.print(f"{count:,} ids, {size / max(count, 1):.2f} bytes each; {rate:.1f} MB/s", highlight=False)
-    console.print(Text(f"the ids are in {out}"), soft_wrap=True)
-    return 0
-
-
-def load_vocabulary(path=None):
-    """GPT-2's tokenizer, or one of a file or folder; of the files of a folder, the one that holds the pattern, too."""
-    if path is None:
-        return GPT2Tokenizer.load()
-    own = Path(path) / VOCABULARY
-    return BPETokenizer.load(own if own.is_file() else path)
+        return merges, train_bpe(texts, vocab_size, pattern, special_tokens, on_merge, tie_break)
 
 
 def _texts(paths, pattern, special_tokens, bar):
-    """The texts of all files, block by block; a bar shows how many bytes have been read."""
+    """Iterate over the texts of all files, block by block."""
     task = bar.add_task("bytes", total=sum(Path(path).stat().st_size for path in paths) or None)
     for path in paths:
         for block in read_text_blocks(path, pattern, special_tokens):
@@ -175,30 +202,27 @@ def _texts(paths, pattern, special_tokens, bar):
             bar.advance(task, len(block.data))
 
 
+def _report(console, merges, tokenizer, wanted):
+    """Print the first and the last merges, and the size of the vocabulary."""
+    tokens = [visible(readable(merge.token)) for merge in merges]
+    if len(tokens) > 2 * NUM_SHOWN:
+        tokens[NUM_SHOWN:-NUM_SHOWN] = ["…"]
+    console.print(Text("merges  " + "  ".join(tokens)), soft_wrap=True)
+    size, num_special = tokenizer.vocab_size, len(tokenizer.special_tokens)
+    console.print(f"{size:,} tokens, {num_special} of them special", highlight=False)
+    if size < wanted:
+        console.print(f"the text has no further pairs to merge; --vocab-size was {wanted:,}", highlight=False)
+
+
 def _save(console, tokenizer, folder):
-    for path in (*(folder / name for name in FILES), folder):  # the folder by itself: OPENAI
+    for path in (*(folder / name for name in FILES), folder):  # the folder itself: OPENAI_FILES
         try:
             tokenizer.save(path)
         except ValueError as error:
-            console.print(Text(f"{path}: {error}", style="red"), soft_wrap=True)
-    console.print(Text(f"the vocabulary is in {folder}"), soft_wrap=True)
+            console.print(Text(f"{path} was not written: {error}", style="red"), soft_wrap=True)
+    console.print(Text(f"wrote the vocabulary to {folder}"), soft_wrap=True)
 
 
-def _report_merges(console, merges):
-    """The first merges and the last ones."""
-    tokens = [visible(readable(merge.token)) for merge in merges]
-    if len(tokens) > 2 * SHOWN:
-        tokens[SHOWN:-SHOWN] = ["…"]
-    console.print(Text("merges  " + "  ".join(tokens)), soft_wrap=True)
-
-
-def _report_size(console, tokenizer, wanted):
-    size = tokenizer.vocab_size
-    console.print(f"{size:,} tokens, {len(tokenizer.special_tokens)} of them special", highlight=False)
-    if size < wanted:
-        console.print(f"the text ran out of pairs to merge before there were {wanted:,}", highlight=False)
-
-
-def _bar(console):
+def _progress(console):
     columns = (BarColumn(), TextColumn("{task.completed:,.0f} {task.description}"), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

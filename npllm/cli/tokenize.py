@@ -1,8 +1,10 @@
-"""`npllm tokenize`: one text through the three kinds of tokenizer, side by side."""
+"""`npllm tokenize`: one text through three kinds of tokenizers, one below the other."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 
+from rich.console import Console
 from rich.text import Text
 
 from npllm.tokenizers.bpe import train_bpe
@@ -21,36 +23,35 @@ def add_parser(commands) -> None:
     command.set_defaults(run=run)
 
 
-def run(console, options: argparse.Namespace) -> None:
+def run(console: Console, options: argparse.Namespace) -> None:
     """Print the tokens of the text."""
     if options.text == "-" and sys.stdin is None:
-        raise ValueError("there is no standard input to read the text from")
+        raise ValueError("TEXT is -, but there is no standard input")
     show_tokens(console, sys.stdin.read().removeprefix("\ufeff") if options.text == "-" else options.text)
 
 
-def show_tokens(console, text):
+def show_tokens(console: Console, text: str) -> None:
     """Print the tokens and ids of a text: words and byte pairs learned from the shipped story, and GPT-2's.
 
-    Raises ValueError for a blank text.
+    Raises ValueError for a text without a word.
     """
     if not text.strip():
-        raise ValueError("the text is blank; it must have at least one word")
+        raise ValueError("TEXT is blank; it must have at least one word")
     story = corpora.read("story")
     words = SimpleTokenizerV2(build_vocab(story, ["<|endoftext|>", "<|unk|>"]))
     ids = words.encode(text)
-    _section(
-        console, "words", [words.id_to_token[i] for i in ids], ids, f"{len(words.token_to_id):,} words of the story"
-    )
-    for name, tokenizer, about in (
+    tokens = [words.id_to_token[i] for i in ids]
+    _print_tokens(console, "words", tokens, ids, f"{len(words):,} words and special tokens of the story")
+    for name, tokenizer, description in (
         ("byte pair encoding", train_bpe(story, VOCAB_SIZE), f"{VOCAB_SIZE} tokens learned from the story"),
         ("GPT-2", GPT2Tokenizer.load(), "50,257 tokens, the ids of tiktoken's gpt2"),
     ):
         ids = tokenizer.encode(text, disallowed_special=())
-        _section(console, name, readable_tokens(tokenizer, ids), ids, about)
+        _print_tokens(console, name, readable_tokens(tokenizer, ids), ids, description)
 
 
-def _section(console, name, tokens, ids, about):
+def _print_tokens(console: Console, name: str, tokens: Sequence[str], ids: Sequence[int], description: str) -> None:
     console.print()
-    console.print(Text.assemble((name, "bold"), f"  {len(ids)} tokens  ", (about, "dim")))
+    console.print(Text.assemble((name, "bold"), f"  {len(ids)} tokens  ", (description, "dim")))
     console.print(coloured_tokens(tokens), soft_wrap=True)
     console.print(token_grid(tokens, ids))

@@ -199,7 +199,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
         assert not out.exists()
     assert read == sorted(set(read)), "each time it went on from where it had been"
     done = subprocess.run([*arguments, out], env=environment, capture_output=True, text=True, check=True)
-    assert f"goes on after {read[-1]:,} bytes" in done.stdout
+    assert f"resumed after {read[-1]:,} bytes" in done.stdout
     assert out.read_bytes() == (tmp_path / "whole.bin").read_bytes()
     kept = [name for name in names(tmp_path) if not name.endswith(".tmp")]  # a kill while the journal is written
     assert kept == ["ids.bin", "text.txt", "whole.bin"]

@@ -1,4 +1,4 @@
-"""`npllm bpe train` and `npllm bpe encode`, in this process; tests/batching/test_encoding.py kills some of its own."""
+"""`npllm bpe train` and `npllm bpe encode`, in this process. tests/batching/test_file_encoding.py kills processes."""
 
 import io
 import os
@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from npllm.batching import open_token_file
-from npllm.cli.bpe import FILES, OPENAI, encode_and_report, load_vocabulary, train_and_save
+from npllm.cli.bpe import FILES, OPENAI_FILES, encode_text_file, load_vocabulary, train_vocabulary
 from npllm.cli.main import main
 from npllm.tokenizers import BPETokenizer, text_blocks, train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
@@ -32,26 +32,27 @@ def bpe(*arguments):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("tie", ["first", "id"])
-def test_it_learns_what_the_texts_in_memory_teach(tmp_path, text_file, monkeypatch, pattern, tie):
+@pytest.mark.parametrize("tie_break", ["first", "id"])
+def test_the_vocabulary_is_that_of_train_bpe(tmp_path, text_file, monkeypatch, pattern, tie_break):
     monkeypatch.setattr(text_blocks, "BLOCK", 100)
     (tmp_path / "other.txt").write_text(corpora.read("story"), encoding="utf-8")
-    options = ["--special-token", "<|endoftext|>", "--special", "<|end|>", "--pattern", pattern, "--tie", tie]
+    options = ["--special-token", "<|endoftext|>", "--special-token", "<|end|>"]
+    options += ["--pattern", pattern, "--tie-break", tie_break]
     out = tmp_path / "vocabulary"
     assert bpe("train", text_file, tmp_path / "other.txt", "--vocab-size", 400, "--out", out, *options) == 0
     special = ["<|endoftext|>", "<|end|>"]
-    expected = train_bpe([TEXT, corpora.read("story")], 400, PATTERNS[pattern], special, tie_break=tie)
+    expected = train_bpe([TEXT, corpora.read("story")], 400, PATTERNS[pattern], special, tie_break=tie_break)
     learned = load_vocabulary(out)
     assert (learned.ranks, learned.pattern, learned.special_tokens) == (
         expected.ranks, expected.pattern, {"<|endoftext|>": 398, "<|end|>": 399}
     )  # fmt: skip
-    assert sorted(path.name for path in out.iterdir()) == sorted(FILES + OPENAI)
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES + OPENAI_FILES)
     assert BPETokenizer.load(out / "vocabulary.tiktoken").ranks == expected.ranks
     for one in (BPETokenizer.load(out), BPETokenizer.load(out / "tokenizer.json")):
         assert (one.ranks, one.special_tokens) == (expected.ranks, expected.special_tokens)
 
 
-def test_what_it_says(tmp_path, text_file, capsys):
+def test_the_report_of_train(tmp_path, text_file, capsys):
     assert (
         bpe("train", text_file, "--vocab-size", 300, "--special-token", "<|endoftext|>", "--out", tmp_path / "v") == 0
     )
@@ -59,11 +60,11 @@ def test_what_it_says(tmp_path, text_file, capsys):
     merges = [merge.token for merge in _merges(300)]
     assert "merges  " + "  ".join(token.decode().replace(" ", "·") for token in merges[:6]) + "  …" in out
     assert "300 tokens, 1 of them special" in out
-    assert "ran out" not in out
+    assert "no further pairs" not in out
     assert bpe("train", text_file, "--vocab-size", 3000, "--out", tmp_path / "w") == 0
     out = capsys.readouterr().out
     assert f"{load_vocabulary(tmp_path / 'w').vocab_size} tokens, 0 of them special" in out
-    assert "the text ran out of pairs to merge before there were 3,000" in out
+    assert "the text has no further pairs to merge; --vocab-size was 3,000" in out
 
 
 def _merges(vocab_size):
@@ -72,23 +73,23 @@ def _merges(vocab_size):
     return merges
 
 
-def test_a_bar_in_two_stages_and_one_of_bytes(tmp_path, text_file):
+def test_progress_bars(tmp_path, text_file):
     shown = Console(file=io.StringIO(), width=100, force_terminal=True)
-    train_and_save(shown, [text_file], 300, tmp_path / "v", ["<|endoftext|>"])
+    train_vocabulary(shown, [text_file], 300, tmp_path / "v", ["<|endoftext|>"])
     assert f"{len(TEXT):,} bytes" in shown.file.getvalue()
     assert "43 merges" in shown.file.getvalue()
     shown = Console(file=io.StringIO(), width=100, force_terminal=True)
-    assert encode_and_report(shown, text_file, tmp_path / "ids.bin", tmp_path / "v", "as-tokens") == 0
+    assert encode_text_file(shown, text_file, tmp_path / "ids.bin", tmp_path / "v", "as-tokens") == 0
     assert f"{len(TEXT):,} bytes" in shown.file.getvalue()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_it_learns_from_a_pipe(tmp_path):
+def test_train_reads_a_pipe(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(TEXT.encode()))
     writer.start()
-    train_and_save(console(), [pipe], 300, tmp_path / "v")
+    train_vocabulary(console(), [pipe], 300, tmp_path / "v")
     writer.join()
     assert load_vocabulary(tmp_path / "v").ranks == train_bpe(TEXT, 300).ranks
 
@@ -99,22 +100,22 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
         text = tmp_path / f"{size}.txt"
         text.write_text(story * (size // len(story)), encoding="utf-8")
         tracemalloc.start()
-        train_and_save(console(), [text], 300, tmp_path / str(size))
+        train_vocabulary(console(), [text], 300, tmp_path / str(size))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
 
 
-@pytest.mark.parametrize("name", FILES + OPENAI)
+@pytest.mark.parametrize("name", FILES + OPENAI_FILES)
 def test_a_folder_with_a_vocabulary_is_not_overwritten(tmp_path, text_file, name, capsys):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / name).write_bytes(b"mine")
     assert bpe("train", text_file, "--vocab-size", 300, "--out", tmp_path / "v") == 1
-    assert f"has a vocabulary already, {name}; take another folder" in capsys.readouterr().err
+    assert f"already contains a vocabulary, {name}; --out must be another folder" in capsys.readouterr().err
     assert [path.read_bytes() for path in (tmp_path / "v").iterdir()] == [b"mine"]
 
 
-def test_a_format_that_has_no_room_for_it_costs_nothing_else(tmp_path, text_file, capsys):
+def test_a_format_that_cannot_hold_the_vocabulary_is_reported(tmp_path, text_file, capsys):
     assert bpe("train", text_file, "--vocab-size", 300, "--special-token", "e", "--out", tmp_path / "v") == 0
     assert "OpenAI's format cannot distinguish the special token 'e' from a token" in capsys.readouterr().out
     assert load_vocabulary(tmp_path / "v").special_tokens == {"e": load_vocabulary(tmp_path / "v").vocab_size - 1}
@@ -127,7 +128,7 @@ def test_a_format_that_has_no_room_for_it_costs_nothing_else(tmp_path, text_file
         (["--vocab-size", "256", "--special-token", "x"], "--vocab-size is 256; it must be at least 257"),
         (["--vocab-size", "300", "--special-token", ""], "--special-token is ''; it must be a text of at least"),
         (["--vocab-size", "300", "--special-token", "\udcff"], r"--special-token is '\udcff'; it must be a text"),
-        (["--vocab-size", "300", "--special-token", "x", "--special", "x"], "each must be given once"),
+        (["--vocab-size", "300", *["--special-token", "x"] * 2], "--special-token is 'x' more than once"),
         (["nowhere.txt", "--vocab-size", "300"], "nowhere.txt does not exist; it must be a text file"),
         (["--vocab-size", "300", "--out", "setup.cfg"], "--out is setup.cfg; it must be a folder"),
         (["--vocab-size", "300", "--out", "v.json"], "--out is v.json; it must be a folder"),
@@ -147,15 +148,15 @@ def test_encode_with_gpt2s_vocabulary(tmp_path, text_file, capsys):
     ids = gpt2().encode(TEXT, allowed_special="all")
     assert open_token_file(out).tolist() == ids
     printed = capsys.readouterr().out
-    assert f"{len(ids):,} ids, {len(TEXT) / len(ids):.2f} bytes each; " in printed
-    assert f"the ids are in {out}" in printed
+    assert f"{len(ids):,} ids, {len(TEXT) / len(ids):.2f} bytes per id; " in printed
+    assert f"wrote the ids to {out}" in printed
     assert bpe("encode", text_file, "--out", out, "--special-tokens", "as-text") == 1
     assert "is there already; take another name, or overwrite it (--overwrite)" in capsys.readouterr().err
     assert bpe("encode", text_file, "--out", out, "--special-tokens", "as-text", "--overwrite") == 0
     assert open_token_file(out).tolist() == gpt2().encode(TEXT, disallowed_special=())
 
 
-def test_encode_refuses_special_tokens_unless_told(tmp_path, text_file, capsys):
+def test_encode_refuses_special_tokens_by_default(tmp_path, text_file, capsys):
     assert bpe("encode", text_file, "--out", tmp_path / "ids.bin") == 1
     error = capsys.readouterr().err
     assert f"has '<|endoftext|>' at byte {TEXT.index('<|'):,}, which reads like a special token" in error
@@ -163,21 +164,37 @@ def test_encode_refuses_special_tokens_unless_told(tmp_path, text_file, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text.txt"]
 
 
+def test_the_defaults_of_train_are_those_of_train_bpe(tmp_path, text_file):
+    assert bpe("train", text_file, "--vocab-size", 300, "--out", tmp_path / "v") == 0
+    learned, expected = load_vocabulary(tmp_path / "v"), train_bpe(TEXT, 300)
+    assert (learned.ranks, learned.pattern, learned.special_tokens) == (expected.ranks, expected.pattern, {})
+
+
+def test_as_tokens_is_refused_for_a_vocabulary_without_special_tokens(tmp_path, text_file, capsys):
+    train_bpe(TEXT, 300).save(tmp_path / "v.json")
+    arguments = ["encode", text_file, "--out", tmp_path / "ids.bin", "--vocabulary", tmp_path / "v.json"]
+    with pytest.raises(SystemExit, match="2"):
+        bpe(*arguments, "--special-tokens", "as-tokens")
+    assert "v.json has no special tokens" in capsys.readouterr().err
+    assert not (tmp_path / "ids.bin").exists()
+    assert bpe(*arguments) == 0
+    assert open_token_file(tmp_path / "ids.bin").tolist() == train_bpe(TEXT, 300).encode(TEXT)
+
+
 @pytest.mark.parametrize("name", ["", "vocabulary.json", "tokenizer.json", "vocabulary.tiktoken"])
 def test_encode_with_a_vocabulary_of_train(tmp_path, text_file, name):
     vocabulary = tmp_path / "v"
-    options = ["--special-token", "<|endoftext|>", "--pattern", "o200k", "--tie", "id"]
+    options = ["--special-token", "<|endoftext|>", "--pattern", "o200k", "--tie-break", "id"]
     assert bpe("train", text_file, "--vocab-size", 300, "--out", vocabulary, *options) == 0
     out = tmp_path / "ids.bin"
-    assert (
-        bpe("encode", text_file, "--out", out, "--vocabulary", vocabulary / name, "--special-tokens", "as-tokens") == 0
-    )
+    special = [] if name == "vocabulary.tiktoken" else ["--special-tokens", "as-tokens"]  # it has no special tokens
+    assert bpe("encode", text_file, "--out", out, "--vocabulary", vocabulary / name, *special) == 0
     tokenizer = BPETokenizer.load(vocabulary / (name or "vocabulary.json"))
     assert tokenizer.pattern == PATTERNS["gpt2" if name == "vocabulary.tiktoken" else "o200k"]
     assert open_token_file(out).tolist() == tokenizer.encode(TEXT, allowed_special="all")
 
 
-def test_ctrl_c_says_how_to_go_on_and_then_it_does(tmp_path, text_file, monkeypatch, capsys):
+def test_encode_resumes_after_ctrl_c(tmp_path, text_file, monkeypatch, capsys):
     from npllm.batching import file_encoding as encoding
 
     monkeypatch.setattr(text_blocks, "BLOCK", 100)
@@ -199,7 +216,7 @@ def test_ctrl_c_says_how_to_go_on_and_then_it_does(tmp_path, text_file, monkeypa
         in capsys.readouterr().out
     )
     assert bpe(*arguments) == 0
-    assert "goes on after " in capsys.readouterr().out
+    assert "resumed after " in capsys.readouterr().out
     assert open_token_file(tmp_path / "ids.bin").tolist() == gpt2().encode(TEXT, allowed_special="all")
 
 

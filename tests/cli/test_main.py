@@ -123,7 +123,7 @@ def test_bpe(tmp_path):
     assert "270 tokens" in out
     status, out, error = npllm("bpe", "encode", "text.txt", "--out", "ids.bin", "--vocabulary", "v", cwd=tmp_path)
     assert (status, error) == (0, "")
-    assert "the ids are in ids.bin" in out
+    assert "wrote the ids to ids.bin" in out
     status, out, _ = npllm("bpe")
     assert status == 0
     assert "encode" in out and "train" in out
