@@ -35,7 +35,7 @@ from npllm.tokenizers.dispatch import AdaptiveDecoder, AdaptiveEncoder
 from npllm.tokenizers.formats import vocabulary_files
 from npllm.tokenizers.offsets import offsets_of
 from npllm.tokenizers.vectorized.incremental_training import check_tie_break, learn_merges
-from npllm.tokenizers.vectorized.pretoken_counts import count_pieces
+from npllm.tokenizers.vectorized.pretoken_counts import count_pretokens
 
 MAX_ID = (1 << 62) - 1
 
@@ -75,7 +75,7 @@ def train_bpe(
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {smallest}, for bytes and special tokens")
     texts = [text] if isinstance(text, str) else text
     ordinary = chain.from_iterable(_ordinary_texts(frozenset(special_tokens), text) for text in texts)
-    merges = learn_merges(count_pieces(ordinary, pattern), num_merges, on_merge, tie_break)
+    merges = learn_merges(count_pretokens(ordinary, pattern), num_merges, on_merge, tie_break)
     tokens = [bytes([byte]) for byte in (BYTE_ORDER if tie_break == "id" else range(256))]
     tokens += [merge.token for merge in merges]
     ranks = {token: rank for rank, token in enumerate(tokens)}

@@ -10,7 +10,7 @@ positions of tokens that share a character overlap.
 
 import numpy as np
 
-from npllm.tokenizers.vectorized.char_classes import read_characters
+from npllm.tokenizers.vectorized.char_classes import text_to_arrays
 
 
 def offsets_of(text: str, encodable_text: str, lengths: np.ndarray) -> np.ndarray:
@@ -19,7 +19,7 @@ def offsets_of(text: str, encodable_text: str, lengths: np.ndarray) -> np.ndarra
     `encodable_text` is the text without surrogates, which was encoded; the offsets are positions in `text`. Raises
     ValueError if the tokens do not make up the text because the pattern leaves out part of it.
     """
-    data, _, char_starts = read_characters(encodable_text)
+    data, _, char_starts = text_to_arrays(encodable_text)
     if char_starts is None:  # one byte for each character
         char_starts = np.arange(len(data) + 1)
     ends = np.cumsum(lengths, dtype=np.int64)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
-from npllm.tokenizers.vectorized.blocks import last_sure_start
+from npllm.tokenizers.vectorized.safe_split_points import last_safe_split_point
 from npllm.utils.text_files import check_no_nul, check_text_file, utf8_error
 
 BLOCK = 1 << 18  # bytes that are read at once
@@ -79,9 +79,9 @@ def last_split_point(text: str, special_tokens: Collection[str] = ()) -> int:
     """The last position at which a text that continues may be split; 0 if there is none."""
     codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
     longest = max(map(len, special_tokens), default=1)
-    position = last_sure_start(codes[: max(0, len(codes) - longest + 1)])
+    position = last_safe_split_point(codes[: max(0, len(codes) - longest + 1)])
     while starts := [i for token in special_tokens if (i := _start_of_token_across(token, text, position)) >= 0]:
-        position = last_sure_start(codes[: min(starts) + 1])
+        position = last_safe_split_point(codes[: min(starts) + 1])
     return position
 
 
@@ -89,7 +89,7 @@ def is_split_point(before: str, after: str, special_tokens: Collection[str] = ()
     """True if a text may be split between two parts. As many characters of each as a special token has are enough."""
     text, position = before + after, len(before)
     codes = np.frombuffer(text[: position + 1].encode("utf-32-le"), "<u4")
-    return last_sure_start(codes) == position and all(
+    return last_safe_split_point(codes) == position and all(
         _start_of_token_across(token, text, position) < 0 for token in special_tokens
     )
 

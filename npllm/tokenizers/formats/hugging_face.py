@@ -22,7 +22,7 @@ from npllm.tokenizers.byte_pair.bytes_to_unicode import UNICODE_TO_BYTE, token_t
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.formats.npllm_json import is_id_table
 from npllm.tokenizers.formats.oniguruma import from_oniguruma, to_oniguruma
-from npllm.tokenizers.vectorized.merge_tree import merges_that_happen
+from npllm.tokenizers.vectorized.merge_tree import reachable_merges
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
 # The values that npllm accepts for each field; a missing field counts as null. The fields for unknown characters are
@@ -53,7 +53,7 @@ def to_tokenizer_json(tokenizer) -> dict[str, Any]:
             f"tokenizer.json cannot distinguish the special token {both[0]!r} from a token; save it under another "
             "*.json name, in npllm's format"
         )
-    merges = merges_that_happen(tokenizer.ranks)
+    merges = reachable_merges(tokenizer.ranks)
     ignore_merges = bool(_unreachable_tokens(tokenizer.ranks, merges))
     _check_special_are_not_pretokens(special, ignore_merges)
     model = {
@@ -212,7 +212,7 @@ def _check_merge_order(ranks, merges, ignore_merges):
         raise ValueError(f"model.vocab has no token for byte {missing[0]}; every single byte must have one")
     if len(set(ranks.values())) != len(ranks):
         raise ValueError("model.vocab assigns one id to several tokens; every token needs its own")
-    reachable, index = merges_that_happen(ranks), {pair: i for i, pair in enumerate(merges)}
+    reachable, index = reachable_merges(ranks), {pair: i for i, pair in enumerate(merges)}
     for left, right in reachable:
         if (left, right) not in index:
             pair = f"{token_to_unicode(left)!r} and {token_to_unicode(right)!r}"

@@ -1,5 +1,6 @@
-"""The same ids and merges, all pieces of a text at once: read merging first, for the idea, then the others in order.
+"""Byte pair encoding with array operations: the ids and merges of `byte_pair`, for all pre-tokens of a text at once.
 
-character_kinds → boundaries, sure_starts, modern_boundaries → stretches, table → piece_memory → blocks → merging,
-merge_tree → encoder; decoding; and for training piece_counts → training
+Reading order: char_classes, pretokenize_gpt2, safe_split_points, pretokenize_gpt4, ragged, hash_table, pretoken_table,
+pretoken_cache, blocks, parallel_merge, merge_tree, encode, decode; and for training pretoken_counts,
+incremental_training.
 """

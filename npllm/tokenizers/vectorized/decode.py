@@ -1,37 +1,38 @@
-"""Ids to bytes without a loop over tokens: where in one long row of all tokens' bytes does each byte come from?
+"""Ids to bytes without a loop over tokens.
 
     [ids → bytes] → text
 
-The bytes of all tokens stand in one row, token behind token. So a text is made of `stretches` of this row, one for each
-id, and all of its bytes are gathered at once.
+The bytes of all tokens of the vocabulary stand in one array, one token after another. Each id selects a segment of it,
+and the bytes of a text are the concatenation of these segments (`ragged`).
 """
 
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 
-from npllm.tokenizers.vectorized.ragged import stretches
+from npllm.tokenizers.vectorized.ragged import gather_segments
 
-BLOCK = 1 << 15  # ids; the arrays of a block fit into the processor's cache
-SPARSE = 8  # a table with so many times more entries than there are tokens is not made
+BLOCK_SIZE = 1 << 15  # ids that are decoded together; their arrays fit into the CPU's caches
+MAX_IDS_PER_TOKEN = 8  # an array indexed by id is made if the ids are below this many times the number of tokens
 
 
 class Decoder:
-    """The bytes of the tokens of one vocabulary: a dict from ids to byte strings."""
+    """The bytes of the tokens of one vocabulary, given as a dict from ids to byte strings."""
 
-    def __init__(self, token_bytes):
+    def __init__(self, token_bytes: dict[int, bytes]):
         tokens = sorted(token_bytes.items())
         self.ids = np.array([token_id for token_id, _ in tokens], np.int64)
-        self.row = np.frombuffer(b"".join(token for _, token in tokens), np.uint8)
-        self.length = np.array([len(token) for _, token in tokens], np.int32)
-        self.first = np.cumsum(self.length, dtype=np.int32) - self.length
-        self.place = None  # of each id among the tokens, where ids have no large gaps
-        if self.ids[-1] < SPARSE * len(tokens):
-            self.place = np.full(self.ids[-1] + 1, -1, np.int32)
-            self.place[self.ids] = np.arange(len(tokens))
+        self.data = np.frombuffer(b"".join(token for _, token in tokens), np.uint8)
+        self.lengths = np.array([len(token) for _, token in tokens], np.int32)
+        self.starts = np.cumsum(self.lengths, dtype=np.int32) - self.lengths
+        self.index_of_id = None  # the index of each id in `ids`, −1 for others; only for ids without large gaps
+        if self.ids[-1] < MAX_IDS_PER_TOKEN * len(tokens):
+            self.index_of_id = np.full(self.ids[-1] + 1, -1, np.int32)
+            self.index_of_id[self.ids] = np.arange(len(tokens))
 
-    def decode(self, ids):
-        """The bytes of many ids, a list or an array of them; None if there is one that no token has."""
+    def decode(self, ids: Sequence[int] | np.ndarray) -> bytes | None:
+        """The bytes of a sequence or an array of ids; None if it is empty, or if not all are ids of tokens."""
         try:
             ids = ids if isinstance(ids, np.ndarray) else np.frombuffer(array("I", ids), np.uint32)
         except (TypeError, OverflowError):
@@ -40,19 +41,19 @@ class Decoder:
             return None
         if int(ids.min()) < 0 or int(ids.max()) > int(self.ids[-1]):
             return None
-        parts = [self._block(ids[begin : begin + BLOCK]) for begin in range(0, len(ids), BLOCK)]
+        parts = [self._decode_block(ids[begin : begin + BLOCK_SIZE]) for begin in range(0, len(ids), BLOCK_SIZE)]
         return None if any(part is None for part in parts) else np.concatenate(parts).tobytes()
 
-    def lengths_of(self, ids):
-        """The number of bytes of each token: ids (n,), which must be tokens', → (n,) int32."""
-        return self.length.take(self._places(ids))
+    def lengths_of(self, ids: np.ndarray) -> np.ndarray:
+        """The number of bytes of each token; all must be ids of tokens: (n,) → (n,) int32."""
+        return self.lengths.take(self._indices(ids))
 
-    def _block(self, ids):
-        places = self._places(ids)
-        known = places >= 0 if self.place is not None else self.ids.take(places) == ids
+    def _decode_block(self, ids):
+        indices = self._indices(ids)
+        known = self.ids.take(indices) == ids if self.index_of_id is None else indices >= 0
         if not known.all():
             return None
-        return self.row.take(stretches(self.first.take(places), self.length.take(places)))
+        return gather_segments(self.data, self.starts.take(indices), self.lengths.take(indices))
 
-    def _places(self, ids):
-        return np.searchsorted(self.ids, ids) if self.place is None else self.place.take(ids)
+    def _indices(self, ids):
+        return np.searchsorted(self.ids, ids) if self.index_of_id is None else self.index_of_id.take(ids)

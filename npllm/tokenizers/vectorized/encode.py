@@ -1,130 +1,153 @@
-"""Text to ids without a loop over pieces: block by block, everything that a block has at once.
+"""Text to ids without a loop over pre-tokens: all pre-tokens of a block at once.
 
-    [text → blocks → pieces → keys → ids]
+    [text → blocks → pre-tokens → keys → ids]
 
-A block is cut into its pieces (`blocks`), the pieces are looked up as numbers (`piece_memory`), and those that are new
-are merged, all together (`merging`).
+A block is divided into pre-tokens (`blocks`), these are looked up in a cache (`pretoken_cache`), and those that are not
+in it are merged together (`parallel_merge`).
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
 
 import numpy as np
 
 from npllm.tokenizers.byte_pair.merge import merge_by_rank_heap
-from npllm.tokenizers.vectorized.blocks import STARTS, blocks_of, bundles, joined_block
+from npllm.tokenizers.vectorized.blocks import (
+    PRETOKENIZERS,
+    Pretokenizer,
+    group_texts,
+    join_into_block,
+    split_into_blocks,
+)
 from npllm.tokenizers.vectorized.merge_tree import find_merges
-from npllm.tokenizers.vectorized.parallel_merge import NEVER, Merger
-from npllm.tokenizers.vectorized.pretoken_cache import LONGEST, PieceMemory
-from npllm.tokenizers.vectorized.ragged import stretches
+from npllm.tokenizers.vectorized.parallel_merge import MAX_ID, ParallelMerger
+from npllm.tokenizers.vectorized.pretoken_cache import PretokenCache
+from npllm.tokenizers.vectorized.pretoken_table import MAX_BYTES
+from npllm.tokenizers.vectorized.ragged import gather_segments
 
-SMALL, SPARSE = 1 << 20, 8  # ids up to these, or up to so many times their number, go into tables by id
-HIGHEST_ID = int(NEVER) - 1  # NEVER and what is above it are no ids
+# Some arrays are indexed by id. Their size is acceptable if the highest id is at most one of:
+MAX_SMALL_ID = 1 << 20
+MAX_IDS_PER_TOKEN = 8  # times the number of tokens
 
 
-def make_encoder(ranks, pattern, merges=None):
-    """An Encoder for a vocabulary, or None if it has none.
+def make_encoder(
+    ranks: dict[bytes, int], pattern: str, merges: Sequence[tuple[bytes, bytes]] | None = None
+) -> Encoder | None:
+    """An Encoder for a vocabulary, or None if the vectorized algorithm does not apply.
 
-    It has none for another pattern, for ranks that are not in the order of merging, and for ids with very large gaps.
-
-    `merges` are (left, right) in the order of their ranks, where they are known; else they are found from the ranks.
+    It applies to the patterns in PRETOKENIZERS, to ranks in which every token comes after its two parts, and to ids
+    without very large gaps. `merges` are the pairs (left, right) in the order of their ranks; without them, they are
+    recovered from the ranks.
     """
     highest = max(ranks.values())
-    if pattern not in STARTS or highest > HIGHEST_ID or highest > max(SMALL, SPARSE * len(ranks)):
+    if pattern not in PRETOKENIZERS or highest > min(MAX_ID, max(MAX_SMALL_ID, MAX_IDS_PER_TOKEN * len(ranks))):
         return None
-    memory = PieceMemory(list(ranks), list(ranks.values()))
+    cache = PretokenCache(list(ranks), list(ranks.values()))
     if merges is None:
-        found = find_merges(ranks, memory)
+        found = find_merges(ranks, cache)
     else:
         found = np.array([(ranks[a], ranks[b], ranks[a + b]) for a, b in merges], np.int64).reshape(-1, 3).T
     if found is None:
         return None
-    made = set(found[2].tolist())
-    unmade = {token: rank for token, rank in ranks.items() if len(token) > LONGEST and rank not in made}
-    id_of_byte = [ranks[bytes([byte])] for byte in range(256)]
-    return Encoder(ranks, STARTS[pattern], Merger(*found, id_of_byte), memory, unmade)
+    with_merge = set(found[2].tolist())
+    unmergeable = {token: rank for token, rank in ranks.items() if len(token) > MAX_BYTES and rank not in with_merge}
+    id_of_byte = np.array([ranks[bytes([byte])] for byte in range(256)])
+    return Encoder(ranks, PRETOKENIZERS[pattern], ParallelMerger(*found, id_of_byte), cache, unmergeable)
 
 
 class Encoder:
-    """The fast path of one vocabulary.
+    """The vectorized encoder of one vocabulary, built by `make_encoder`.
 
-    ranks      the vocabulary
-    starts_of  says where pieces begin
-    merger     merges
-    memory     knows what came
-    unmade     the tokens too long for the memory that no merges lead to, mostly none: from byte strings to ids
+    ranks         the vocabulary
+    pretokenizer  gives the starts of pre-tokens
+    merger        merges the bytes of pre-tokens
+    cache         of the ids of pre-tokens
+    unmergeable   tokens that are too long for the cache and that no merge produces, with their ids; usually none
     """
 
-    def __init__(self, ranks, starts_of, merger, memory, unmade):
-        self.ranks, self.starts_of, self.merger, self.memory, self.unmade = ranks, starts_of, merger, memory, unmade
-        self.one_at_a_time = Lock()  # threads that share a tokenizer share its memory
+    def __init__(
+        self,
+        ranks: dict[bytes, int],
+        pretokenizer: Pretokenizer,
+        merger: ParallelMerger,
+        cache: PretokenCache,
+        unmergeable: dict[bytes, int],
+    ):
+        self.ranks, self.pretokenizer, self.merger = ranks, pretokenizer, merger
+        self.cache, self.unmergeable = cache, unmergeable
+        self._lock = Lock()  # threads that share a tokenizer share its cache
 
-    def clear_cache(self):
-        """Remember the tokens of the vocabulary alone."""
-        with self.one_at_a_time:
-            self.memory.clear_cache()
+    def clear_cache(self) -> None:
+        """Reduce the cache to the tokens of the vocabulary."""
+        with self._lock:
+            self.cache.clear()
 
-    def encode_blocks(self, text):
+    def encode_blocks(self, text: str) -> Iterator[np.ndarray]:
         """The ids of a text without surrogates, block by block: arrays of int32."""
-        for block in blocks_of(text, self.starts_of):
-            yield self._encode(block)[0]
+        for block in split_into_blocks(text, self.pretokenizer):
+            yield self._encode(*block)[0]
 
-    def encode_batch(self, texts):
-        """The ids of several texts without surrogates, a list for each in turn; short ones are encoded together."""
-        for bundle in bundles(texts):
-            if len(bundle) == 1:
-                yield [token for ids in self.encode_blocks(bundle[0]) for token in ids.tolist()]
+    def encode_batch(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """The ids of each text, in order; short texts are encoded together. The texts must have no surrogates."""
+        for group in group_texts(texts):
+            if len(group) == 1:
+                yield [token_id for ids in self.encode_blocks(group[0]) for token_id in ids.tolist()]
             else:
-                yield from self._together(bundle)
+                yield from self._encode_group(group)
 
-    def _together(self, texts):
-        """The ids of texts that share a block."""
-        block, breaks = joined_block(texts, self.starts_of)
-        ids, counts = self._encode(block)
-        ends = np.cumsum(counts)[breaks]
-        stops, ids = (ends - counts[breaks]).tolist(), ids.tolist()
+    def _encode_group(self, texts):
+        """The ids of texts that share a block, as a list of lists."""
+        block, separators = join_into_block(texts, self.pretokenizer)
+        ids, counts = self._encode(*block)
+        ends = np.cumsum(counts)[separators]
+        stops, ids = (ends - counts[separators]).tolist(), ids.tolist()
         begins = [0, *ends.tolist()]
         return [ids[begin:stop] for begin, stop in zip(begins, stops)]
 
-    def _encode(self, block):
-        """The ids of a block's pieces, and how many each has."""
-        data, starts, lengths = block
-        long = np.flatnonzero(lengths > LONGEST)
-        with self.one_at_a_time:
+    def _encode(self, data, starts, lengths):
+        """The ids of a block's pre-tokens, one pre-token's after another's, and how many ids each has."""
+        long = np.flatnonzero(lengths > MAX_BYTES)
+        with self._lock:
             try:
-                begins, counts = self.memory.look_up(data, starts, lengths, self._merge)
-                if len(long):  # merged each time
+                offsets, counts = self.cache.look_up(data, starts, lengths, self._merge)
+                if len(long):  # not cached
                     ids, counts[long] = self._merge(data, starts[long], lengths[long])
-                    begins[long] = self.memory.lend(ids) + np.cumsum(counts[long]) - counts[long]
-                return self.memory.ids(begins, counts), counts
-            except BaseException:  # Ctrl-C, too: a piece may stand in the memory without its ids
-                self.memory.clear_cache()
+                    offsets[long] = self.cache.write_temporary(ids) + np.cumsum(counts[long]) - counts[long]
+                return self.cache.ids(offsets, counts), counts
+            except BaseException:  # including Ctrl-C: the cache may contain pre-tokens whose ids are missing
+                self.cache.clear()
                 raise
 
     def _merge(self, data, starts, lengths):
-        """The ids of pieces that are not remembered, one piece's after the other's, and how many each has."""
-        joined = data.take(stretches(starts, lengths))
-        at_end = np.zeros(len(joined), bool)
-        at_end[np.cumsum(lengths) - 1] = True
-        ids, at_end, left = self.merger.merge(joined, at_end)
-        ends = np.flatnonzero(at_end)
+        """The ids of pre-tokens that are not cached, one pre-token's after another's, and how many ids each has."""
+        joined = gather_segments(data, starts, lengths)
+        is_last = np.zeros(len(joined), bool)
+        is_last[np.cumsum(lengths) - 1] = True
+        ids, is_last, unfinished = self.merger.merge(joined, is_last)
+        ends = np.flatnonzero(is_last)
         counts = np.diff(ends, prepend=-1)
-        others = {}  # pieces whose ids are found in another way
-        for piece in np.unique(np.searchsorted(ends, np.flatnonzero(left))).tolist():
-            tokens = merge_by_rank_heap(data[starts[piece] : starts[piece] + lengths[piece]].tobytes(), self.ranks)
-            others[piece] = [self.ranks[token] for token in tokens]
-        for piece in np.flatnonzero(np.isin(lengths, [*map(len, self.unmade)])).tolist() if self.unmade else ():
-            token = data[starts[piece] : starts[piece] + lengths[piece]].tobytes()
-            if token in self.unmade:
-                others[piece] = [self.unmade[token]]
-        return _replaced(ids, counts, others)
+
+        def pretoken(index):
+            return data[starts[index] : starts[index] + lengths[index]].tobytes()
+
+        replacements = {}  # for pre-tokens that the merger does not encode completely, or not at all
+        for index in np.unique(np.searchsorted(ends, np.flatnonzero(unfinished))).tolist():
+            replacements[index] = [self.ranks[token] for token in merge_by_rank_heap(pretoken(index), self.ranks)]
+        if self.unmergeable:
+            for index in np.flatnonzero(np.isin(lengths, [*map(len, self.unmergeable)])).tolist():
+                if pretoken(index) in self.unmergeable:
+                    replacements[index] = [self.unmergeable[pretoken(index)]]
+        return _replace_ids(ids, counts, replacements)
 
 
-def _replaced(ids, counts, others):
-    """Other ids for some pieces: a dict from the numbers of pieces to lists of ids."""
+def _replace_ids(ids, counts, replacements):
+    """Other ids for some pre-tokens: `replacements` is a dict from their indices to lists of ids."""
     ends, parts, begin = np.cumsum(counts), [], 0
-    for piece, new in sorted(others.items()):
-        parts += [ids[begin : ends[piece] - counts[piece]], new]
-        begin = ends[piece]
-    for piece, new in others.items():
-        counts[piece] = len(new)
+    for index, new in sorted(replacements.items()):
+        parts += [ids[begin : ends[index] - counts[index]], new]
+        begin = ends[index]
+    for index, new in replacements.items():
+        counts[index] = len(new)
     return np.concatenate([*parts, ids[begin:]]).astype(np.int32, copy=False), counts

@@ -1,201 +1,215 @@
-"""The merges of `bpe_training`, one by one the same, with work only where something changes.
+"""Train byte pair encoding with work only where something changes: the merges of `byte_pair.train`, many times faster.
 
-    text → pieces → [distinct pieces → merges]
+    text → pre-tokens → [distinct pre-tokens → merges]
 
-Counting all pairs again for every merge is what takes the time. Four savings:
+The plain algorithm counts all pairs again for every merge. Four changes make that unnecessary:
 
-    1  Equal pieces are kept once, with their count: a megabyte of text has some 15,000 distinct ones.
-    2  A merge changes counts only beside the places where it happens, so only those places are visited.
-    3  The most frequent pair waits on top of a heap that is corrected only when it is asked (see `most_frequent`).
-    4  Where a pair has many places, NumPy visits all of them at once; where it has few, and that is soon the rule, a
-       plain loop is quicker.
+    1  Equal pre-tokens are stored once, with their count. A megabyte of text has some 15,000 distinct ones.
+    2  A merge changes the counts of pairs only next to the positions where it happens, so only these are visited.
+    3  A heap holds the pairs by count. Its entries are corrected only when they reach the top (see `most_frequent`).
+    4  A pair with many positions is merged by array operations, one with few positions by a loop, which is then faster.
 
-All places of a pair come into being in one step, the one that makes its newer member, and from then on they only
-vanish. So counts only fall, and first places only move back. And all places ever visited are no more than the bytes
-of the distinct pieces: each merge makes one token of two.
+All positions of a pair are created in one step, the merge that creates the newer of its two tokens, and after that they
+only disappear. So the count of a pair only falls, and its first position only moves to the right. In total, no more
+positions are visited than the distinct pre-tokens have bytes, because each merge turns two tokens into one.
 """
+
+from __future__ import annotations
 
 import heapq
 from array import array
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 
 from npllm.tokenizers.byte_pair.bytes_to_unicode import BYTE_ORDER
 from npllm.tokenizers.byte_pair.train import Merge
-from npllm.tokenizers.vectorized.pretoken_counts import DistinctPieces, distinct_pieces
+from npllm.tokenizers.vectorized.pretoken_counts import PretokenCounts
 
-MANY = 64  # places; from here on NumPy is quicker than a loop
-NONE = -1  # no neighbour, no token
-ID_OF_BYTE = np.argsort(BYTE_ORDER)  # its place in BYTE_ORDER
+MIN_VECTORIZED = 64  # positions of a pair; from this number on, array operations are faster than a loop
+NONE = -1  # in place of the position of a neighbour, at the ends of a pre-token, and of the id of a token that is gone
+ID_OF_BYTE = np.argsort(BYTE_ORDER)  # the index of each byte in BYTE_ORDER
 
 
-def learn_merges(pieces, num_merges, on_merge=None, tie_break="first"):
-    """The merges of learn_merges_naive, one by one the same, in a fraction of the time.
+def learn_merges(
+    pretokens: Iterable[bytes] | Mapping[bytes, int] | PretokenCounts,
+    num_merges: int,
+    on_merge: Callable[[Merge], object] | None = None,
+    tie_break: Literal["first", "id"] = "first",
+) -> list[Merge]:
+    """The merges of learn_merges_naive, in the same order.
 
-    `pieces` are byte strings, or a dict from them to counts, or DistinctPieces. `on_merge(merge)` is called after every
-    step. Among pairs of equal count, tie_break="first" takes the first in the text, and tie_break="id" the one of the
-    lowest ids, the left one first; the ids of bytes are their indices in BYTE_ORDER. Raises ValueError for another
-    tie_break and for a negative num_merges.
+    `pretokens` are byte strings, a dict from byte strings to counts, or PretokenCounts. `on_merge(merge)` is called
+    after every merge. Among pairs of equal count, tie_break="first" takes the one that occurs first in the text, and
+    tie_break="id" the one with the lowest id of its left token, then of its right token; the ids of bytes are their
+    indices in BYTE_ORDER. Raises ValueError for any other tie_break and for a negative num_merges.
     """
     check_tie_break(tie_break)
     if num_merges < 0:
         raise ValueError(f"num_merges is {num_merges}; it must be at least 0")
-    if not isinstance(pieces, DistinctPieces):
-        pieces = distinct_pieces(pieces)
-    num_merges = min(num_merges, len(pieces.data))  # each makes one token of two
-    text = _Text(pieces, 256 + num_merges, tie_break)
+    if not isinstance(pretokens, PretokenCounts):
+        pretokens = PretokenCounts.from_bytes(pretokens)
+    num_merges = min(num_merges, len(pretokens.data))  # each merge turns two tokens into one
+    pairs = _PairTable(pretokens, 256 + num_merges, tie_break)
     merges = []
-    while len(merges) < num_merges and (found := text.most_frequent()) is not None:
+    while len(merges) < num_merges and (found := pairs.most_frequent()) is not None:
         left, right, count = found
-        merges.append(Merge(text.tokens[left], text.tokens[right], count))
-        text.merge(left, right)
+        merges.append(Merge(pairs.tokens[left], pairs.tokens[right], count))
+        pairs.merge(left, right)
         if on_merge is not None:
             on_merge(merges[-1])
     return merges
 
 
-def check_tie_break(tie_break):
-    """Raise ValueError for what is none of the two rules for pairs of equal count."""
+def check_tie_break(tie_break: str) -> None:
+    """Raise ValueError unless tie_break is one of the two rules for pairs of equal count."""
     if tie_break not in ("first", "id"):
         raise ValueError(f"tie_break is {tie_break!r}; it must be 'first' or 'id'")
 
 
-class _Text:
-    """The distinct pieces in a row, as a linked list of tokens, with the counts and the places of all pairs.
+class _PairTable:
+    """The distinct pre-tokens as linked lists of tokens, with the count and the positions of every pair.
 
-    A place is the index of a token's first byte. `following` and `preceding` link it to its neighbours within the
-    piece (NONE where the piece ends); `weight` says how often its piece occurs. A pair (a, b) is the number
-    a · base + b. The arrays are seen twice, by NumPy and by plain loops, which read an `array` faster. The ids of
-    bytes are their places in BYTE_ORDER.
+    The position of a token is the index of its first byte. Four arrays are indexed by position: `ids`; `following` and
+    `preceding`, the positions of the neighbours within the pre-token, or NONE; and `weights`, the count of the
+    pre-token. Each exists as an `array`, which a loop reads faster, and as a NumPy view of the same memory. A pair
+    (a, b) is the number a · base + b.
     """
 
-    def __init__(self, pieces, base, tie_break):
+    def __init__(self, pretokens, base, tie_break):
         self.base, self.tie_break = base, tie_break
         self.tokens = [bytes([byte]) for byte in BYTE_ORDER]
-        ends = np.cumsum(pieces.lengths)
-        places = np.arange(len(pieces.data))
-        following, preceding = places + 1, places - 1
-        following[ends - 1] = preceding[ends - pieces.lengths] = NONE
+        ends = np.cumsum(pretokens.lengths)
+        positions = np.arange(len(pretokens.data))
+        following, preceding = positions + 1, positions - 1
+        following[ends - 1] = preceding[ends - pretokens.lengths] = NONE
+        weights = np.repeat(pretokens.counts, pretokens.lengths)
         self.arrays = [
             array("q", row.astype(np.int64).tobytes())
-            for row in (ID_OF_BYTE[pieces.data], following, preceding, np.repeat(pieces.counts, pieces.lengths))
+            for row in (ID_OF_BYTE[pretokens.data], following, preceding, weights)
         ]
         self.views = [np.frombuffer(row, np.int64) for row in self.arrays]
-        self.counts, self.places = {}, {}
+        self.counts, self.positions = {}, {}
         ids, left = self.views[0], np.flatnonzero(following != NONE)
         self._add(left, ids[left] * base + ids[left + 1])
         self.heap = [self._entry(pair) for pair in self.counts]
         heapq.heapify(self.heap)
 
     def most_frequent(self):
-        """The pair of highest count, ties by `tie_break`: (left, right, count), or None at the end.
+        """The pair of highest count, ties by `tie_break`: (left, right, count), or None if there are no pairs.
 
-        The heap's entries may be out of date. As counts only fall and first places only move back, an entry can
-        only be too good: take the top; if it is no longer true, put it back as it is now and look again.
+        Entries of the heap may be out of date. Because counts only fall and first positions only move to the right, an
+        entry that is out of date ranks too high, never too low. So the top entry is taken; if it is out of date, its
+        current value is pushed and the next top entry is examined.
         """
         while self.heap:
             entry = heapq.heappop(self.heap)
             pair = entry[-1]
             if self.counts[pair] == 0:
                 continue
-            now = self._entry(pair)
-            if now == entry:
+            current = self._entry(pair)
+            if current == entry:
                 return *divmod(pair, self.base), self.counts[pair]
-            heapq.heappush(self.heap, now)
+            heapq.heappush(self.heap, current)
         return None
 
     def merge(self, left, right):
-        """Make one token of the pair wherever it stands, from the left, and correct the counts beside it."""
+        """Replace the pair by a new token at all its positions, from the left, and update the counts of other pairs."""
         new = len(self.tokens)
         self.tokens.append(self.tokens[left] + self.tokens[right])
         pair = left * self.base + right
-        places = self.places.pop(pair)
-        touched = (self._merge_many if len(places) >= MANY else self._merge_few)(places, left, right, new)
+        positions = self.positions.pop(pair)
+        vectorized = len(positions) >= MIN_VECTORIZED
+        added = (self._merge_vectorized if vectorized else self._merge_in_loop)(positions, left, right, new)
         del self.counts[pair]
-        for pair in touched:
+        for pair in added:
             if self.counts[pair] > 0:
                 heapq.heappush(self.heap, self._entry(pair))
 
-    def _merge_few(self, places, left, right, new):
-        """Place by place: take away the pairs on both sides, merge, add the new ones. Returns the pairs added."""
-        ids, following, preceding, weight = self.arrays
+    def _merge_in_loop(self, positions, left, right, new):
+        """At each position, remove the pairs on both sides, merge, and add the new pairs. Returns the pairs added."""
+        ids, following, preceding, weights = self.arrays
         counts, base, added = self.counts, self.base, defaultdict(list)
-        for place in places:
-            second = following[place]
-            if ids[place] != left or second == NONE or ids[second] != right:
+        for position in positions:
+            second = following[position]
+            if ids[position] != left or second == NONE or ids[second] != right:
                 continue
-            before, after, times = preceding[place], following[second], weight[place]
+            before, after, weight = preceding[position], following[second], weights[position]
             if before != NONE:
                 pair = ids[before] * base
-                counts[pair + left] -= times
+                counts[pair + left] -= weight
                 added[pair + new].append(before)
-                counts[pair + new] = counts.get(pair + new, 0) + times
+                counts[pair + new] = counts.get(pair + new, 0) + weight
             if after != NONE:
-                counts[right * base + ids[after]] -= times
+                counts[right * base + ids[after]] -= weight
                 pair = new * base + ids[after]
-                added[pair].append(place)
-                counts[pair] = counts.get(pair, 0) + times
-                preceding[after] = place
-            ids[place], ids[second], following[place] = new, NONE, after
-        self.places.update(added)
+                added[pair].append(position)
+                counts[pair] = counts.get(pair, 0) + weight
+                preceding[after] = position
+            ids[position], ids[second], following[position] = new, NONE, after
+        self.positions.update(added)
         return added
 
-    def _merge_many(self, places, left, right, new):
-        """The same, all places at once."""
-        ids, following, preceding, weight = self.views
-        places = np.array(places)
-        places = places[(ids[places] == left) & (following[places] != NONE)]
-        places = places[ids[following[places]] == right]
+    def _merge_vectorized(self, positions, left, right, new):
+        """The same as _merge_in_loop, at all positions at once."""
+        ids, following, preceding, weights = self.views
+        positions = np.array(positions)
+        positions = positions[(ids[positions] == left) & (following[positions] != NONE)]
+        positions = positions[ids[following[positions]] == right]
         if left == right:
-            places = _not_overlapping(places, following[places])
-        second = following[places]
-        before, after, times = preceding[places], following[second], weight[places]
-        # Two merges side by side have one pair between them, which counts once: with the second of the two.
-        joined = np.zeros(len(places), bool)
-        joined[1:] = before[1:] == second[:-1]
+            positions = _without_overlaps(positions, following[positions])
+        second = following[positions]
+        before, after, weight = preceding[positions], following[second], weights[positions]
+        # Between two adjacent merges there is one pair. It is removed and added once, as the pair before the second.
+        adjacent = np.zeros(len(positions), bool)
+        adjacent[1:] = before[1:] == second[:-1]
         has_before, has_after = before != NONE, after != NONE
-        has_after[:-1] &= ~joined[1:]
+        has_after[:-1] &= ~adjacent[1:]
         old = np.concatenate([ids[before[has_before]] * self.base + left, right * self.base + ids[after[has_after]]])
-        self._remove(old, np.concatenate([times[has_before], times[has_after]]))
-        ids[places], ids[second], following[places] = new, NONE, after
-        preceding[after[after != NONE]] = places[after != NONE]
-        at = np.concatenate([preceding[places[has_before]], places[has_after]])
+        self._subtract(old, np.concatenate([weight[has_before], weight[has_after]]))
+        ids[positions], ids[second], following[positions] = new, NONE, after
+        preceding[after[after != NONE]] = positions[after != NONE]
+        at = np.concatenate([preceding[positions[has_before]], positions[has_after]])
         return self._add(at, ids[at] * self.base + ids[following[at]])
 
-    def _add(self, places, pairs):
-        """Note the pairs at these places, which are new, and return them: the places of each pair must be in order."""
-        order, first, added = _groups(pairs)
-        self.counts.update(zip(added, _sums(self.views[-1][places[order]], first)))
-        rows = places[order].tolist()
-        self.places.update((pair, rows[begin:end]) for pair, begin, end in zip(added, first, [*first[1:], len(rows)]))
-        return added
+    def _add(self, positions, pairs):
+        """Add new pairs at these positions, which are in order for each pair; returns the distinct pairs."""
+        order, first, distinct = _group_equal(pairs)
+        self.counts.update(zip(distinct, _sums(self.views[-1][positions[order]], first)))
+        rows = positions[order].tolist()
+        ends = [*first[1:], len(rows)]
+        self.positions.update((pair, rows[begin:end]) for pair, begin, end in zip(distinct, first, ends))
+        return distinct
 
-    def _remove(self, pairs, times):
-        """Take away from the counts of pairs, each of which may come several times."""
-        order, first, found = _groups(pairs)
-        for pair, number in zip(found, _sums(times[order], first)):
-            self.counts[pair] -= number
+    def _subtract(self, pairs, weights):
+        """Subtract weights from the counts of pairs, which may repeat."""
+        order, first, distinct = _group_equal(pairs)
+        for pair, weight in zip(distinct, _sums(weights[order], first)):
+            self.counts[pair] -= weight
 
     def _entry(self, pair):
-        """A pair as it stands in the heap: the lowest is the one to be merged."""
+        """The heap's entry of a pair; the lowest entry is merged next."""
         if self.tie_break == "id":
-            return -self.counts[pair], pair  # pairs are in the order of their ids
-        return -self.counts[pair], self._first_place(pair), pair
+            return -self.counts[pair], pair  # pairs are ordered by the ids of their tokens
+        return -self.counts[pair], self._first_position(pair), pair
 
-    def _first_place(self, pair):
-        """The first place where the pair still stands; places before it are forgotten, for they never come back."""
-        ids, following, places = self.arrays[0], self.arrays[1], self.places[pair]
+    def _first_position(self, pair):
+        """The first position where the pair still exists; earlier ones are deleted, because they do not come back."""
+        ids, following, positions = self.arrays[0], self.arrays[1], self.positions[pair]
         left, right = divmod(pair, self.base)
-        gone = 0
-        while ids[place := places[gone]] != left or (second := following[place]) == NONE or ids[second] != right:
-            gone += 1
-        del places[:gone]
-        return place
+
+        def exists(position):
+            return ids[position] == left and (second := following[position]) != NONE and ids[second] == right
+
+        gone = next(index for index, position in enumerate(positions) if exists(position))
+        del positions[:gone]
+        return positions[0]
 
 
-def _groups(pairs):
-    """An order in which equal pairs stand together, where each of these groups begins in it, and their pairs."""
+def _group_equal(pairs):
+    """An order in which equal pairs are adjacent, the start of each such group in it, and the pair of each group."""
     order = np.argsort(pairs, kind="stable")
     pairs = pairs[order]
     first = np.flatnonzero(np.diff(pairs, prepend=-1))
@@ -203,13 +217,13 @@ def _groups(pairs):
 
 
 def _sums(numbers, first):
-    """The sum of each group."""
+    """The sum of each group, given the starts of the groups."""
     return np.add.reduceat(numbers, first).tolist() if first else []
 
 
-def _not_overlapping(places, following):
-    """Of places that overlap in a row (a a a a), the first, the third, …: merging goes from the left."""
-    begins = np.ones(len(places), bool)
-    begins[1:] = places[1:] != following[:-1]
-    number = np.arange(len(places))
-    return places[(number - np.maximum.accumulate(np.where(begins, number, 0))) % 2 == 0]
+def _without_overlaps(positions, following):
+    """Of overlapping positions (as in a a a a), the first, the third, and so on, because merges go from the left."""
+    begins = np.ones(len(positions), bool)
+    begins[1:] = positions[1:] != following[:-1]
+    number = np.arange(len(positions))
+    return positions[(number - np.maximum.accumulate(np.where(begins, number, 0))) % 2 == 0]

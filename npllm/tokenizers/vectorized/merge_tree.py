@@ -1,121 +1,126 @@
-"""Which two tokens was each token made of? Asked of the ranks alone, for all tokens at once.
+"""The two tokens that were merged into each token, recovered from the ranks for all tokens at once.
 
-    [ranks → the merge behind every token] → merging
+    [ranks → the merge of every token] → parallel_merge
 
-A file of ranks says which byte strings are tokens, not how they came about; and "abc" may be a union of "ab" and "c" as
-well as of "a" and "bc". But only one of these ever happens. As long as no merge crosses the ends of a token's bytes,
-what goes on inside does not depend on what stands outside; so whenever the token comes about, it does so by the steps
-by which its bytes, standing alone, are encoded, and the last of these steps is its merge. A token to whose bytes that
-never happens comes about nowhere, and has no merge.
+A table of ranks lists the tokens, not the merges that produced them, and "abc" may be the concatenation of "ab" and "c"
+as well as of "a" and "bc". But only one of these merges ever happens. As long as no merge crosses the ends of a token's
+bytes, merges within them do not depend on the bytes outside. So whenever the token is produced, the steps are those of
+encoding its bytes alone, and the last of these steps is its merge. If encoding its bytes alone does not produce the
+token, it is never produced, and has no merge.
 
-So each token is encoded by the plain rule, one merge a round, all tokens in step: a row for each token, and in every
-row the leftmost pair of lowest rank.
+So each token is encoded by the plain algorithm, one merge in a round, all tokens in parallel: each token's bytes are a
+segment of one array, and each round merges the leftmost pair of lowest rank in every segment.
 """
+
+from __future__ import annotations
 
 import numpy as np
 
-from npllm.tokenizers.vectorized.hash_table import Table
-from npllm.tokenizers.vectorized.parallel_merge import NEVER, pair_keys
-from npllm.tokenizers.vectorized.pretoken_cache import LONGEST, PADDING, PieceMemory
+from npllm.tokenizers.vectorized.hash_table import HashTable
+from npllm.tokenizers.vectorized.parallel_merge import NO_RANK, pair_keys
+from npllm.tokenizers.vectorized.pretoken_cache import PretokenCache
+from npllm.tokenizers.vectorized.pretoken_table import MAX_BYTES, PADDING
 
 
-def find_merges(ranks, memory=None):
-    """The merge behind each token that has one: left, right, ids, three arrays (M,) in the order of their ranks.
+def find_merges(
+    ranks: dict[bytes, int], cache: PretokenCache | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The merge of each token that has one: left, right, ids, three arrays (M,), in the order of the ids.
 
-    `ranks` is a dict from byte strings to ids, in which every single byte has one; `memory` a PieceMemory of them,
-    where there is one already. Returns None if a token comes before one of its parts, in which case the order of merges
-    is not the order in which they become possible.
+    `ranks` maps byte strings to ids and contains all single bytes; `cache` is a PretokenCache of them, if there is one
+    already. Returns None if a token comes before one of its parts: then the order of the ranks is not the order in
+    which the merges become possible, and `parallel_merge` does not apply.
     """
-    if memory is None:
-        memory = PieceMemory(list(ranks), list(ranks.values()))
-    left, right, ids = _merges(ranks, memory)
+    if cache is None:
+        cache = PretokenCache(list(ranks), list(ranks.values()))
+    left, right, ids = _merges(ranks, cache)
     single_byte = np.zeros(max(ranks.values()) + 1, bool)
     single_byte[[ranks[bytes([byte])] for byte in range(256)]] = True
-    if _early(left, right, ids, single_byte).any():
-        return None
-    return left, right, ids
+    before_a_part = ((left > ids) & ~single_byte[left]) | ((right > ids) & ~single_byte[right])
+    return None if before_a_part.any() else (left, right, ids)
 
 
-def merges_that_happen(ranks):
-    """The merge of each token that comes about at all, pairs of byte strings in the order of the tokens' ranks.
+def reachable_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The merge of each token that is ever produced: (left, right), in the order of the tokens' ranks.
 
-    Any table will do, one in which a token comes before its parts, too: what is said above does not ask for the order.
-    Every other pair whose union is a token never stands side by side.
+    A token may come before its parts. No other pair of tokens is ever merged, even if its concatenation is a token.
     """
     tokens = sorted(ranks, key=ranks.get)
-    places = {token: place for place, token in enumerate(tokens)}  # as good as the ranks, and without gaps
-    left, right, _ = _merges(places, PieceMemory(tokens, range(len(tokens))))
-    return [(tokens[one], tokens[other]) for one, other in zip(left.tolist(), right.tolist())]
+    indices = {token: index for index, token in enumerate(tokens)}  # in the same order as the ranks, without gaps
+    left, right, _ = _merges(indices, PretokenCache(tokens, range(len(tokens))))
+    return [(tokens[a], tokens[b]) for a, b in zip(left.tolist(), right.tolist())]
 
 
-def _merges(ranks, memory):
+def _merges(ranks, cache):
     """Left, right, ids (M,) of all merges that happen, in the order of the ids."""
-    left, right, ids = _splits(ranks, memory)
-    pairs = Table.of(pair_keys(left, right), ids)
-    found = _last_merges([token for token in ranks if len(token) > 1], ranks, pairs)
+    left, right, ids = (np.concatenate(rows) for rows in zip(_short_splits(ranks, cache), _other_splits(ranks)))
+    pair_ranks = HashTable.from_arrays(pair_keys(left, right), ids)
+    found = _last_merges([token for token in ranks if len(token) > 1], ranks, pair_ranks)
     return found[np.argsort(found[:, 2])].T
 
 
-def _early(left, right, ids, single_byte):
-    """Which tokens come before one of their parts; the single bytes are there from the beginning."""
-    return ((left > ids) & ~single_byte[left]) | ((right > ids) & ~single_byte[right])
+def _is_short(token):
+    return len(token) <= MAX_BYTES and b"\xff" not in token
 
 
-def _splits(ranks, memory):
-    """All ways to write a token as the union of two tokens: left, right, ids, three arrays."""
-    tokens = [token for token in ranks if 1 < len(token) <= LONGEST and b"\xff" not in token]
+def _short_splits(ranks, cache):
+    """All ways to write a token that can be in the cache as the concatenation of two tokens: left, right, ids."""
+    tokens = [token for token in ranks if len(token) > 1 and _is_short(token)]
     lengths = np.array([len(token) for token in tokens], np.int64)
-    text = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
-    # every place within a token, but for its beginning
+    data = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
     ends = np.cumsum(lengths)
-    of = np.repeat(np.arange(len(tokens)), lengths - 1)
-    starts = (ends - lengths)[of]
-    middles = np.arange(len(of)) + of + 1
-    left = memory.find(text, starts, middles - starts)
+    owner = np.repeat(np.arange(len(tokens)), lengths - 1)  # a token of n bytes can be split at n − 1 positions
+    starts = (ends - lengths)[owner]
+    middles = np.arange(len(owner)) + owner + 1
+    left = cache.token_ids(data, starts, middles - starts)
     right = np.full(len(left), -1)
-    right[left >= 0] = memory.find(text, middles[left >= 0], (ends[of] - middles)[left >= 0])
-    both = right >= 0
-    ids = np.array([ranks[token] for token in tokens], np.int64)[of]
-    others = [
+    right[left >= 0] = cache.token_ids(data, middles[left >= 0], (ends[owner] - middles)[left >= 0])
+    ids = np.array([ranks[token] for token in tokens], np.int64)[owner]
+    return left[right >= 0], right[right >= 0], ids[right >= 0]
+
+
+def _other_splits(ranks):
+    """The same for the other tokens, which are few: left, right, ids."""
+    splits = [
         (ranks[token[:middle]], ranks[token[middle:]], rank)
         for token, rank in ranks.items()
-        if len(token) > LONGEST or b"\xff" in token
+        if not _is_short(token)
         for middle in range(1, len(token))
         if token[:middle] in ranks and token[middle:] in ranks
     ]
-    short = np.stack([left[both], right[both], ids[both]])
-    return np.concatenate([short, np.array(others, np.int64).reshape(-1, 3).T], axis=1)
+    return np.array(splits, np.int64).reshape(-1, 3).T
 
 
-def _last_merges(tokens, ranks, pairs):
-    """Encode tokens by the plain rule, in step, and note the last merge of each that ends as one: (n, 3)."""
+def _last_merges(tokens, ranks, pair_ranks):
+    """Encode tokens in parallel; the last merge of each that is encoded as itself: (M, 3) left, right, id."""
     if not tokens:
         return np.empty((0, 3), np.int64)
-    of_byte = np.array([ranks[bytes([byte])] for byte in range(256)])
-    row_ids = of_byte[np.frombuffer(b"".join(tokens), np.uint8)]
+    id_of_byte = np.array([ranks[bytes([byte])] for byte in range(256)])
+    ids = id_of_byte[np.frombuffer(b"".join(tokens), np.uint8)]  # of all tokens' current parts, one token after another
     lengths = np.array([len(token) for token in tokens])
-    wanted = np.array([ranks[token] for token in tokens])
+    targets = np.array([ranks[token] for token in tokens])
     found = []
-    while len(wanted):
-        starts = np.cumsum(lengths) - lengths
-        found_ranks = np.full(len(row_ids), NEVER)
-        found_ranks[:-1] = pairs.get(pair_keys(row_ids[:-1], row_ids[1:]), NEVER)
-        found_ranks[starts + lengths - 1] = NEVER
-        lowest = np.minimum.reduceat(found_ranks, starts)
-        at = np.flatnonzero(found_ranks == np.repeat(lowest, lengths))
-        row = np.searchsorted(starts, at, side="right") - 1
-        first = np.ones(len(at), bool)
-        first[1:] = row[1:] != row[:-1]
-        at, row = at[first], row[first]
-        going = lowest[row] < NEVER  # every row is in `row` once
-        done = going & (lengths == 2)
-        whole = done & (lowest == wanted)
-        found.append(np.stack([row_ids[at[whole]], row_ids[at[whole] + 1], wanted[whole]], axis=1))
-        going &= ~done
-        merged = at[going]
-        row_ids[merged] = lowest[going]
-        keep = np.repeat(going, lengths)
+    while len(targets):
+        positions, lowest = _leftmost_lowest_pairs(ids, lengths, pair_ranks)
+        finished = (lengths == 2) & (lowest == targets)
+        last = positions[finished]
+        found.append(np.stack([ids[last], ids[last + 1], targets[finished]], axis=1))
+        unfinished = (lengths > 2) & (lowest < NO_RANK)
+        merged = positions[unfinished]
+        ids[merged] = lowest[unfinished]
+        keep = np.repeat(unfinished, lengths)
         keep[merged + 1] = False
-        row_ids = row_ids[keep]
-        lengths, wanted = lengths[going] - 1, wanted[going]
+        ids, lengths, targets = ids[keep], lengths[unfinished] - 1, targets[unfinished]
     return np.concatenate(found)
+
+
+def _leftmost_lowest_pairs(ids, lengths, pair_ranks):
+    """The leftmost pair of lowest rank in each segment of `ids`, its position (S,) and its rank (S,) or NO_RANK."""
+    starts = np.cumsum(lengths) - lengths
+    found = np.full(len(ids), NO_RANK)
+    found[:-1] = pair_ranks.get(pair_keys(ids[:-1], ids[1:]), NO_RANK)
+    found[starts + lengths - 1] = NO_RANK
+    lowest = np.minimum.reduceat(found, starts)
+    positions = np.flatnonzero(found == np.repeat(lowest, lengths))
+    segments = np.searchsorted(starts, positions, side="right") - 1
+    return positions[np.diff(segments, prepend=-1) > 0], lowest

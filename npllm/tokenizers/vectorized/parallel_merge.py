@@ -1,24 +1,39 @@
-"""Byte pair encoding of a million pieces at once: which merges must happen, whatever else does?
+"""Byte pair encoding of many pre-tokens at once: every merge that is certain to happen is applied immediately.
 
-    text → pieces → bytes → [merges] → ids
+    text → pre-tokens → bytes → [merges] → ids
 
-The rule merges the pair of lowest rank first, one pair at a time. But most merges have nothing to do with each other,
-and a pair may be merged early as soon as it is certain that it will be. Let a, b stand side by side with rank r:
+BPE merges the adjacent pair of lowest rank, the leftmost of equals, and repeats this until no pair has a rank. Most
+merges do not depend on the others. So each round here applies many of them, in all pre-tokens, and the result is that
+of BPE.
 
-    … w  n [a  b] m …          nothing of a rank above r happens here before a b is merged
+Definitions. Let (a, b) be a pair of adjacent tokens of rank r. On its left stands n, and w left of n.
 
-Only two things can prevent that merge: a is taken first by something that ends in its left neighbour n, or b by
-something that begins with m. What takes a from the left is a merge (X, a) of a rank below r (or of r itself: of equals
-the leftmost goes first), where X has grown out of n and more on its left: n lies on the *right spine* of X, the path
-from X to the right part of what it was made of, and on to the right part of that. So for every (n, a) the lowest rank
-of such a merge is known beforehand:
+    … w  n [a  b] m …
 
-    threat(n, a) = min { rank(X a) : n on the right spine of X, X ≠ n }         and the mirror image for (b, m)
+    X ends in n           if X = n, or if the right part of X ends in n. After merges of n with tokens to its left, the
+                          token left of a ends in n.
+    left_conflict(n, a)   = min { rank(X, a) : X ends in n, X ≠ n }, ∞ if there is no such X: the lowest rank of a merge
+                          that consumes a after n has become the end of a larger token.
+    a is safe at rank r   if nothing stands left of a; or if left_conflict(n, a) > r; or if rank(w, n) > r and n is safe
+                          at rank r.
 
-If threat(n, a) > r, nobody takes a. If not, X would first have to form, so n itself would have to be taken from the
-left with a rank below r: by the pair (w, n), or by the threat on n, and so on, a chain that soon ends. If it ends
-without a pair below r, a is *safe*. A pair that is lower than both its neighbours, and safe on both sides, is merged
-now, all such pairs of all pieces at once. A word in four rounds, GPT-2's ranks between the tokens (_ is a space):
+b is safe by the mirror image of these definitions, except that ranks are compared with ≥ in place of >: of equal ranks,
+the left one comes first. There are two assumptions, and training satisfies both: every token is produced by only one
+pair, and the rank of that pair is higher than those of the pairs that produce its two parts. `merge_tree` finds these
+pairs for any table of ranks.
+
+Claim. If rank(n, a) > r and rank(b, m) > r, and a and b are safe at rank r, then BPE merges this pair, and merging it
+immediately does not change the result.
+
+Proof. As long as BPE has not merged (a, b), all its merges have ranks below r, or rank r and a position further left.
+Suppose that one of them consumes a. It is (X, a) with an X that ends in n, and X ≠ n because rank(n, a) > r. So
+left_conflict(n, a) ≤ r, and an earlier one of these merges has consumed n. That one is either (w, n), and then
+rank(w, n) ≤ r; or it is (Y, n) with a larger Y that ends in w, and the same argument applies to w and n in place of n
+and a. In either case a is not safe, which is a contradiction. The mirror image holds for b. So BPE merges (a, b), and
+no merge before it involves a or b. It can be moved in front of these, which stay the same: a merge of which ab is a
+part has a rank above r, by the second assumption, and does not come before them. Several pairs are moved one by one. ∎
+
+A word in four rounds, with GPT-2's ranks between the tokens (_ is a space):
 
     _ 256 t 400 h 258 e 263 r 260 e 891 f 6513 o 273 r 260 e
     _t 262 he 1456 re 5420 f 6513 o 382 re
@@ -26,175 +41,172 @@ now, all such pairs of all pieces at once. A word in four rounds, GPT-2's ranks 
     _there 4361 fore
     _therefore
 
-The rule, pair by pair, makes the same nine merges in the order of their ranks: _t, he, re, re, _the, ore, _there, fore,
-_therefore.
+BPE makes the same nine merges in the order of their ranks: _t, he, re, re, _the, ore, _there, fore, _therefore.
 
-Equal ranks in a row are the same token again and again (a a a a a): the rule takes them from the left, so every second
-of these pairs is merged. Each round settles the lowest pair of every piece, as nothing lower is there to carry out a
-threat (unless the chain that shows it is longer than PATIENCE, which then grows). Of ranks that fall along a whole text
-each round would settle the last alone; so what is visited is counted, and what is left after very much of it goes
-through a heap.
+Adjacent pairs of equal rank are repetitions of one token (a a a a a). BPE merges them from the left, so every second
+pair of such a run is merged, if the run is lower than the pairs on both sides and its first and last tokens are safe.
 
-It takes two things that training gives: every token is the result of one merge (l, r), and that merge comes later than
-those that made l and r. `merge_tree` finds both out for any table of ranks. The rest of the proof is in
-`Merger._safe_left`.
+The lowest pair of a pre-token is always safe, so each round merges at least one pair in every pre-token that has any.
+If the ranks decrease along a long pre-token, it may be only one. Therefore the work is limited (MAX_VISITS), and the
+caller encodes the rest with a heap.
 """
 
 import numpy as np
 
-from npllm.tokenizers.vectorized.hash_table import Table
+from npllm.tokenizers.vectorized.hash_table import HashTable, Keys
 
-NEVER = np.int32((1 << 31) - 2)  # the rank of a pair that no merge joins
-END = np.int32((1 << 31) - 1)  # stands where a piece ends, and so no pair begins
-SHIFT = np.uint64(32)
-ENOUGH = 64  # visits to a token for each byte; more are not made. Most texts take less than ten
-PATIENCE = 32  # links of a chain that are followed before a merge is put off to a later round
-
-
-def pair_keys(left, right):
-    """Two ids as one key: (n,), (n,) → a list of one array of uint64."""
-    return [(left.astype(np.uint64) << SHIFT) | right.astype(np.uint64)]
+NO_RANK = np.int32((1 << 31) - 2)  # the rank of a pair that is not a merge
+END = np.int32((1 << 31) - 1)  # in place of a rank, at the last token of a pre-token
+MAX_ID = int(NO_RANK) - 1
+ID_BITS = np.uint64(32)
+MAX_VISITS = 64  # tokens visited for each byte, in all rounds together; most texts need fewer than ten
+MAX_CHAIN = 32  # tokens examined to find out if one token is safe; beyond that it counts as not safe in this round
 
 
-class Merger:
-    """The merges of one vocabulary, ready to be applied to any number of pieces.
+def pair_keys(left: np.ndarray, right: np.ndarray) -> Keys:
+    """Pairs of ids as keys of a HashTable: (n,), (n,) → a list of one array of uint64."""
+    return [(left.astype(np.uint64) << ID_BITS) | right.astype(np.uint64)]
 
-    left, right, ids  (M,) integers: the merge of left and right gives the token of that id, which is its rank, too
+
+class ParallelMerger:
+    """The merges of one vocabulary, prepared for application to any number of pre-tokens.
+
+    left, right, ids  (M,) integers: merge i joins left[i] and right[i] into the token ids[i], which is its rank, too
     id_of_byte        (256,) integers
     """
 
-    def __init__(self, left, right, ids, id_of_byte):
-        self.ranks, self.id_of_byte = _lowest(left, right, ids), np.asarray(id_of_byte, np.int32)
-        # the first round asks for every pair of bytes: a table of all of them is quicker than a search
+    def __init__(self, left: np.ndarray, right: np.ndarray, ids: np.ndarray, id_of_byte: np.ndarray):
+        self.ranks, self.id_of_byte = _lowest_ranks(left, right, ids), np.asarray(id_of_byte, np.int32)
+        # the first round needs the ranks of pairs of bytes: an array of all of them is faster than the hash table
         second, first = np.divmod(np.arange(1 << 16), 256)
-        self.byte_ranks = self.ranks.get(pair_keys(self.id_of_byte[first], self.id_of_byte[second]), NEVER)
-        part = np.full(1 + max(int(ids.max(initial=0)), int(self.id_of_byte.max())), -1)
-        left_part, right_part = part.copy(), part.copy()
+        self.byte_pair_ranks = self.ranks.get(pair_keys(self.id_of_byte[first], self.id_of_byte[second]), NO_RANK)
+        no_part = np.full(1 + max(int(ids.max(initial=0)), int(self.id_of_byte.max())), -1)
+        left_part, right_part = no_part.copy(), no_part.copy()
         left_part[ids], right_part[ids] = left, right
-        self.threats_from_left = _threats(left, right, ids, right_part)
-        self.threats_from_right = _threats(right, left, ids, left_part)
+        self.left_conflicts = _conflicts(left, right, ids, right_part)
+        self.right_conflicts = _conflicts(right, left, ids, left_part)
 
-    def merge(self, data, ends):
-        """Merge all that the rule merges: bytes (n,) uint8 → tokens (m,) int32, m ≤ n.
+    def merge(self, data: np.ndarray, is_last: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Encode pre-tokens: bytes (n,) uint8, and whether each is the last of its pre-token, (n,) bool.
 
-        `ends` (n,) is true at the last byte of each piece. Returns the tokens, `ends` (m,) for them, and where a pair
-        is left to be merged, (m,): nowhere, unless the pieces were made to need a round for nearly every merge.
+        Returns the ids (m,) int32 of all pre-tokens, one after another; whether each id is the last of its pre-token,
+        (m,) bool; and whether each still has to be merged with the next one, (m,) bool, which happens only if
+        MAX_VISITS is exceeded.
         """
-        tokens, ranks = self.id_of_byte.take(data), np.full(len(data), END)
-        pairs = np.ndarray((len(data) - 1,), "<u2", data, strides=(1,))  # every two bytes as a number
-        ranks[:-1] = self.byte_ranks.take(pairs)
-        ranks[ends] = END
-        patience, visited = PATIENCE, 0
+        tokens, ranks = self._tokens_and_ranks(data, is_last)
+        max_chain, visited = MAX_CHAIN, 0
         while True:
             first, last = _lowest_runs(ranks)
             visited += len(tokens)
-            if not len(first) or visited > ENOUGH * len(data):
-                return tokens, ranks == END, ranks < NEVER
-            safe = np.flatnonzero(self._safe_left(tokens, ranks, first, patience))
-            safe = safe[self._safe_right(tokens, ranks, last[safe], patience)]
-            if not len(safe):
-                patience *= 8  # a chain longer than expected: nothing is wrong, it only takes a longer look
-                continue
-            keep = np.ones(len(tokens), bool)
-            keep[_every_second(first[safe], last[safe]) + 1] = False
-            merged = np.flatnonzero(~keep) - 1
-            tokens[merged] = ranks[merged]
-            ranks[merged] = ranks[merged + 1]  # the pair that begins here now; its rank is asked below, if it is one
-            kept = np.flatnonzero(keep)
-            tokens, ranks = tokens.take(kept), ranks.take(kept)
-            merged -= np.arange(len(merged))  # each has moved by as many places as tokens before it have gone
-            changed = np.zeros(len(tokens), bool)
-            changed[merged] = changed[merged - 1] = True  # place −1 is the last one, the end of a piece
-            changed = np.flatnonzero(changed & (ranks != END))
-            ranks[changed] = self.ranks.get(pair_keys(tokens[changed], tokens[changed + 1]), NEVER)
+            if not len(first) or visited > MAX_VISITS * len(data):
+                return tokens[1:], ranks[1:] == END, ranks[1:] < NO_RANK
+            rank = ranks[first]
+            safe = np.flatnonzero(_is_safe(tokens, ranks, first, rank, self.left_conflicts, -1, max_chain))
+            first, last, rank = first[safe], last[safe], rank[safe]
+            safe = np.flatnonzero(_is_safe(tokens, ranks, last + 1, rank - 1, self.right_conflicts, 1, max_chain))
+            if len(safe):
+                tokens, ranks = self._apply(tokens, ranks, _every_second(first[safe], last[safe]))
+            else:
+                max_chain *= 8
 
-    def _safe_left(self, tokens, ranks, places, patience):
-        """Is the left token of the pair at each place safe from merges with what stands to its left? (n,) → (n,) bool.
+    def _tokens_and_ranks(self, data, is_last):
+        """The id of each byte, and the rank of each byte with the next one. Element 0 stands before the first byte.
 
-        While the pair of rank r stands, the rule does nothing above r; a tie on the left goes first. Merging early
-        changes nothing for the others: a merge (ab, c) that it makes possible has a rank above r, so whatever the
-        rule would do to c before a b is merged has a rank below that of (ab, c), and is seen as a neighbour or threat.
+        Its rank is END, as if another pre-token ended there. So every token has an element on its left.
         """
-        safe, asked, limit = np.ones(len(places), bool), np.arange(len(places)), ranks[places]
-        for _ in range(patience):
-            inside = np.flatnonzero(ranks[places - 1] != END)  # place −1 is the last one, the end of a piece
-            asked, places, limit = asked[inside], places[inside], limit[inside]
-            threat = self.threats_from_left.get(pair_keys(tokens[places - 1], tokens[places]), NEVER)
-            threatened = threat <= limit
-            if not threatened.any():
-                return safe
-            taken = threatened & (ranks[places - 2] <= limit)
-            safe[asked[taken]] = False
-            further = np.flatnonzero(threatened & ~taken)
-            asked, places, limit = asked[further], places[further] - 1, limit[further]
-        safe[asked] = False
-        return safe
+        tokens, ranks = np.zeros(len(data) + 1, np.int32), np.full(len(data) + 1, END)
+        tokens[1:] = self.id_of_byte.take(data)
+        byte_pairs = np.ndarray((len(data) - 1,), "<u2", data, strides=(1,))  # bytes i and i + 1 as one number
+        ranks[1:-1] = self.byte_pair_ranks.take(byte_pairs)
+        ranks[1:][is_last] = END
+        return tokens, ranks
 
-    def _safe_right(self, tokens, ranks, places, patience):
-        """The mirror image: is the right token of the pair at each place safe? Here a tie goes to the pair itself."""
-        safe, asked, limit = np.ones(len(places), bool), np.arange(len(places)), ranks[places]
-        places = places + 1
-        for _ in range(patience):
-            inside = np.flatnonzero(ranks[places] != END)
-            asked, places, limit = asked[inside], places[inside], limit[inside]
-            threat = self.threats_from_right.get(pair_keys(tokens[places + 1], tokens[places]), NEVER)
-            threatened = threat < limit
-            if not threatened.any():
-                return safe
-            taken = threatened & (ranks[places + 1] < limit)
-            safe[asked[taken]] = False
-            further = np.flatnonzero(threatened & ~taken)
-            asked, places, limit = asked[further], places[further] + 1, limit[further]
-        safe[asked] = False
-        return safe
+    def _apply(self, tokens, ranks, positions):
+        """Merge the tokens at these positions with the next ones: the new tokens and ranks."""
+        keep = np.ones(len(tokens), bool)
+        keep[positions + 1] = False
+        merged = np.flatnonzero(~keep) - 1
+        tokens[merged] = ranks[merged]
+        ranks[merged] = ranks[merged + 1]  # END, or a rank that is replaced below
+        kept = np.flatnonzero(keep)
+        tokens, ranks = tokens.take(kept), ranks.take(kept)
+        merged -= np.arange(len(merged))  # each has moved to the left by the number of merges before it
+        changed = np.zeros(len(tokens), bool)
+        changed[merged] = changed[merged - 1] = True
+        changed = np.flatnonzero(changed & (ranks != END))
+        ranks[changed] = self.ranks.get(pair_keys(tokens[changed], tokens[changed + 1]), NO_RANK)
+        return tokens, ranks
 
 
-def _threats(inner, outer, ids, spine):
-    """For each (neighbour, token) the lowest rank at which something grown out of the neighbour takes the token.
+def _is_safe(tokens, ranks, positions, limit, conflicts, step, max_chain):
+    """Whether the token at each position is safe from merges with tokens on one side: (n,), (n,) → (n,) bool.
 
-    `spine` maps a token to the part of it that a neighbour could be: down from X it gives X's spine.
+    The side is the left one for step = −1, with ranks up to `limit` = r, and the right one for step = 1, with
+    `limit` = r − 1. The rank of a pair stands at the left one of its tokens: for a token at p and its neighbour at
+    p + step, that is p + min(step, 0).
+    """
+    safe, unknown, to_pair = np.ones(len(positions), bool), np.arange(len(positions)), min(step, 0)
+    for _ in range(max_chain):
+        inside = np.flatnonzero(ranks[positions + to_pair] != END)
+        unknown, positions, limit = unknown[inside], positions[inside], limit[inside]
+        neighbours = positions + step
+        conflict = conflicts.get(pair_keys(tokens[neighbours], tokens[positions]), NO_RANK) <= limit
+        if not conflict.any():
+            return safe
+        unsafe = conflict & (ranks[neighbours + to_pair] <= limit)
+        safe[unknown[unsafe]] = False
+        further = np.flatnonzero(conflict & ~unsafe)
+        unknown, positions, limit = unknown[further], neighbours[further], limit[further]
+    safe[unknown] = False
+    return safe
+
+
+def _conflicts(grown, consumed, ids, end_part):
+    """A table of the conflict of each (n, a), for one side.
+
+    Merge i joins grown[i], which may end in a neighbour n of a, with a = consumed[i]; its rank is ids[i]. `end_part` is
+    the part of a token in which it ends, −1 for tokens without parts: the right part for conflicts on the left.
     """
     neighbours, tokens, ranks = [], [], []
-    grown = spine[inner]
-    while (grown >= 0).any():
-        more = grown >= 0
-        grown, outer, ids = grown[more], outer[more], ids[more]
-        neighbours.append(grown)
-        tokens.append(outer)
+    ending = end_part[grown]
+    while (ending >= 0).any():
+        has_part = ending >= 0
+        ending, consumed, ids = ending[has_part], consumed[has_part], ids[has_part]
+        neighbours.append(ending)
+        tokens.append(consumed)
         ranks.append(ids)
-        grown = spine[grown]
+        ending = end_part[ending]
     if not ranks:
-        return Table()
-    return _lowest(np.concatenate(neighbours), np.concatenate(tokens), np.concatenate(ranks))
+        return HashTable()
+    return _lowest_ranks(np.concatenate(neighbours), np.concatenate(tokens), np.concatenate(ranks))
 
 
-def _lowest(left, right, ranks):
-    """A table of pairs with their ranks; of several for one pair the lowest."""
-    table = Table(room=len(ranks))
-    places = table.add(pair_keys(left, right))
-    table.values[places] = NEVER
-    np.minimum.at(table.values, places, ranks)
+def _lowest_ranks(left, right, ranks):
+    """A table from pairs to ranks, with the lowest rank of each pair."""
+    table = HashTable(capacity=len(ranks))
+    slots, _ = table.insert(pair_keys(left, right))
+    table.values[slots] = NO_RANK
+    np.minimum.at(table.values, slots, ranks)
     return table
 
 
 def _lowest_runs(ranks):
-    """Where equal ranks stand in a row between higher ones: the first and the last place of each such run.
+    """The first and the last position of each run of equal ranks between higher ones; NO_RANK and END are not in runs.
 
-    Mostly such a run is one place, and those are found by themselves; runs of several come behind them.
+    Runs of length one are found separately, and longer ones are appended to them.
     """
     lower = ranks[1:] < ranks[:-1]  # than the one before
     higher = ranks[1:] > ranks[:-1]
-    alone = ranks < NEVER
+    alone = ranks < NO_RANK
     alone[1:] &= lower
     alone[:-1] &= higher
     alone = np.flatnonzero(alone)
-    equal = np.flatnonzero(~(lower | higher) & (ranks[1:] < NEVER))
+    equal = np.flatnonzero(~(lower | higher) & (ranks[1:] < NO_RANK))
     if not len(equal):
         return alone, alone
     gaps = np.flatnonzero(np.diff(equal) > 1)
     first, last = equal[np.append(0, gaps + 1)], equal[np.append(gaps, -1)] + 1
-    lowest = (first == 0) | (ranks[first - 1] > ranks[first])
-    lowest &= ranks[last + 1] > ranks[last]  # a run is never at the end, where END stands
+    lowest = (ranks[first - 1] > ranks[first]) & (ranks[last + 1] > ranks[last])
     return np.append(alone, first[lowest]), np.append(alone, last[lowest])
 
 

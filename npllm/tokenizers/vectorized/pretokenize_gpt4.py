@@ -1,214 +1,222 @@
-r"""Where do the pieces begin for GPT-4's and GPT-4o's patterns (cl100k, o200k)?
+r"""Pre-tokenization of GPT-4 (cl100k) and GPT-4o (o200k) by array operations.
 
-    characters → kinds → [pieces] → keys → ids
+    code points → character classes → [pre-tokens] → keys → ids
 
-As in `boundaries`, from the kinds of neighbours; there are more rules, and what differs between the two patterns is
-data, in `Rules`. A run is a row of characters of one group: letters, numbers, marks, blanks.
+As in `pretokenize_gpt2`, the start of a pre-token follows from the classes of neighbouring characters. There are more
+rules, and each pattern is a list of steps: `cl100k_starts` and `o200k_starts`. A run is a maximal sequence of
+characters of one group: letters, numbers, punctuation (everything else) or whitespace.
 
-    numbers   in threes
-    marks     with one space before them, and with the line breaks behind them
-    blanks    up to the last line break of the run; then the rest but for the last blank
-    letters   with one character before them that is no letter, number or line break: the last blank, or a mark that
-              stands alone (of several marks, or of one with a space before it, all go together)
+    numbers       in groups of at most three characters
+    punctuation   with one space before it and with the line breaks after it
+    whitespace    up to the last line break of the run; then the rest, apart from its last character
+    letters       with the character before them, if that is whitespace other than a line break, or a pre-token of a
+                  single punctuation character
 
-o200k cuts within words as well, where small letters end and capitals begin ("camelCase" is camel, Case), and keeps
-contractions with their word. There are three rare things about it that neighbours do not tell, because it matters where
-the piece began: a combining mark behind marks ("!!" and an accent), a slash behind a line break behind a mark, and a
-contraction behind a contraction. Where one of them stands, the regular expression decides, between the next two places
-on the left and on the right where a piece ends for certain.
+o200k also splits within words, before an uppercase letter that follows a lowercase one ("camelCase" gives camel and
+Case), joins contractions to the word before them, and counts combining marks as letters. In three rare cases its
+pattern depends on where the current pre-token began, which the neighbours do not determine: a combining mark after
+punctuation, a slash after punctuation and a line break, and a contraction after a contraction. Around these positions,
+from the last safe split point before them to the next one after them, the regular expression is applied.
 
-tiktoken's openai_public.py has the patterns.
+tiktoken's openai_public.py defines the patterns.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
-from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, O200K_PATTERN, compile_pattern
-from npllm.tokenizers.vectorized.char_classes import (
-    BLANK,
-    BREAK,
-    COMBINING,
-    KINDS,
-    LETTER_KINDS,
-    LOWER,
-    NEWLINE,
-    NUMBER,
-    SPACE,
-    UPPER,
-    kind_table,
-)
+from npllm.tokenizers.byte_pair.pretokenize import O200K_PATTERN, compile_pattern
+from npllm.tokenizers.vectorized import char_classes as cc
 from npllm.tokenizers.vectorized.pretokenize_gpt2 import (
-    ANY_CASE,
     APOSTROPHE,
-    NO_BREAKS,
-    contraction_lengths,
-    set_inside,
+    LETTERS_ANY_CASE,
+    NO_SEPARATORS,
+    find_contractions,
+    set_starts,
 )
-from npllm.tokenizers.vectorized.safe_split_points import sure_starts
+from npllm.tokenizers.vectorized.safe_split_points import safe_split_points
 
-MARKS, LETTERS, NUMBERS, BLANKS, NO_TEXT = range(5)  # groups of kinds
+PUNCTUATION, LETTERS, NUMBERS, WHITESPACE, SEPARATOR = range(5)  # groups of character classes
 
-
-class Rules(NamedTuple):
-    """What differs between the patterns."""
-
-    pattern: str
-    marks_are_letters: bool  # are marks that combine with a letter part of words?
-    words_have_case: bool  # does a word begin anew where capitals follow small letters?
-    contractions_join: bool  # is a contraction part of the word before it, or a piece of its own?
-    last_blanks_whole: bool  # are the blanks at the end of a text one piece, line breaks and all?
+CL100K_GROUPS = np.full(cc.NUM_CLASSES, PUNCTUATION, np.uint8)
+CL100K_GROUPS[list(cc.LETTER_CLASSES)], CL100K_GROUPS[cc.NUMBER] = LETTERS, NUMBERS
+CL100K_GROUPS[list(cc.WHITESPACE_CLASSES)], CL100K_GROUPS[cc.SEPARATOR] = WHITESPACE, SEPARATOR
+O200K_GROUPS = CL100K_GROUPS.copy()
+O200K_GROUPS[cc.COMBINING] = LETTERS
 
 
-CL100K = Rules(CL100K_PATTERN, False, False, False, True)
-O200K = Rules(O200K_PATTERN, True, True, True, False)
+def cl100k_starts(codes: np.ndarray, separators: np.ndarray = NO_SEPARATORS) -> np.ndarray:
+    """The positions where cl100k's pattern begins a pre-token: code points (n,) → (number of pre-tokens,) int64.
 
-
-def modern_starts(codes, rules, breaks=NO_BREAKS):
-    """The places where the pattern begins a piece: code points (n,) → places; for `breaks` see gpt2_starts."""
-    kinds = kind_table().take(codes)
-    kinds[breaks] = BREAK
-    groups = _groups(rules).take(kinds)
-    start = np.ones(len(codes), bool)
-    np.not_equal(groups[1:], groups[:-1], out=start[1:])
-    start[breaks] = True
-    _numbers(start, groups)
-    _marks_and_blanks(start, kinds, groups, rules)
-    taken = _line_breaks_behind_marks(start, kinds, groups)
-    _letters(start, kinds, groups)
-    contractions, length = _contractions(start, codes, groups, rules)
-    if rules.words_have_case:
-        _cases(start, kinds, groups, contractions + length)
-    if rules.contractions_join:
-        start[contractions] = False
-    start[contractions + 1] = start[contractions + length - 1] = False
-    set_inside(start, contractions + length)
-    unsure = _unsure(start, codes, kinds, groups, contractions + length, taken) if rules.contractions_join else ()
-    if len(unsure):
-        _ask_the_pattern(start, codes, kinds, unsure, rules.pattern)
+    For `separators` see gpt2_starts.
+    """
+    classes = _classes(codes, separators)
+    groups = CL100K_GROUPS.take(classes)
+    start = _group_changes(groups, separators)
+    _split_numbers(start, groups)
+    _join_space_to_punctuation(start, classes, groups)
+    _split_last_whitespace(start, classes, groups)
+    newlines, following = _last_newlines(classes, groups)
+    set_starts(start, newlines[following != SEPARATOR] + 1)  # whitespace that ends a text is one pre-token
+    _join_newlines_to_punctuation(start, classes, groups)
+    _join_prefix_to_letters(start, classes, groups)
+    apostrophes = np.flatnonzero(start & (codes == APOSTROPHE))
+    apostrophes, lengths = find_contractions(codes, apostrophes, LETTERS_ANY_CASE)
+    _set_contractions(start, apostrophes, lengths)
     return np.flatnonzero(start)
 
 
-def _groups(rules):
-    groups = np.full(KINDS, MARKS, np.uint8)
-    groups[list(LETTER_KINDS)] = LETTERS
-    groups[COMBINING] = LETTERS if rules.marks_are_letters else MARKS
-    groups[[BLANK, SPACE, NEWLINE]], groups[NUMBER], groups[BREAK] = BLANKS, NUMBERS, NO_TEXT
-    return groups
+def o200k_starts(codes: np.ndarray, separators: np.ndarray = NO_SEPARATORS) -> np.ndarray:
+    """The positions where o200k's pattern begins a pre-token: code points (n,) → (number of pre-tokens,) int64.
+
+    For `separators` see gpt2_starts.
+    """
+    classes = _classes(codes, separators)
+    groups = O200K_GROUPS.take(classes)
+    start = _group_changes(groups, separators)
+    _split_numbers(start, groups)
+    _join_space_to_punctuation(start, classes, groups)
+    _split_last_whitespace(start, classes, groups)
+    newlines, _ = _last_newlines(classes, groups)
+    set_starts(start, newlines + 1)
+    ends_of_newlines = _join_newlines_to_punctuation(start, classes, groups)
+    _join_prefix_to_letters(start, classes, groups)
+    apostrophes = 1 + np.flatnonzero((codes[1:] == APOSTROPHE) & (groups[:-1] == LETTERS))
+    apostrophes, lengths = find_contractions(codes, apostrophes, LETTERS_ANY_CASE)
+    _split_at_case_changes(start, classes, groups, apostrophes + lengths)
+    start[apostrophes] = False  # a contraction belongs to the word before it
+    _set_contractions(start, apostrophes, lengths)
+    ambiguous = _ambiguous_positions(start, codes, classes, groups, apostrophes + lengths, ends_of_newlines)
+    if len(ambiguous):
+        _apply_regex(start, codes, classes, ambiguous, O200K_PATTERN)
+    return np.flatnonzero(start)
 
 
-def _numbers(start, groups):
-    """Every third number of a run begins a piece."""
-    at = np.flatnonzero(groups == NUMBERS)
-    first = np.maximum.accumulate(np.where(start[at], at, 0))
-    start[at] = (at - first) % 3 == 0
+def _classes(codes, separators):
+    classes = cc.char_class_table().take(codes)
+    classes[separators] = cc.SEPARATOR
+    return classes
 
 
-def _marks_and_blanks(start, kinds, groups, rules):
-    """Marks take a space before them; the last blank of a run, if text follows, begins a piece."""
-    newline = kinds == NEWLINE
-    plain = (groups == BLANKS) & ~newline
-    start[1:] &= ~((groups[1:] == MARKS) & (kinds[:-1] == SPACE))
-    start[:-1] |= plain[:-1] & (groups[1:] < BLANKS)
-    _last_line_breaks(start, newline, plain, groups, rules)
+def _group_changes(groups, separators):
+    """Where the group changes, and at each separator: (n,) bool."""
+    start = np.ones(len(groups), bool)
+    np.not_equal(groups[1:], groups[:-1], out=start[1:])
+    start[separators] = True
+    return start
 
 
-def _last_line_breaks(start, newline, plain, groups, rules):
-    """Behind the last line break of a run of blanks a piece begins."""
-    others = np.flatnonzero(~plain)
-    last = newline[others]
-    last[:-1] &= ~newline[others[1:]]
-    if rules.last_blanks_whole:
-        ended = np.ones(len(others), bool)
-        ended[:-1] = groups[others[1:]] == NO_TEXT
-        last &= ~ended
-    set_inside(start, others[last] + 1)
+def _split_numbers(start, groups):
+    """Every third number character of a run begins a pre-token."""
+    positions = np.flatnonzero(groups == NUMBERS)
+    first_of_run = np.maximum.accumulate(np.where(start[positions], positions, 0))
+    start[positions] = (positions - first_of_run) % 3 == 0
 
 
-def _line_breaks_behind_marks(start, kinds, groups):
-    """Marks take the line breaks right behind them; returns the places behind these."""
-    newline = kinds == NEWLINE
-    first = np.flatnonzero(newline[1:] & (groups[:-1] == MARKS)) + 1
+def _join_space_to_punctuation(start, classes, groups):
+    """Punctuation does not begin a pre-token after a space: the space does."""
+    start[1:] &= ~((groups[1:] == PUNCTUATION) & (classes[:-1] == cc.SPACE))
+
+
+def _split_last_whitespace(start, classes, groups):
+    """The last character of a run of whitespace begins a pre-token if it is no line break and other text follows."""
+    inline = (groups == WHITESPACE) & (classes != cc.NEWLINE)
+    start[:-1] |= inline[:-1] & (groups[1:] < WHITESPACE)
+
+
+def _last_newlines(classes, groups):
+    """The position of the last line break in each run of whitespace, and the group of the character after that run.
+
+    At the end of the text, the group is SEPARATOR.
+    """
+    newline = classes == cc.NEWLINE
+    candidates = np.flatnonzero(newline | (groups != WHITESPACE))  # all but inline whitespace
+    following = np.append(groups[candidates[1:]], np.uint8(SEPARATOR))  # WHITESPACE: another line break of this run
+    last = newline[candidates] & (following != WHITESPACE)
+    return candidates[last], following[last]
+
+
+def _join_newlines_to_punctuation(start, classes, groups):
+    """Line breaks right after punctuation belong to its pre-token. Returns the positions where such line breaks end."""
+    newline = classes == cc.NEWLINE
+    first = np.flatnonzero(newline[1:] & (groups[:-1] == PUNCTUATION)) + 1
     if not len(first):
         return first
     start[first] = False
     not_newline = np.append(np.flatnonzero(~newline), len(start))
-    behind = not_newline[np.searchsorted(not_newline, first)]
-    set_inside(start, behind)
-    return behind
+    ends = not_newline[np.searchsorted(not_newline, first)]
+    set_starts(start, ends)
+    return ends
 
 
-def _letters(start, kinds, groups):
-    """A word takes the blank before it, or a mark that stands alone."""
+def _join_prefix_to_letters(start, classes, groups):
+    """A word begins with the whitespace before it, or with a pre-token of a single punctuation character before it."""
     first = np.flatnonzero(start[1:] & (groups[1:] == LETTERS)) + 1
     before = groups[first - 1]
-    takes = (before == BLANKS) & (kinds[first - 1] != NEWLINE) | (before == MARKS) & start[first - 1]
-    start[first[takes]] = False
+    inline_whitespace = (before == WHITESPACE) & (classes[first - 1] != cc.NEWLINE)
+    single_punctuation = (before == PUNCTUATION) & start[first - 1]
+    start[first[inline_whitespace | single_punctuation]] = False
 
 
-def _contractions(start, codes, groups, rules):
-    """The apostrophes of contractions, and how long each is: behind a word, or at the beginning of a piece."""
-    apostrophe = codes == APOSTROPHE
-    if rules.contractions_join:
-        apostrophe[1:] &= groups[:-1] == LETTERS
-        apostrophe[0] = False
-    else:
-        apostrophe &= start
-    at = np.flatnonzero(apostrophe)
-    length = contraction_lengths(codes, at, ANY_CASE)
-    return at[length > 0], length[length > 0]
+def _set_contractions(start, apostrophes, lengths):
+    """No pre-token begins within a contraction, and one begins after it."""
+    start[apostrophes + 1] = start[apostrophes + lengths - 1] = False
+    set_starts(start, apostrophes + lengths)
 
 
-def _cases(start, kinds, groups, ends):
-    """Cut words where a capital follows small letters, and before capitals at the end that follow letters without case.
+def _split_at_case_changes(start, classes, groups, contraction_ends):
+    """Split words before uppercase letters, in the two situations where o200k's pattern does.
 
-    The pattern takes capitals, then small letters; letters without case pass as both. So behind a small letter a
-    capital begins anew, however many letters without case stand between. And where no small letter follows, the part
-    for small letters still needs one letter: the last without case; the capitals behind it are left over.
+    The pattern matches uppercase letters, then lowercase ones; letters without case match as both. So (1) an uppercase
+    letter begins a pre-token if the last cased letter before it in the word is lowercase. And (2) uppercase letters at
+    the end of a word, after a letter without case, begin a pre-token: at least one letter must match as lowercase, and
+    the last one that can is the letter without case.
 
         camelCase → camel | Case        HTTPServer → HTTPServer        日AB → 日 | AB
     """
-    letter = groups == LETTERS
-    begins = letter.copy()
-    begins[1:] &= ~letter[:-1]
-    set_inside(begins, ends)
-    begins &= letter
-    word = np.cumsum(begins)
-    cased = np.flatnonzero((kinds == UPPER) | (kinds == LOWER))
-    one, next_one = cased[:-1], cased[1:]
-    anew = (kinds[one] == LOWER) & (kinds[next_one] == UPPER) & (word[one] == word[next_one])
-    start[next_one[anew]] = True
-    upper = kinds == UPPER
-    first = upper & begins
+    letter, upper = groups == LETTERS, classes == cc.UPPERCASE
+    word_start = letter.copy()
+    word_start[1:] &= ~letter[:-1]
+    set_starts(word_start, contraction_ends)
+    word_start &= letter
+    word = np.cumsum(word_start)
+    cased = np.flatnonzero(upper | (classes == cc.LOWERCASE))
+    one, following = cased[:-1], cased[1:]
+    lower_then_upper = (classes[one] == cc.LOWERCASE) & (classes[following] == cc.UPPERCASE)
+    start[following[lower_then_upper & (word[one] == word[following])]] = True  # (1)
+    _split_final_uppercase(start, letter, upper, word_start)  # (2)
+
+
+def _split_final_uppercase(start, letter, upper, word_start):
+    """Situation (2) of _split_at_case_changes: a run of uppercase letters that ends a word but does not begin it."""
+    first = upper & word_start
     first[1:] |= upper[1:] & ~upper[:-1]
     last = upper.copy()
-    last[:-1] &= ~upper[1:] | begins[1:]
-    ends_word = np.ones(len(kinds), bool)
-    ends_word[:-1] = ~letter[1:] | begins[1:]
+    last[:-1] &= ~upper[1:] | word_start[1:]
+    ends_word = np.ones(len(letter), bool)
+    ends_word[:-1] = ~letter[1:] | word_start[1:]
     first, last = np.flatnonzero(first), np.flatnonzero(last)
-    start[first[ends_word[last] & ~begins[first]]] = True
+    start[first[ends_word[last] & ~word_start[first]]] = True
 
 
-def _unsure(start, codes, kinds, groups, ends, taken):
-    """The places of the three things that neighbours do not tell; see above."""
-    combining = np.flatnonzero((kinds[1:] == COMBINING) & (groups[:-1] == MARKS) & start[1:]) + 1
-    slashes = taken[taken < len(codes)]
+def _ambiguous_positions(start, codes, classes, groups, contraction_ends, ends_of_newlines):
+    """The positions of the three cases that the neighbours do not determine (see the top of this file), in order."""
+    combining = 1 + np.flatnonzero((classes[1:] == cc.COMBINING) & (groups[:-1] == PUNCTUATION) & start[1:])
+    slashes = ends_of_newlines[ends_of_newlines < len(codes)]
     slashes = slashes[codes[slashes] == ord("/")]
-    chained = ends[ends < len(codes)]
-    chained = chained[codes[chained] == APOSTROPHE]
-    return np.sort(np.concatenate([combining, slashes, chained]))
+    contractions = contraction_ends[contraction_ends < len(codes)]
+    contractions = contractions[codes[contractions] == APOSTROPHE]
+    return np.sort(np.concatenate([combining, slashes, contractions]))
 
 
-def _ask_the_pattern(start, codes, kinds, unsure, pattern):
-    """Where something is unsure, let the regular expression cut, from one sure place to the next."""
-    sure = sure_starts(codes, kinds)
-    sure |= kinds == BREAK
-    sure[1:] |= kinds[:-1] == BREAK
-    sure[0] = True
-    sure = np.append(np.flatnonzero(sure), len(codes))
-    stretches = np.unique(np.searchsorted(sure, unsure, side="right"))
+def _apply_regex(start, codes, classes, positions, pattern):
+    """Replace the starts around each position, between two safe split points, by those of the regular expression."""
+    safe = safe_split_points(codes, classes)
+    safe |= classes == cc.SEPARATOR
+    safe[1:] |= classes[:-1] == cc.SEPARATOR
+    safe[0] = True
+    bounds = np.append(np.flatnonzero(safe), len(codes))
+    segments = np.unique(np.searchsorted(bounds, positions, side="right"))
     find = compile_pattern(pattern).finditer
-    for low, high in zip(sure[stretches - 1].tolist(), sure[stretches].tolist()):
+    for low, high in zip(bounds[segments - 1].tolist(), bounds[segments].tolist()):
         text = codes[low:high].astype("<u4").tobytes().decode("utf-32-le")
         start[low:high] = False
-        start[[low + found.start() for found in find(text)]] = True
+        start[[low + match.start() for match in find(text)]] = True

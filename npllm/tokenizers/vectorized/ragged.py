@@ -1,20 +1,24 @@
-"""Many stretches of one long array, gathered in one step.
+"""Ragged arrays: segments of different lengths, stored one after another in a single array.
 
-The tokens of a text, the bytes of its pieces, the ids of its words: each is a stretch of some row, and what is wanted
-is one stretch behind the other. Place p of the result belongs to the stretch that ends there first; within a stretch
-the difference between p and the place that it comes from is the same everywhere. So each stretch's difference is
-repeated as often as it has entries, and p added.
+The ids of a text's pre-tokens, the bytes of its tokens: each is a segment of one long array. A result is a
+concatenation of such segments, gathered by a single indexing operation.
 
-    begins  7 2        differences  7−0 2−3                 places  7 8 9 2 3
-    lengths 3 2        repeated     7 7 7 −1 −1   + 0 1 2 3 4
+Index j of the result belongs to the first segment that ends after j. Within a segment, the difference between the
+source index and j is constant. So each segment's difference is repeated once for each of its elements, and j is added.
+
+    starts   7 2      differences  7−0 2−3      source indices  7 8 9 2 3
+    lengths  3 2      repeated     7 7 7 −1 −1  + j = 0 1 2 3 4
 """
 
 import numpy as np
 
 
-def stretches(begins, lengths):
-    """The places in all stretches, one behind the other: where each begins and how long it is → (lengths.sum(),)."""
+def gather_segments(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The concatenation of the S segments values[starts[i] : starts[i] + lengths[i]].
+
+    (n,), (S,), (S,) → (lengths.sum(),)
+    """
     ends = np.cumsum(lengths, dtype=np.int64)
-    places = np.repeat(begins - ends + lengths, lengths)
-    places += np.arange(len(places))
-    return places
+    indices = np.repeat(starts - ends + lengths, lengths)
+    indices += np.arange(len(indices))
+    return values.take(indices)

@@ -1,33 +1,57 @@
-"""Where does a piece begin for certain, whatever comes before and whatever follows? There a text may be cut.
+"""Positions where a text can be split without changing its pre-tokens, whatever the rest of the text is.
+
+A position is a safe split point if every pattern (GPT-2's, cl100k's and o200k's) begins a pre-token there for any text
+before and any text after the two characters around it. Blocks of a text end at safe split points.
 
     text      d o n ' t   s t o p !   I t ' s   1 0
-    certain             |           |         |       a blank behind what is no blank
-                                  |                   a mark behind a letter
+    safe                |           |         |       whitespace after a character that is not whitespace
+                                  |                   punctuation after a letter
 
-Two rules, true of all three patterns:
+The two rules:
 
-    Behind letters, or behind numbers, something else begins a piece, but for an apostrophe (which may begin a
-    contraction, and in GPT-4o's pattern goes with the word) and a combining mark (there, a letter): each piece that has
-    a letter or number ends with them, contractions apart.
-
-    A blank that is no line break, behind what is no blank, begins a piece: no pattern has such a blank further back in
-    a piece than at its beginning, except in a run of blanks.
+    1  A character after a letter and of another class begins a pre-token; likewise after a number. Exceptions are an
+       apostrophe, which may begin a contraction that o200k joins to the word, and a combining mark, which o200k counts
+       as a letter. Reason: a pre-token that contains letters or numbers ends with them, apart from contractions.
+    2  Whitespace other than a line break, after a character that is not whitespace, begins a pre-token. Reason: in
+       every pattern, such whitespace is either the first character of a pre-token or follows other whitespace.
 """
 
 import numpy as np
 
-from npllm.tokenizers.vectorized.char_classes import BLANK, COMBINING, KINDS, LETTER_KINDS, NEWLINE, NUMBER, SPACE
+from npllm.tokenizers.vectorized.char_classes import (
+    COMBINING,
+    LETTER_CLASSES,
+    NEWLINE,
+    NUM_CLASSES,
+    NUMBER,
+    SPACE,
+    WHITESPACE,
+    char_class_table,
+)
 from npllm.tokenizers.vectorized.pretokenize_gpt2 import APOSTROPHE
 
-LETTERS, NUMBERS, BLANKS = 1, 2, 3  # blanks that are no line breaks; 0 is all else
-GROUPS = np.zeros(KINDS, np.uint8)
-GROUPS[list(LETTER_KINDS)], GROUPS[NUMBER], GROUPS[[BLANK, SPACE]] = LETTERS, NUMBERS, BLANKS
+OTHERS, LETTERS, NUMBERS, INLINE_WHITESPACE = range(4)  # line breaks are in OTHERS
+GROUP_OF_CLASS = np.full(NUM_CLASSES, OTHERS, np.uint8)
+GROUP_OF_CLASS[list(LETTER_CLASSES)], GROUP_OF_CLASS[NUMBER] = LETTERS, NUMBERS
+GROUP_OF_CLASS[[WHITESPACE, SPACE]] = INLINE_WHITESPACE
+
+SHORT_TAIL = 1 << 8  # characters; nearly every text has a safe split point among so many
 
 
-def sure_starts(codes, kinds):
-    """Is each place one where a piece begins for certain? Code points (n,) and their kinds (n,) → (n,) bool."""
-    before, here = GROUPS.take(kinds[:-1]), GROUPS.take(kinds[1:])
-    sure = np.zeros(len(kinds), bool)
-    sure[1:] = ((before == LETTERS) | (before == NUMBERS)) & (here != before) & (kinds[1:] != COMBINING)
-    sure[1:] |= (here == BLANKS) & (before != BLANKS) & (kinds[:-1] != NEWLINE)
-    return sure & (codes != APOSTROPHE)
+def safe_split_points(codes: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Whether each position is a safe split point: code points (n,) and character classes (n,) → (n,) bool."""
+    before, here = GROUP_OF_CLASS.take(classes[:-1]), GROUP_OF_CLASS.take(classes[1:])
+    safe = np.zeros(len(classes), bool)
+    safe[1:] = ((before == LETTERS) | (before == NUMBERS)) & (here != before) & (classes[1:] != COMBINING)  # rule 1
+    safe[1:] |= (here == INLINE_WHITESPACE) & (before != INLINE_WHITESPACE) & (classes[:-1] != NEWLINE)  # rule 2
+    return safe & (codes != APOSTROPHE)
+
+
+def last_safe_split_point(codes: np.ndarray) -> int:
+    """The last safe split point of a text given as code points, 0 if there is none."""
+    for length in (SHORT_TAIL, len(codes)):
+        tail = codes[-length:]
+        found = np.flatnonzero(safe_split_points(tail, char_class_table().take(tail)))
+        if len(found):
+            return len(codes) - len(tail) + int(found[-1])
+    return 0

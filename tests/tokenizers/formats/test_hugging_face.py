@@ -18,7 +18,7 @@ from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, pretokenize
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, to_tokenizer_json
 from npllm.tokenizers.formats.oniguruma import from_oniguruma, to_oniguruma
-from npllm.tokenizers.vectorized.merge_tree import merges_that_happen
+from npllm.tokenizers.vectorized.merge_tree import reachable_merges
 from tests.strategies import texts
 from tests.tokenizers.fuzzing import random_ranks
 from tests.tokenizers.peers import gpt2, plain_texts, trained
@@ -134,7 +134,7 @@ class TestSaved:
         for text in (" ".join(words), *words, *(token.decode() for token in ranks if token.isascii())):
             assert theirs.encode(text).ids == ours.encode(text)
         assert same(loaded(content), ours)
-        made = {left + right for left, right in merges_that_happen(ranks)}
+        made = {left + right for left, right in reachable_merges(ranks)}
         assert content["model"]["ignore_merges"] == any(len(token) > 1 and token not in made for token in ranks)
 
     def test_a_special_token_that_reads_like_a_token_is_refused(self, tmp_path):
