@@ -8,10 +8,10 @@ from tiktoken._educational import bpe_train
 
 from benchmarks import texts
 from benchmarks.measure import Job
-from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS
 from npllm.tokenizers import learn_merges_naive, pretokenize, train_bpe
 from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.utils import corpora
+from tests.tokenizers.tiktoken_patterns import TIKTOKEN_PATTERNS
 
 SIZES = (512, 5_000, 32_000)
 

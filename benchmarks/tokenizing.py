@@ -14,12 +14,12 @@ import tokenizers
 from benchmarks import texts
 from benchmarks.measure import Job
 from benchmarks.memory import peak_of_numpy
-from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
 from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.tokenizers.byte_pair.merge import merge_by_rank
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, pretokenize
 from npllm.utils import corpora
+from tests.tokenizers.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_encoding
 
 LINES = 40_000
 CORPORA = ("story", "tinyshakespeare")
@@ -49,7 +49,7 @@ def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=5_000_000, strings=
     yield from _loading()
 
 
-twin = lru_cache(tiktoken_twin)
+twin = lru_cache(tiktoken_encoding)
 
 
 @lru_cache

@@ -55,5 +55,8 @@ _AWKWARD = [
     "\udfff", "\ud83d\ude00", "\ufeff", "\x00", "\x7f", "<|endoftext|>", "<|endoftext", "|>", "<|unk|>", "--", "...",
     "\u2026", "(", ")", "_", "\\", "\u00ac",
 ]  # fmt: skip
-texts = st.lists(st.sampled_from(_AWKWARD) | st.text(max_size=4), max_size=20).map("".join)
+# The characters on both sides of each limit where the length in UTF-8 changes, and around the surrogates.
+UTF8_LIMITS = ["\x7f", "\x80", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"]
+utf8_limits = st.sampled_from(UTF8_LIMITS)
+texts = st.lists(st.sampled_from(_AWKWARD + UTF8_LIMITS) | st.text(max_size=4), max_size=20).map("".join)
 few_letters = st.text("ab \n", max_size=60)  # many repetitions, many ties

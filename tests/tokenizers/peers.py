@@ -1,16 +1,17 @@
-"""tiktoken, built from the same ranks: the independent witness of the byte pair encoding; texts for Hugging Face."""
+"""tiktoken's tokenizers from the same ranks, and texts that Hugging Face's and npllm's Unicode classify alike."""
 
 import sys
 from functools import lru_cache
 
 from tokenizers import Regex, pre_tokenizers
 
-from benchmarks.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_twin
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import CLASSES, PATTERNS, pretokenize
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
+from npllm.tokenizers.vectorized.encode import make_encoder
 from npllm.utils import corpora
 from tests.strategies import texts
+from tests.tokenizers.tiktoken_patterns import TIKTOKEN_PATTERNS, tiktoken_encoding
 
 TIKTOKEN_GPT2_PATTERN = TIKTOKEN_PATTERNS["gpt2"]
 
@@ -22,16 +23,16 @@ def gpt2():
 
 
 @lru_cache
-def gpt2_twin():
-    """tiktoken's."""
-    return tiktoken_twin(gpt2())
+def gpt2_tiktoken():
+    """tiktoken's GPT-2 encoding."""
+    return tiktoken_encoding(gpt2())
 
 
 @lru_cache
 def trained(name):
-    """A vocabulary of 600 tokens, trained on the story and a few other scripts with the named pattern.
+    """A vocabulary of 600 tokens, trained on the shipped text and a few other scripts with the named pattern.
 
-    Its ids begin at 70,000, above 65,535, but for the bytes.
+    The ids of merged tokens begin at 70,000, so that they do not fit into 16 bits.
     """
     text = (
         corpora.read("story")
@@ -43,15 +44,28 @@ def trained(name):
 
 
 @lru_cache
-def understood_alike():
-    """The characters of the same classes on both sides: Oniguruma's Unicode is not tiktoken's, hence not ours."""
+def encoder_of(tokenizer):
+    """The vectorized encoder of a tokenizer, None if it has none."""
+    return make_encoder(tokenizer.ranks, tokenizer.pattern)
+
+
+def encode_vectorized(tokenizer, text):
+    """The ids of a text by the vectorized encoder, whatever the length of the text, as a list."""
+    return [
+        token_id for ids in encoder_of(tokenizer).encode_blocks(replace_surrogates(text)) for token_id in ids.tolist()
+    ]
+
+
+@lru_cache
+def same_class_characters():
+    """The characters that npllm and Hugging Face put into the same classes; their versions of Unicode differ."""
     everything = [chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <= point <= 0xDFFF]
-    alike = set(everything)
+    same = set(everything)
     for name in CLASSES:
         split = pre_tokenizers.Split(Regex(name + "+"), "removed", invert=True)
-        theirs = "".join(piece for piece, _ in split.pre_tokenize_str("".join(everything)))
-        alike -= set(theirs) ^ set("".join(pretokenize("".join(everything), name + "+")))
-    return alike
+        theirs = "".join(pretoken for pretoken, _ in split.pre_tokenize_str("".join(everything)))
+        same -= set(theirs) ^ set("".join(pretokenize("".join(everything), name + "+")))
+    return same
 
 
-plain_texts = texts.map(lambda text: "".join(filter(understood_alike().__contains__, replace_surrogates(text))))
+plain_texts = texts.map(lambda text: "".join(filter(same_class_characters().__contains__, replace_surrogates(text))))

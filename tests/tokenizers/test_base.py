@@ -10,7 +10,7 @@ from npllm.tokenizers import (
     build_vocab,
     train_bpe,
 )
-from tests.tokenizers.peers import gpt2, gpt2_twin
+from tests.tokenizers.peers import gpt2, gpt2_tiktoken
 
 TEXT = "the cat sat on the mat"
 BYTES = {bytes([byte]): byte for byte in range(256)}
@@ -46,7 +46,7 @@ def test_sizes_and_repr(tokenizer, n_vocab, number_of_tokens, representation):
 
 
 def test_n_vocab_is_tiktokens():
-    assert gpt2().n_vocab == gpt2_twin().n_vocab
+    assert gpt2().n_vocab == gpt2_tiktoken().n_vocab
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_encode_ordinary_gives_the_ids_of_encode(tokenizer):
 
 
 def test_in_encode_ordinary_special_tokens_are_ordinary_text():
-    assert gpt2().encode_ordinary("<|endoftext|>") == gpt2_twin().encode_ordinary("<|endoftext|>") != [50256]
+    assert gpt2().encode_ordinary("<|endoftext|>") == gpt2_tiktoken().encode_ordinary("<|endoftext|>") != [50256]

@@ -12,7 +12,7 @@ from npllm.tokenizers.byte_pair.train import merge_pair
 from npllm.tokenizers.vectorized.incremental_training import learn_merges
 from tests.strategies import few_letters, texts
 from tests.tokenizers.fuzzing import random_ranks
-from tests.tokenizers.peers import gpt2, gpt2_twin, tiktoken_twin
+from tests.tokenizers.peers import gpt2, gpt2_tiktoken, tiktoken_encoding
 
 BYTES = [bytes([byte]) for byte in range(256)]
 
@@ -76,7 +76,7 @@ class TestMerging:
         text = "".join(random.Random(0).choices("etaoinshrdlu", k=1_000_000))
         ids = gpt2().encode(text)
         assert gpt2().decode(ids) == text
-        assert ids == gpt2_twin().encode(text)
+        assert ids == gpt2_tiktoken().encode(text)
 
     def test_a_million_blanks_before_a_letter(self):
         text = " " * 1_000_000 + "x"  # tiktoken panics here
@@ -104,7 +104,7 @@ class TestTraining:
     @given(texts, texts, st.integers(0, 40))
     def test_any_trained_vocabulary_gives_tiktokens_ids(self, training_text, text, num_merges):
         tokenizer = train_bpe(training_text, 257 + num_merges, special_tokens=["<|endoftext|>"])
-        twin = tiktoken_twin(tokenizer)
+        twin = tiktoken_encoding(tokenizer)
         for one in (training_text, text):
             assert tokenizer.encode_ordinary(one) == twin.encode_ordinary(one)
             assert tokenizer.encode(one, allowed_special="all") == twin.encode(one, allowed_special="all")
@@ -148,13 +148,13 @@ class TestTraining:
 class TestText:
     @given(texts)
     def test_gpt2s_ids_are_tiktokens(self, text):
-        assert gpt2().encode_ordinary(text) == gpt2_twin().encode_ordinary(text)
+        assert gpt2().encode_ordinary(text) == gpt2_tiktoken().encode_ordinary(text)
 
     @given(texts, st.sampled_from([set(), {"<|endoftext|>"}, "all"]), st.sampled_from([(), {"<|endoftext|>"}, "all"]))
     def test_special_tokens_mean_what_they_mean_in_tiktoken(self, text, allowed, disallowed):
         options = {"allowed_special": allowed, "disallowed_special": disallowed}
         try:
-            expected = gpt2_twin().encode(text, **options)
+            expected = gpt2_tiktoken().encode(text, **options)
         except ValueError:
             with pytest.raises(ValueError, match="the text contains the special token"):
                 gpt2().encode(text, **options)
@@ -179,8 +179,8 @@ class TestText:
 
     @given(st.lists(st.integers(0, 50256), max_size=20))
     def test_any_ids_decode_as_in_tiktoken(self, ids):
-        assert gpt2().decode(ids) == gpt2_twin().decode(ids)
-        assert gpt2().decode_bytes(ids) == gpt2_twin().decode_bytes(ids)
+        assert gpt2().decode(ids) == gpt2_tiktoken().decode(ids)
+        assert gpt2().decode_bytes(ids) == gpt2_tiktoken().decode_bytes(ids)
 
     @given(st.lists(texts, max_size=4))
     def test_a_batch_is_its_texts(self, batch):
@@ -193,7 +193,7 @@ class TestText:
         batch = [*batch, long, "".join(batch).join([long, long])]
         options = {"allowed_special": allowed, "disallowed_special": ()}
         assert gpt2()._encoder.vectorized is not None  # built now: long texts are encoded by it
-        expected = [gpt2_twin().encode(replace_surrogates(text), **options) for text in batch]
+        expected = [gpt2_tiktoken().encode(replace_surrogates(text), **options) for text in batch]
         assert gpt2().encode_batch(batch, **options) == expected
         assert [gpt2().encode(text, **options) for text in batch] == expected
         assert [gpt2().encode_to_numpy(text, **options).tolist() for text in batch] == expected
@@ -241,7 +241,7 @@ class TestSpecialTokens:
         text = "a<\ud83d\ude00>b"
         assert tokenizer.encode(text, allowed_special="all") == [97, 300, 98]
         assert tokenizer.encode_batch([text], allowed_special="all") == [[97, 300, 98]]
-        assert tiktoken_twin(tokenizer).encode(text, allowed_special="all") == [97, 300, 98]
+        assert tiktoken_encoding(tokenizer).encode(text, allowed_special="all") == [97, 300, 98]
 
     def test_a_text_is_no_set_of_special_tokens(self):
         for option in ("allowed_special", "disallowed_special"):
@@ -264,7 +264,7 @@ class TestSpecialTokens:
 
     def test_the_end_of_a_segment_counts_as_the_end_of_the_text(self):
         ids = gpt2().encode("a  <|endoftext|>  b", allowed_special="all")
-        assert ids == gpt2_twin().encode("a  <|endoftext|>  b", allowed_special="all")
+        assert ids == gpt2_tiktoken().encode("a  <|endoftext|>  b", allowed_special="all")
         assert gpt2().encode("  ")[0] in ids
 
     def test_vocab_size_is_the_highest_id_plus_one(self):

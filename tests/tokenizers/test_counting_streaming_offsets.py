@@ -12,7 +12,7 @@ from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized import blocks
 from npllm.tokenizers.vectorized import encode as encoder
 from tests.strategies import texts
-from tests.tokenizers.peers import gpt2, gpt2_twin
+from tests.tokenizers.peers import gpt2, gpt2_tiktoken
 
 EVERY = {"disallowed_special": ()}
 ids_of_any_kind = st.lists(st.integers(0, 50256) | st.sampled_from([*range(188, 256), 40, 220]), max_size=30)
@@ -44,7 +44,7 @@ class TestStreamDecoder:
 class TestCounting:
     @given(texts)
     def test_it_counts_what_encode_gives(self, text):
-        assert gpt2().count(text, **EVERY) == len(gpt2_twin().encode(replace_surrogates(text), **EVERY))
+        assert gpt2().count(text, **EVERY) == len(gpt2_tiktoken().encode(replace_surrogates(text), **EVERY))
         assert gpt2().count(text, allowed_special="all") == len(gpt2().encode(text, allowed_special="all"))
 
     def test_special_tokens_are_refused_as_in_encode(self):
@@ -114,7 +114,7 @@ class TestOffsets:
     @given(texts)
     def test_they_begin_where_tiktoken_says(self, text):
         ids, offsets = gpt2().encode_with_offsets(replace_surrogates(text), **EVERY)
-        _, starts = gpt2_twin().decode_with_offsets(ids.tolist())
+        _, starts = gpt2_tiktoken().decode_with_offsets(ids.tolist())
         assert offsets[:, 0].tolist() == starts
 
     def test_surrogates(self):

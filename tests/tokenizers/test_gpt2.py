@@ -5,7 +5,7 @@ import pytest
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer
 from npllm.tokenizers import gpt2 as module
 from npllm.utils.files import data_folder
-from tests.tokenizers.peers import gpt2, gpt2_twin
+from tests.tokenizers.peers import gpt2, gpt2_tiktoken
 
 
 def test_a_few_well_known_ids():
@@ -18,15 +18,15 @@ def test_a_few_well_known_ids():
 def test_every_token_alone():
     for token_id in range(0, 50257, 7):
         data = gpt2().decode_bytes([token_id])
-        assert data == gpt2_twin().decode_single_token_bytes(token_id)
+        assert data == gpt2_tiktoken().decode_single_token_bytes(token_id)
         text = data.decode("utf-8", "replace")
-        assert gpt2().encode_ordinary(text) == gpt2_twin().encode_ordinary(text)
+        assert gpt2().encode_ordinary(text) == gpt2_tiktoken().encode_ordinary(text)
 
 
 def test_the_story_and_the_projects_own_sources(story):
     sources = [path.read_text() for path in module.Path(module.__file__).parent.glob("*.py")]
     for text in (story, *sources):
-        assert gpt2().encode(text, disallowed_special=()) == gpt2_twin().encode(text, disallowed_special=())
+        assert gpt2().encode(text, disallowed_special=()) == gpt2_tiktoken().encode(text, disallowed_special=())
 
 
 def test_a_given_path(tmp_path):

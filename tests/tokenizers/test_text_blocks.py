@@ -13,7 +13,7 @@ from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.text_blocks import is_split_point, last_split_point, read_text_blocks
 from tests.strategies import texts
-from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_twin, trained
+from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_encoding, trained
 
 SPECIAL = ["<|endoftext|>", "<|end", "a1 b", "1 b2", "'s", " ", "xx"]  # some of them begin or go on within others
 OTHER_PATTERN = r"\S+|\s+"
@@ -86,7 +86,7 @@ def test_tiktoken_gives_the_text_the_ids_of_the_blocks(text, block, name):
     tokenizer = trained(name)
     blocks = read(text.encode(), block, PATTERNS[name], tokenizer.special_tokens)
     ids = [token_id for one in blocks for token_id in tokenizer.encode(one.text, allowed_special="all")]
-    assert ids == tiktoken_twin(tokenizer, TIKTOKEN_PATTERNS[name]).encode(text, allowed_special="all")
+    assert ids == tiktoken_encoding(tokenizer, TIKTOKEN_PATTERNS[name]).encode(text, allowed_special="all")
 
 
 @given(some_texts, st.integers(1, 60), st.sampled_from([*PATTERNS.values(), OTHER_PATTERN]), some_special)

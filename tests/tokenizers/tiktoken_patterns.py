@@ -1,10 +1,10 @@
-"""The patterns as tiktoken itself spells them, with possessive quantifiers, and its encodings from npllm's ranks."""
+"""The patterns as tiktoken writes them, with possessive quantifiers, and tiktoken's encodings from npllm's ranks."""
 
 import tiktoken
 
 from npllm.tokenizers.byte_pair.pretokenize import O200K_PATTERN
 
-# as openai_public.py, which is part of tiktoken, has them
+# of openai_public.py, a module of tiktoken
 TIKTOKEN_PATTERNS = {
     "gpt2": r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
     "cl100k": (
@@ -15,8 +15,8 @@ TIKTOKEN_PATTERNS = {
 }
 
 
-def tiktoken_twin(tokenizer, pattern=TIKTOKEN_PATTERNS["gpt2"]):
+def tiktoken_encoding(tokenizer, pattern=TIKTOKEN_PATTERNS["gpt2"]):
     """tiktoken's Encoding with the tokenizer's ranks and special tokens."""
     return tiktoken.Encoding(
-        "twin", pat_str=pattern, mergeable_ranks=tokenizer.ranks, special_tokens=tokenizer.special_tokens
+        "reference", pat_str=pattern, mergeable_ranks=tokenizer.ranks, special_tokens=tokenizer.special_tokens
     )
