@@ -42,12 +42,12 @@ def test_ids_with_gaps(gap):
 def test_unknown_ids_are_refused(wrong):
     ids = [40] * 500 + [wrong]
     for container in (ids, np.array(ids), iter(ids)):
-        with pytest.raises(KeyError, match=f"{wrong}.*50257"):
+        with pytest.raises(KeyError, match=f"id {wrong} is not in the vocabulary; ids are below 50257"):
             gpt2().decode(container)
 
 
 def test_what_is_no_sequence_of_integers_is_refused():
-    with pytest.raises(TypeError, match="integers"):
+    with pytest.raises(TypeError, match="it must be a flat sequence of integers"):
         gpt2().decode(np.zeros((300, 2), int))
     with pytest.raises((TypeError, KeyError)):
         gpt2().decode([0.5] * 300)
