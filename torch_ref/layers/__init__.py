@@ -1,4 +1,4 @@
-"""Twins of npllm.layers: torch.nn's own where it has them."""
+"""The layers of npllm.layers in PyTorch: those of torch.nn where PyTorch has them."""
 
 from torch_ref.layers.dropout import Dropout
 from torch_ref.layers.embedding import Embedding

@@ -1,24 +1,24 @@
-"""Activations in PyTorch."""
+"""Activations: PyTorch's own."""
 
 import torch
 from torch.nn import functional as F
 
 
 def relu(x):
-    """F.relu."""
+    """max(x, 0): F.relu."""
     return F.relu(x)
 
 
 def sigmoid(x):
-    """torch.sigmoid."""
+    """1 / (1 + exp(−x)): torch.sigmoid."""
     return torch.sigmoid(x)
 
 
 def silu(x):
-    """F.silu."""
+    """x sigmoid(x): F.silu."""
     return F.silu(x)
 
 
 def gelu(x, approximate="none"):
-    """F.gelu, exact or by tanh."""
+    """x Φ(x), exact or by the tanh approximation: F.gelu."""
     return F.gelu(x, approximate=approximate)

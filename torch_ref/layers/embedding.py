@@ -1,7 +1,4 @@
-"""Embedding lookup in PyTorch.
-
-Embeddings and positions in PyTorch.
-"""
+"""Embedding lookup: PyTorch's own."""
 
 import torch
 from torch.nn import Embedding
@@ -14,8 +11,8 @@ def one_hot(ids, num_classes, dtype=torch.float32):
 
 
 def embedding(ids, weight, padding_idx=None):
-    """F.embedding: the row of each id; `padding_idx` gets no gradient."""
+    """weight[ids]; the row `padding_idx` has gradient 0."""
     return F.embedding(ids, weight, padding_idx)
 
 
-__all__ = ["Embedding"]
+__all__ = ["Embedding", "embedding", "one_hot"]

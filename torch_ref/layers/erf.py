@@ -1,8 +1,8 @@
-"""The error function in PyTorch."""
+"""The error function: PyTorch's own."""
 
 import torch
 
 
 def erf(x):
-    """torch.erf."""
+    """2/√π ∫₀ˣ exp(−t²) dt: torch.erf."""
     return torch.erf(x)

@@ -1,11 +1,11 @@
-"""The feed-forward network in PyTorch."""
+"""The feed-forward network of GPT-2."""
 
 from torch import nn
 from torch.nn import functional as F
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU (tanh), linear."""
+    """Linear, GELU (tanh approximation), linear."""
 
     def __init__(self, d_model, d_hidden=None):
         super().__init__()
@@ -14,5 +14,5 @@ class FeedForward(nn.Module):
         self.c_proj = nn.Linear(d_hidden, d_model)
 
     def forward(self, x):
-        """The same at every position."""
+        """gelu(x W₁ᵀ + b₁) W₂ᵀ + b₂."""
         return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))

@@ -1,4 +1,4 @@
-"""A mixture of experts in PyTorch: all experts run, and those not chosen count nothing."""
+"""A mixture of experts: all experts are computed, and those that are not selected have weight 0."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from torch_ref.layers.swiglu import SwiGLU
 
 
 class MixtureOfExperts(nn.Module):
-    """The k likeliest experts of each position, weighed by the router."""
+    """The weighted sum of the top k experts of each position."""
 
     def __init__(self, d_model, num_experts, top_k=2, d_hidden=None, norm_topk_prob=True):
         super().__init__()
@@ -16,17 +16,17 @@ class MixtureOfExperts(nn.Module):
         self.experts = nn.ModuleList(SwiGLU(d_model, d_hidden) for _ in range(num_experts))
 
     def forward(self, x):
-        """The weighted sum; what the router thought is kept for `balance`."""
+        """Σ weight · expert(x); the probabilities and the selection are kept for `aux_loss`."""
         self.probabilities = torch.softmax(self.gate(x), dim=-1)
-        largest, chosen = self.probabilities.topk(self.top_k, dim=-1)
-        self.is_chosen = torch.zeros_like(self.probabilities, dtype=torch.bool).scatter(-1, chosen, True)
-        weights = self.probabilities * self.is_chosen
+        weights, selected = self.probabilities.topk(self.top_k, dim=-1)
         if self.norm_topk_prob:
-            weights = weights / largest.sum(-1, keepdim=True)
+            weights = weights / weights.sum(-1, keepdim=True)
+        weights = torch.zeros_like(self.probabilities).scatter(-1, selected, weights)
+        self.is_selected = torch.zeros_like(self.probabilities).scatter(-1, selected, 1.0)
         return sum(weights[..., e, None] * expert(x) for e, expert in enumerate(self.experts))
 
     def aux_loss(self):
         """E Σ f P of the last forward."""
-        axes = tuple(range(self.probabilities.ndim - 1))
-        share = self.is_chosen.to(self.probabilities.dtype).mean(axes)
-        return len(self.experts) * (share * self.probabilities.mean(axes)).sum()
+        fraction = self.is_selected.flatten(0, -2).mean(0)
+        mean_probability = self.probabilities.flatten(0, -2).mean(0)
+        return len(self.experts) * (fraction * mean_probability).sum()

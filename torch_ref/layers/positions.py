@@ -1,23 +1,24 @@
-"""Sinusoidal positions in PyTorch."""
+"""Learned and sinusoidal absolute positions."""
+
+import math
 
 import torch
 from torch import nn
-from torch.nn import Embedding
 
 
 def sinusoidal_positions(num_positions, d_model, base=10000.0, dtype=torch.float32):
-    """Sines on the even channels, cosines on the odd ones, slower from pair to pair."""
-    positions = torch.arange(num_positions, dtype=torch.float64)[:, None]
-    table = torch.zeros(num_positions, d_model, dtype=torch.float64)
-    even = torch.arange(0, d_model, 2, dtype=torch.float64)
-    angles = positions * torch.exp(-even / d_model * torch.log(torch.tensor(base, dtype=torch.float64)))
-    table[:, 0::2] = angles.sin()
-    table[:, 1::2] = angles[:, : d_model // 2].cos()
-    return table.to(dtype)
+    """sin(t / base^(2i/C)) on the even channels 2i, the cosine of the same angle on the odd channels 2i + 1."""
+    t = torch.arange(num_positions, dtype=torch.float64)
+    frequencies = torch.exp(torch.arange(0, d_model, 2, dtype=torch.float64) * (-math.log(base) / d_model))
+    angles = torch.outer(t, frequencies)
+    encoding = torch.empty(num_positions, d_model, dtype=torch.float64)
+    encoding[:, 0::2] = torch.sin(angles)
+    encoding[:, 1::2] = torch.cos(angles)[:, : d_model // 2]
+    return encoding.to(dtype)
 
 
 class LearnedPositionalEmbedding(nn.Module):
-    """A learned row for every position."""
+    """A learned vector for each position."""
 
     def __init__(self, context_length, d_model):
         super().__init__()
@@ -42,16 +43,16 @@ class SinusoidalPositionalEncoding(nn.Module):
 
 
 class TokenPositionEmbedding(nn.Module):
-    """Token plus position."""
+    """The sum of token embedding and position embedding."""
 
     def __init__(self, vocab_size, context_length, d_model, positions="learned"):
         super().__init__()
-        self.wte = Embedding(vocab_size, d_model)
-        is_learned = positions == "learned"
-        self.wpe = (
-            LearnedPositionalEmbedding(context_length, d_model) if is_learned else SinusoidalPositionalEncoding(d_model)
-        )
+        self.wte = nn.Embedding(vocab_size, d_model)
+        if positions == "learned":
+            self.wpe = LearnedPositionalEmbedding(context_length, d_model)
+        else:
+            self.wpe = SinusoidalPositionalEncoding(d_model)
 
     def forward(self, ids):
-        """The sum for every position of every sequence."""
+        """wte[ids] + wpe[0 … T − 1]."""
         return self.wte(ids) + self.wpe(ids.shape[-1])
