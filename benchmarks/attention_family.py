@@ -1,7 +1,7 @@
-"""Every form of attention over growing lengths: time and peak memory, forward and backward, beside its twin.
+"""Every variant of attention at two lengths: time and peak memory, forward and backward, beside its reference.
 
-One layer of GPT-2's size. The twins are what one writes in PyTorch from the formula, not fused kernels; for plain
-multi-head attention PyTorch's own operator stands beside them.
+One layer of GPT-2's size. The references are written in PyTorch from the formula, without fused kernels; plain
+multi-head attention is also compared with PyTorch's own operator.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ import torch
 from benchmarks.layer_pair import layer_jobs
 from benchmarks.measure import OURS
 from benchmarks.memory import peak_of_numpy, peak_of_torch
-from npllm.attention import ShawAttention
-from npllm.experiments.attention_variants import FORMS
+from npllm.attention import Delta, LinearAttn, Shaw
+from npllm.experiments.attention_variants import D_MODEL, VARIANTS
 from torch_ref.attention.variants.grouped_query import GroupedQueryAttention
 
 LENGTHS = (256, 1024)
-MOST_PAIRS = 256  # Shaw's twin lays a vector out for every pair: at 1,024 positions more than 10 GiB
+LONGEST_SHAW = 256  # the reference of Shaw's attention has a vector for every pair: 10 GiB at 1,024 positions
 MEMORY = {OURS: peak_of_numpy, "PyTorch": peak_of_torch, "PyTorch fused": peak_of_torch}
 
 
@@ -30,15 +30,17 @@ class FusedAttention(GroupedQueryAttention):
         return self.o_proj(context.transpose(-3, -2).flatten(-2))
 
 
-def jobs(lengths=LENGTHS, d_model=768, num_heads=12):
-    """All forms, each at all lengths."""
+def jobs(lengths=LENGTHS):
+    """All variants, each at all lengths."""
     rng = np.random.default_rng(0)
-    for form in FORMS:
-        fused = FusedAttention if form.name == "multi-head" else None
+    for variant in VARIANTS:
+        fused = FusedAttention if variant.name == "multi-head" else None
         for length in lengths:
-            if form.layer is ShawAttention and length > MOST_PAIRS:
+            if isinstance(variant.config, Shaw) and length > LONGEST_SHAW:
                 continue
-            x = rng.standard_normal((1, length, d_model), dtype=np.float32)
-            config = form.config(length, d_model, num_heads)
-            *_, both = layer_jobs(form.layer, config, x, fused=fused, title=form.name, memory=MEMORY)
+            x = rng.standard_normal((1, length, D_MODEL), dtype=np.float32)
+            config = {"d_model": D_MODEL, "context_length": length, **vars(variant.config)}
+            if not isinstance(variant.config, (LinearAttn, Delta)):
+                config["dropout"] = 0.0
+            *_, both = layer_jobs(type(variant.build(1)), config, x, fused=fused, title=variant.name, memory=MEMORY)
             yield both

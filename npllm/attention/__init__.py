@@ -1,9 +1,8 @@
-"""Attention: first as it came about, in translation; then in the order in which chapter 3 arrives at it.
+"""Attention: simplified → self → causal → multi-head, and the variants.
 
-Read in this order, each file saying what it adds to the one before: additive, luong; simplified, self_attention,
-causal, multi_head, causal_self_attention. Then the wider family: cross, past, part, grouped_query with its parts
-(query_key_norm, rotary, alibi, t5_bias, soft_cap, window, sparse, gate), shaw, differential, latent, linear_attention,
-delta.
+Read in this order, each file says what it adds to the one before: masks, scaled_dot_product; simplified,
+self_attention, causal, multi_head, causal_self_attention; kv_cache, cross; then the folder variants. softcap and
+pytorch_interface (PyTorch's function with its options) complete the core; base has what the layers share.
 """
 
 from npllm.attention.causal import (

@@ -28,7 +28,6 @@ from npllm.cli.options import (
 )
 from npllm.generation.autoregressive import complete
 from npllm.inspect.cost import count_training_bytes
-from npllm.models.decoder_config import choices
 from npllm.models.gpt import GPTConfig
 from npllm.models.presets import ARCHITECTURES, architecture, build
 from npllm.tokenizers.bpe import train_bpe
@@ -241,7 +240,7 @@ def _about(training_run: Run) -> str:
 
 def _num_heads(config: Any) -> int:
     """The number of attention heads in the first layer."""
-    return config.num_heads if isinstance(config, GPTConfig) else choices(config.attention)[0]["num_heads"]
+    return config.num_heads if isinstance(config, GPTConfig) else config.attention_of(0).num_heads
 
 
 def _show_evaluation(console: Console, record: dict[str, Any], perplexity: float) -> None:

@@ -1,71 +1,70 @@
-"""The forms of causal attention, each at the size of one layer of GPT-2: for tables and benchmarks to go through.
+"""The variants of causal attention, each at the size of one layer of GPT-2, for tables and benchmarks.
 
-All read (B, T, 768) and have 12 heads; whatever else they need stands here once.
+Every layer maps (B, T, 768) → (B, T, 768) and has 12 heads unless its name says otherwise.
 """
 
-import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-from npllm import attention
+import numpy as np
+
+from npllm.attention.variants.delta_net import Delta
+from npllm.attention.variants.differential import Differential
+from npllm.attention.variants.grouped_query import GQA
+from npllm.attention.variants.linear_attention import LinearAttn
+from npllm.attention.variants.mla import MLA
+from npllm.attention.variants.options import QKNorm, SlidingWindow, StridedMask
+from npllm.attention.variants.relative_bias import ALiBi, T5Bias
+from npllm.attention.variants.rope import RoPE
+from npllm.attention.variants.shaw import Shaw
+from npllm.models.decoder_config import AttentionConfig
 
 D_MODEL, NUM_HEADS = 768, 12
+CHUNK = 512  # positions that are processed at once
 
 
 @dataclass(frozen=True)
-class Form:
-    """One form: its class, its options besides sizes, and the module whose first sentence states the idea."""
+class Variant:
+    """One variant: its name, its configuration, and the file in npllm/attention/variants that has the formula."""
 
     name: str
-    layer: type
-    options: dict = field(default_factory=dict)
-    part: str | None = None
+    config: AttentionConfig
+    file: str
 
-    @property
-    def idea(self):
-        """The first sentence of the file, without its title."""
-        source = self.layer if self.part is None else attention.PARTS[self.part]
-        first = inspect.getmodule(source).__doc__.split("\n")[0].rstrip(".")
-        return first.split(": ", 1)[-1]
-
-    @property
-    def file(self):
-        """The file to read."""
-        source = self.layer if self.part is None else attention.PARTS[self.part]
-        return f"{inspect.getmodule(source).__name__.rsplit('.', 1)[-1]}.py"
-
-    def config(self, context_length, d_model=D_MODEL, num_heads=NUM_HEADS):
-        """Constructor arguments."""
-        sizes = {"d_model": d_model, "context_length": context_length, "dropout": 0.0, "num_heads": num_heads}
-        accepted = inspect.signature(self.layer).parameters
-        return {name: value for name, value in sizes.items() if name in accepted} | self.options
+    def build(self, context_length: int, rng: np.random.Generator | None = None) -> Any:
+        """The layer."""
+        return self.config.build(D_MODEL, context_length, 0.0, rng=rng)
 
 
-def _grouped(name, part=None, num_kv_heads=NUM_HEADS, **options):
-    parts = {} if part is None else {part: options}
-    layer_options = {"num_kv_heads": num_kv_heads, "parts": parts}
-    return Form(name, attention.GroupedQueryAttention, layer_options, part)
+VARIANTS = (
+    Variant("multi-head", GQA(NUM_HEADS), "grouped_query.py"),
+    Variant("grouped-query, 4 key heads", GQA(NUM_HEADS, num_kv_heads=4), "grouped_query.py"),
+    Variant("multi-query", GQA(NUM_HEADS, num_kv_heads=1), "grouped_query.py"),
+    Variant("RoPE", GQA(NUM_HEADS, rope=RoPE()), "rope.py"),
+    Variant("ALiBi", GQA(NUM_HEADS, relative_bias=ALiBi()), "relative_bias.py"),
+    Variant("T5's relative bias", GQA(NUM_HEADS, relative_bias=T5Bias()), "relative_bias.py"),
+    Variant("Shaw's relative positions", Shaw(NUM_HEADS), "shaw.py"),
+    Variant("QK norm", GQA(NUM_HEADS, qk_norm=QKNorm()), "options.py"),
+    Variant("soft cap", GQA(NUM_HEADS, softcap=50.0), "../softcap.py"),
+    Variant("window of 256, 4 sinks", GQA(NUM_HEADS, window=SlidingWindow(256, 4)), "options.py"),
+    Variant("strided, every 32nd", GQA(NUM_HEADS, sparsity=StridedMask(32)), "options.py"),
+    Variant("output gate", GQA(NUM_HEADS, output_gate=True), "options.py"),
+    Variant("differential, 6 heads of two maps", Differential(NUM_HEADS // 2), "differential.py"),
+    Variant("MLA, latent of 128", MLA(NUM_HEADS, kv_lora_rank=128, head_dim=64, qk_rope_head_dim=32), "mla.py"),
+    Variant("linear, parallel", LinearAttn(NUM_HEADS), "linear_attention.py"),
+    Variant("linear, recurrent", LinearAttn(NUM_HEADS, mode="recurrent"), "linear_attention.py"),
+    Variant("delta rule, chunks of 32", Delta(NUM_HEADS), "delta_net.py"),
+)
 
 
-FORMS = [
-    _grouped("multi-head"),
-    _grouped("grouped-query, 4 key heads", num_kv_heads=4),
-    _grouped("multi-query", num_kv_heads=1),
-    _grouped("rotary positions", "rotary"),
-    _grouped("ALiBi", "alibi"),
-    _grouped("T5's bias", "t5_bias"),
-    Form("Shaw's relative positions", attention.ShawAttention),
-    _grouped("query/key norm", "query_key_norm"),
-    _grouped("soft cap", "soft_cap", cap=50.0),
-    _grouped("window of 256, 4 sinks", "window", size=256, sinks=4),
-    _grouped("strided, every 32nd", "strided", stride=32),
-    _grouped("gated output", "gate"),
-    Form("differential, 6 heads of two maps", attention.DifferentialAttention, {"num_heads": 6}),
-    Form(
-        "latent of 128",
-        attention.MultiHeadLatentAttention,
-        {"kv_lora_rank": 128, "head_dim": 64, "qk_rope_head_dim": 32},
-    ),
-    Form("linear, parallel", attention.LinearAttention),
-    Form("linear, recurrent", attention.LinearAttention, {"mode": "recurrent"}),
-    Form("delta rule, chunks of 32", attention.DeltaNet),
-]
+def measure_cache(variant: Variant, lengths: tuple[int, ...]) -> tuple[int, list[float]]:
+    """The number of parameters, and after each length the bytes of the key-value cache per token."""
+    layer = variant.build(max(lengths), np.random.default_rng(0))
+    kv_cache, bytes_per_token = layer.new_kv_cache(), []
+    x = np.random.default_rng(0).standard_normal((1, max(lengths), D_MODEL), dtype=np.float32)
+    for length in lengths:
+        while kv_cache.length < length:
+            end = min(kv_cache.length + CHUNK, length)
+            layer(x[:, kv_cache.length : end], kv_cache=kv_cache)
+        bytes_per_token.append(kv_cache.nbytes / length)
+    return layer.num_parameters(), bytes_per_token

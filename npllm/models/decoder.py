@@ -9,7 +9,6 @@ Touvron et al. 2023, LLaMA, section 2.2.
 """
 
 import math
-from dataclasses import asdict
 from os import PathLike
 
 import numpy as np
@@ -24,9 +23,11 @@ from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
 from npllm.layers.positions import sinusoidal_positions
-from npllm.models.decoder_config import ATTENTIONS, FEED_FORWARDS, NORMS, DecoderConfig, choices, make
+from npllm.models.decoder_config import AttentionConfig, DecoderConfig, FeedForwardConfig, Norm
+from npllm.models.hugging_face import REQUIRED, decoder_config, hugging_face_config
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.weights import llama
+from npllm.weights.model_folder import read_config, require
 
 RESIDUAL_PROJECTIONS = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # their output is added to the residual
 
@@ -48,21 +49,20 @@ class Decoder(LanguageModel):
         if c.positions == "learned":
             self.embed_positions = Embedding(c.context_length, c.d_model, dtype=dtype, init=False)
         self.drop = Dropout(c.dropout)
-        attentions, feed_forwards = choices(c.attention), choices(c.feed_forward)
         self.layers = [
             DecoderBlock(
                 c.d_model,
                 c.context_length,
-                attentions[i % len(attentions)],
-                feed_forwards[i % len(feed_forwards)],
+                c.attention_of(layer),
+                c.feed_forward_of(layer),
                 c.norm,
                 c.dropout,
                 dtype=dtype,
                 init=False,
             )
-            for i in range(c.num_layers)
+            for layer in range(c.num_layers)
         ]
-        self.norm = make(NORMS, c.norm, c.d_model, dtype=dtype)
+        self.norm = c.norm.build(c.d_model, dtype=dtype)
         self.lm_head = Linear(c.d_model, c.vocab_size, bias=False, dtype=dtype, init=False)
         if c.tied:
             self.lm_head.weight = self.embed_tokens.weight  # the same Parameter: both uses add to one gradient
@@ -149,14 +149,21 @@ class Decoder(LanguageModel):
         `path` is a folder with config.json and safetensors files. Raises FileNotFoundError, or ValueError that says
         what is wrong: a truncated file, an architecture that npllm does not have, a tensor of another shape.
         """
-        fields, state = llama.load(path)
-        model = cls(DecoderConfig(**fields), dtype=dtype, init=False)
-        model.load_state_dict(state)
+        fields, config_path = read_config(path)
+        require(config_path, fields, REQUIRED, "npllm's Decoder")
+        try:
+            config = decoder_config(fields)
+        except KeyError as error:
+            raise ValueError(f"{config_path} lacks {error}; it must be the configuration of a decoder") from None
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{config_path} has {error}") from None
+        model = cls(config, dtype=dtype, init=False)
+        model.load_state_dict(llama.load_weights(path, config.tied))
         return model
 
     def save_pretrained(self, folder: str | PathLike) -> None:
         """Write config.json and model.safetensors into a folder, for transformers if it has a model of this shape."""
-        llama.save(folder, asdict(self.config), self.state_dict())
+        llama.save(folder, hugging_face_config(self.config), self.state_dict(), self.config.tied)
 
     def _add_positions(self, x, positions):
         """x plus the embedding or encoding of its positions, and the cache of the embedding."""
@@ -172,28 +179,27 @@ class Decoder(LanguageModel):
 class DecoderBlock(Module):
     """x = x + self_attn(input_layernorm(x)),  y = x + mlp(post_attention_layernorm(x))      (..., T, C) → (..., T, C)
 
-    `attention`, `feed_forward` and `norm` are choices as in DecoderConfig. The children have Llama's names.
+    `attention`, `feed_forward` and `norm` are configurations as in DecoderConfig. The children have Llama's names.
     """
 
     def __init__(
         self,
         d_model: int,
         context_length: int,
-        attention,
-        feed_forward,
-        norm,
+        attention: AttentionConfig,
+        feed_forward: FeedForwardConfig,
+        norm: Norm,
         dropout: float = 0.0,
         *,
         rng: np.random.Generator | None = None,
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
-        sizes = {"context_length": context_length, "dropout": dropout}
-        self.input_layernorm = make(NORMS, norm, d_model, dtype=dtype)
-        self.self_attn = make(ATTENTIONS, attention, d_model, **sizes, dtype=dtype, init=False)
+        self.input_layernorm = norm.build(d_model, dtype=dtype)
+        self.self_attn = attention.build(d_model, context_length, dropout, dtype=dtype, init=False)
         self.drop_1 = Dropout(dropout)
-        self.post_attention_layernorm = make(NORMS, norm, d_model, dtype=dtype)
-        self.mlp = make(FEED_FORWARDS, feed_forward, d_model, dtype=dtype, init=False)
+        self.post_attention_layernorm = norm.build(d_model, dtype=dtype)
+        self.mlp = feed_forward.build(d_model, dtype=dtype, init=False)
         self.drop_2 = Dropout(dropout)
         if init:
             self.init_weights(as_generator(rng))

@@ -1,61 +1,117 @@
-"""What a decoder is made of: tables of parts, and a configuration that chooses from them by name.
+"""The configuration of a decoder: one typed object for each of its parts.
 
-    {"kind": "grouped_query", "num_heads": 8, "num_kv_heads": 2, "parts": {"rotary": {}}}     an attention
-    {"kind": "gated"}                                                                         a feed-forward network
+    DecoderConfig(
+        vocab_size=32000, context_length=2048, d_model=512, num_layers=8,
+        attention=GQA(num_heads=8, num_kv_heads=2, rope=RoPE(theta=1e6)),
+        feed_forward=GatedMLP(d_hidden=1408),
+        norm=Norm("rms_norm"),
+    )
 
-A Llama is grouped-query attention with rotary positions, RMS norm and a gated network; Qwen3 adds a norm to queries and
-keys, Mistral a window, a mixture of experts changes the feed-forward network. None of them is a class of its own.
+Llama is grouped-query attention with rotary positions, RMS norm and a gated feed-forward network. Qwen3 adds a norm of
+queries and keys, Mistral a sliding window, Mixtral a mixture of experts. Each configuration builds its layer.
 
 Touvron et al. 2023, LLaMA, section 2.2; Jiang et al. 2023, Mistral 7B; Yang et al. 2025, Qwen3 Technical Report.
 """
 
-import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from npllm import attention, layers
+from npllm.attention.variants.delta_net import Delta
+from npllm.attention.variants.differential import Differential
+from npllm.attention.variants.grouped_query import GQA
+from npllm.attention.variants.linear_attention import LinearAttn
+from npllm.attention.variants.mla import MLA
+from npllm.attention.variants.shaw import Shaw
 from npllm.core.checks import check_positive, check_probability
+from npllm.layers.feed_forward import FeedForward
+from npllm.layers.mixture_of_experts import MixtureOfExperts
+from npllm.layers.normalization import LayerNorm, RMSNorm
+from npllm.layers.swiglu import SwiGLU
 
-ATTENTIONS = {
-    "grouped_query": attention.GroupedQueryAttention,
-    "relative_position": attention.ShawAttention,
-    "differential": attention.DifferentialAttention,
-    "latent": attention.MultiHeadLatentAttention,
-    "linear": attention.LinearAttention,
-    "delta": attention.DeltaNet,
-}
-FEED_FORWARDS = {
-    "gelu": layers.FeedForward,
-    "gated": layers.SwiGLU,
-    "mixture_of_experts": layers.MixtureOfExperts,
-}
-NORMS = {"layer_norm": layers.LayerNorm, "rms_norm": layers.RMSNorm}
-POSITIONS = ("none", "learned", "sinusoidal")  # at the bottom; relative ones are parts of the attention
+NORMS = {"layer_norm": LayerNorm, "rms_norm": RMSNorm}
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Layer norm or RMS norm; `eps` is the layer's default unless given."""
+
+    kind: Literal["rms_norm", "layer_norm"] = "rms_norm"
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in NORMS:
+            raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(NORMS)}")
+
+    def build(self, d_model: int, *, dtype: Any = "float32") -> LayerNorm | RMSNorm:
+        """The layer."""
+        norm = NORMS[self.kind]
+        return norm(d_model, dtype=dtype) if self.eps is None else norm(d_model, self.eps, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A feed-forward network with GELU; `d_hidden` is 4 d_model unless given."""
+
+    d_hidden: int | None = None
+
+    def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> FeedForward:
+        """The layer."""
+        return FeedForward(d_model, self.d_hidden, dtype=dtype, init=init)
+
+
+@dataclass(frozen=True)
+class GatedMLP:
+    """A SwiGLU feed-forward network; for the default of `d_hidden` see layers/swiglu.py."""
+
+    d_hidden: int | None = None
+
+    def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> SwiGLU:
+        """The layer."""
+        return SwiGLU(d_model, self.d_hidden, dtype=dtype, init=init)
+
+
+@dataclass(frozen=True)
+class MoE:
+    """A mixture of SwiGLU experts, of which each position uses `top_k`."""
+
+    num_experts: int
+    top_k: int = 2
+    d_hidden: int | None = None
+    norm_topk_prob: bool = True
+
+    def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> MixtureOfExperts:
+        """The layer."""
+        return MixtureOfExperts(d_model, **vars(self), dtype=dtype, init=init)
+
+
+AttentionConfig = GQA | MLA | Shaw | Differential | LinearAttn | Delta
+FeedForwardConfig = MLP | GatedMLP | MoE
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The shape of a decoder. Each choice is a dict of a `kind` from its table and that kind's own options.
+    """The hyperparameters of a Decoder.
 
-    attention       from ATTENTIONS, or a list of such dicts which the layers take in turn: windows and full attention
-    feed_forward    from FEED_FORWARDS, or a list
-    norm            from NORMS
-    positions       one of POSITIONS, added to the embeddings
-    aux_loss_coef         how much the routers' loss counts, see MixtureOfExperts
+    attention, feed_forward   one configuration, or a tuple of them which the layers take in turn
+    positions                 added to the token embeddings: none, learned or sinusoidal; relative positions are options
+                              of the attention
+    tied                      the head and the token embedding have one weight
+    aux_loss_coef             the factor of the routers' auxiliary loss, see layers/mixture_of_experts.py
     """
 
     vocab_size: int
     context_length: int
     d_model: int
     num_layers: int
-    attention: dict | list = field(default_factory=lambda: {"kind": "grouped_query", "num_heads": 4})
-    feed_forward: dict | list = field(default_factory=lambda: {"kind": "gated"})
-    norm: dict = field(default_factory=lambda: {"kind": "rms_norm"})
-    positions: str = "none"
+    attention: AttentionConfig | tuple[AttentionConfig, ...] = GQA(num_heads=4)
+    feed_forward: FeedForwardConfig | tuple[FeedForwardConfig, ...] = GatedMLP()
+    norm: Norm = Norm()
+    positions: Literal["none", "learned", "sinusoidal"] = "none"
     tied: bool = True
     dropout: float = 0.0
     aux_loss_coef: float = 0.01
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_positive(
             vocab_size=self.vocab_size,
             context_length=self.context_length,
@@ -63,32 +119,26 @@ class DecoderConfig:
             num_layers=self.num_layers,
         )
         check_probability("dropout", self.dropout)
-        if self.positions not in POSITIONS:
-            raise ValueError(f"positions is {self.positions!r}; it must be one of {', '.join(POSITIONS)}")
-        for name, table in {"attention": ATTENTIONS, "feed_forward": FEED_FORWARDS}.items():
-            for choice in choices(getattr(self, name)):
-                _check_choice(name, choice, table)
-        _check_choice("norm", self.norm, NORMS)
+        if self.positions not in ("none", "learned", "sinusoidal"):
+            raise ValueError(f"positions is {self.positions!r}; it must be none, learned or sinusoidal")
+        kinds = {"attention": AttentionConfig, "feed_forward": FeedForwardConfig}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            for choice in value if isinstance(value, tuple) and value else (value,):
+                if not isinstance(choice, kind):
+                    allowed = ", ".join(cls.__name__ for cls in kind.__args__)
+                    raise TypeError(f"{name} is {choice!r}; it must be one of {allowed}, or a tuple of them")
+        if not isinstance(self.norm, Norm):
+            raise TypeError(f"norm is {self.norm!r}; it must be a Norm")
+
+    def attention_of(self, layer: int) -> AttentionConfig:
+        """The attention of layer 0, 1, …"""
+        return _in_turn(self.attention, layer)
+
+    def feed_forward_of(self, layer: int) -> FeedForwardConfig:
+        """The feed-forward network of layer 0, 1, …"""
+        return _in_turn(self.feed_forward, layer)
 
 
-def choices(choice):
-    """A choice, or the list of them that layers take in turn, as a list of at least one."""
-    return list(choice) if isinstance(choice, (list, tuple)) and choice else [choice]
-
-
-def _check_choice(name, choice, table):
-    """Raise ValueError unless the choice is {"kind": one of the table, …} with options that this kind has."""
-    if not isinstance(choice, dict) or choice.get("kind") not in table:
-        raise ValueError(f"{name} is {choice!r}; it must be a dict with a kind, one of {', '.join(table)}")
-    kind, given = choice["kind"], {"d_model", "num_channels", "context_length", "dropout", "rng", "dtype"}
-    accepted = [option for option in inspect.signature(table[kind]).parameters if option not in given]
-    if unknown := [option for option in choice if option not in ("kind", *accepted)]:
-        raise ValueError(f"{name} of kind {kind!r} has {unknown[0]!r}; it must be one of {', '.join(accepted)}")
-
-
-def make(table, choice, d_model, **common):
-    """Build what was chosen, with those of the common arguments that it takes."""
-    made = table[choice["kind"]]
-    accepted = inspect.signature(made).parameters
-    options = {name: value for name, value in choice.items() if name != "kind"}
-    return made(d_model, **options, **{name: value for name, value in common.items() if name in accepted})
+def _in_turn(choice: Any, layer: int) -> Any:
+    return choice[layer % len(choice)] if isinstance(choice, tuple) else choice

@@ -1,54 +1,40 @@
 import pytest
-from rich.console import Console
 
 from npllm import attention
-from npllm.cli.attention import measure, show_family
 from npllm.cli.main import main
-from npllm.experiments.attention_variants import FORMS
+from npllm.experiments.attention_variants import VARIANTS, measure_cache
 
 
-def remembered(name, lengths=(64, 512)):
-    """Bytes a token after both lengths."""
-    return measure(next(form for form in FORMS if form.name == name), lengths)[1]
+def bytes_per_token(name, lengths=(64, 512)):
+    """After both lengths."""
+    return measure_cache(next(variant for variant in VARIANTS if variant.name == name), lengths)[1]
 
 
-def test_what_each_remembers_by_hand():
+def test_cache_sizes_by_hand():
     keys_and_values = 2 * 768 * 4
-    assert remembered("multi-head") == [keys_and_values] * 2
-    assert remembered("grouped-query, 4 key heads") == [keys_and_values / 3] * 2
-    assert remembered("multi-query") == [keys_and_values / 12] * 2
-    assert remembered("latent of 128") == [(128 + 32) * 4] * 2
-    assert remembered("window of 256, 4 sinks") == [keys_and_values, keys_and_values * (255 + 4) / 512]
-    assert remembered("linear, parallel") == [12 * 64 * 65 * 4 / length for length in (64, 512)]
-    assert remembered("delta rule, chunks of 32") == [12 * 64 * 64 * 4 / length for length in (64, 512)]
+    assert bytes_per_token("multi-head") == [keys_and_values] * 2
+    assert bytes_per_token("grouped-query, 4 key heads") == [keys_and_values / 3] * 2
+    assert bytes_per_token("multi-query") == [keys_and_values / 12] * 2
+    assert bytes_per_token("MLA, latent of 128") == [(128 + 32) * 4] * 2
+    assert bytes_per_token("window of 256, 4 sinks") == [keys_and_values, keys_and_values * (255 + 4) / 512]
+    assert bytes_per_token("linear, parallel") == [12 * 64 * 65 * 4 / length for length in (64, 512)]
+    assert bytes_per_token("delta rule, chunks of 32") == [12 * 64 * 64 * 4 / length for length in (64, 512)]
 
 
-def test_parameters():
-    assert measure(FORMS[0], (16,))[0] == 4 * 768 * 768
+def test_number_of_parameters():
+    assert measure_cache(VARIANTS[0], (16,))[0] == 4 * 768 * 768
 
 
-def test_every_form_and_part_is_there():
-    layers = {form.layer for form in FORMS}
-    for name in ("ShawAttention", "DifferentialAttention", "MultiHeadLatentAttention", "LinearAttention",
-                 "DeltaNet"):  # fmt: skip
-        assert getattr(attention, name) in layers
-    assert {form.part for form in FORMS} - {None} == set(attention.PARTS) - {"blocks"}, "a pattern of blocks is given"
-    for form in FORMS:
-        assert len(form.idea) > 10
-        assert form.file.endswith(".py")
+@pytest.mark.parametrize(
+    "name", ["ShawAttention", "DifferentialAttention", "MultiHeadLatentAttention", "LinearAttention", "DeltaNet"]
+)
+def test_every_layer_is_a_variant(name):
+    assert any(isinstance(variant.build(8), getattr(attention, name)) for variant in VARIANTS)
 
 
-@pytest.mark.parametrize("readme", [False, True])
-def test_command(tmp_path, readme, capsys, monkeypatch):
+def test_the_command_prints_a_row_for_every_variant(capsys, monkeypatch):
     monkeypatch.setattr("npllm.cli.attention.LENGTHS", (8, 16))
-    monkeypatch.setattr(measure, "__defaults__", ((8, 16),))
-    path = tmp_path / "README.md"
-    path.write_text("before\n<!-- family -->\n<!-- /family -->\nafter\n")
-    if readme:
-        assert show_family(Console(), path) == 0
-    else:
-        assert main(["attention"]) == 0
+    assert main(["attention"]) == 0
     out = capsys.readouterr().out
-    for form in FORMS:
-        assert form.name.split()[0] in out
-    assert path.read_text().count("\n| ") == (len(FORMS) + 2 if readme else 0)
+    for variant in VARIANTS:
+        assert variant.name.split()[0] in out

@@ -5,8 +5,10 @@ The tests in tests/ search wider: Hypothesis draws shapes, masks, memory layouts
 
 import numpy as np
 
+from npllm.attention.variants.grouped_query import GQA
+from npllm.attention.variants.rope import RoPE
 from npllm.functional import rotary_frequencies as frequencies
-from npllm.models.decoder_config import DecoderConfig
+from npllm.models.decoder_config import DecoderConfig, GatedMLP, MoE, Norm
 from npllm.models.gpt import GPTConfig
 from tests.equivalence.functions import compare_function
 from tests.equivalence.layers import compare_layer
@@ -103,11 +105,11 @@ def _packed(draw):
 GROUPED_QUERY = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
 SHAW = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3, "max_distance": 4}
 EXPERTS = {"d_model": 12, "num_experts": 4, "top_k": 2, "d_hidden": 10}
-GQA = {"kind": "grouped_query", "num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "parts": {"rotary": {}}}
-DECODER_BLOCK = {"d_model": 12, "context_length": 16, "attention": GQA, "feed_forward": {"kind": "gated"},
-                 "norm": {"kind": "rms_norm"}, "dropout": 0.2}  # fmt: skip
-LLAMA = DecoderConfig(50, 16, 12, 2, GQA, dropout=0.2)
-MIXTURE = DecoderConfig(50, 16, 12, 2, GQA, {"kind": "mixture_of_experts", "num_experts": 4}, dropout=0.2)
+LLAMA_ATTENTION = GQA(num_heads=4, num_kv_heads=2, head_dim=8, rope=RoPE())
+DECODER_BLOCK = {"d_model": 12, "context_length": 16, "attention": LLAMA_ATTENTION, "feed_forward": GatedMLP(),
+                 "norm": Norm(), "dropout": 0.2}  # fmt: skip
+LLAMA = DecoderConfig(50, 16, 12, 2, LLAMA_ATTENTION, dropout=0.2)
+MIXTURE = DecoderConfig(50, 16, 12, 2, LLAMA_ATTENTION, MoE(num_experts=4), dropout=0.2)
 CROSS = {"d_model": 12, "num_heads": 3, "d_context": 10, "dropout": 0.2}
 YARN = {"kind": "yarn", "factor": 4.0, "original_length": 64}
 HEADS = {"d_in": 12, "d_out": 8, "context_length": 16, "dropout": 0.2, "num_heads": 2, "qkv_bias": True}

@@ -1,4 +1,4 @@
-"""The decoder of parts: any combination equals its twin, reads in pieces, keeps documents apart, learns, writes."""
+"""The decoder: any combination of parts equals PyTorch's, takes a KV cache, packs documents, learns and generates."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,19 @@ from hypothesis import strategies as st
 
 import torch_ref.models
 from npllm import functional as F
+from npllm.attention.variants.delta_net import Delta
+from npllm.attention.variants.differential import Differential
+from npllm.attention.variants.grouped_query import GQA
+from npllm.attention.variants.linear_attention import LinearAttn
+from npllm.attention.variants.mla import MLA
+from npllm.attention.variants.options import QKNorm, SlidingWindow
+from npllm.attention.variants.relative_bias import ALiBi, T5Bias
+from npllm.attention.variants.rope import RoPE
+from npllm.attention.variants.shaw import Shaw
 from npllm.core.gradient_check import check_gradients
 from npllm.generation import complete, generate
 from npllm.models import GPT, Decoder, DecoderConfig, GPTConfig
-from npllm.models.decoder_config import ATTENTIONS, FEED_FORWARDS, NORMS
+from npllm.models.decoder_config import MLP, AttentionConfig, FeedForwardConfig, GatedMLP, MoE, Norm
 from npllm.training.optimizers import AdamW
 from tests.equivalence import check_layer, implementation
 from tests.strategies import dtypes, seeds
@@ -19,41 +28,36 @@ from tests.strategies import dtypes, seeds
 NAME, CONTEXT, V = "Decoder", 10, 11
 pytestmark = pytest.mark.covers(NAME)
 
-PARTS = [
+OPTIONS = [
     {},
-    {"rotary": {}},
-    {"query_key_norm": {}, "rotary": {"layout": "pairs", "share": 0.5}},
-    {"alibi": {}, "gate": {}},
-    {"t5_bias": {"num_buckets": 6, "max_distance": 5}, "soft_cap": {"cap": 3.0}},
-    {"rotary": {}, "window": {"size": 3, "sinks": 1}},
+    {"rope": RoPE()},
+    {"qk_norm": QKNorm(), "rope": RoPE(layout="pairs", partial_rotary_factor=0.5)},
+    {"relative_bias": ALiBi(), "output_gate": True},
+    {"relative_bias": T5Bias(num_buckets=6, max_distance=5), "softcap": 3.0},
+    {"rope": RoPE(), "window": SlidingWindow(3, num_sink_tokens=1)},
 ]
-OTHER_ATTENTIONS = {
-    "relative_position": {"num_heads": 2, "max_distance": 3},
-    "differential": {"num_heads": 2, "lambda_init": 0.3},
-    "latent": {"num_heads": 2, "kv_lora_rank": 5, "head_dim": 4, "qk_rope_head_dim": 2, "q_lora_rank": 3},
-    "linear": {"num_heads": 2},
-    "delta": {"num_heads": 2, "chunk": 3},
-}
-NETWORKS = [
-    {"kind": "gelu"},
-    {"kind": "gated", "d_hidden": 7},
-    {"kind": "mixture_of_experts", "num_experts": 3, "top_k": 2, "d_hidden": 5},
+OTHER_ATTENTIONS = [
+    Shaw(num_heads=2, max_distance=3),
+    Differential(num_heads=2, lambda_init=0.3),
+    MLA(num_heads=2, kv_lora_rank=5, head_dim=4, qk_rope_head_dim=2, q_lora_rank=3),
+    LinearAttn(num_heads=2),
+    Delta(num_heads=2, chunk=3),
 ]
+NETWORKS = [MLP(), GatedMLP(d_hidden=7), MoE(num_experts=3, top_k=2, d_hidden=5)]
 
 
 def test_every_kind_is_tested():
-    assert {"grouped_query", *OTHER_ATTENTIONS} == set(ATTENTIONS)
-    assert {network["kind"] for network in NETWORKS} == set(FEED_FORWARDS)
+    assert {GQA, *map(type, OTHER_ATTENTIONS)} == set(AttentionConfig.__args__)
+    assert {*map(type, NETWORKS)} == set(FeedForwardConfig.__args__)
 
 
 @st.composite
 def attentions(draw):
-    """A choice of an attention for 8 channels."""
-    kind = draw(st.sampled_from(["grouped_query", *OTHER_ATTENTIONS]))
-    if kind != "grouped_query":
-        return {"kind": kind, **OTHER_ATTENTIONS[kind]}
-    return {"kind": kind, "num_heads": 4, "num_kv_heads": draw(st.sampled_from([1, 2, 4])), "head_dim": 4,
-            "parts": draw(st.sampled_from(PARTS))}  # fmt: skip
+    """A configuration of an attention for 8 channels."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(OTHER_ATTENTIONS))
+    options = draw(st.sampled_from(OPTIONS))
+    return GQA(num_heads=4, num_kv_heads=draw(st.sampled_from([1, 2, 4])), head_dim=4, **options)
 
 
 @st.composite
@@ -65,9 +69,9 @@ def configs(draw, **fixed):
         "context_length": CONTEXT,
         "d_model": 8,
         "num_layers": draw(st.integers(1, 3)),
-        "attention": draw(attentions() | st.lists(attentions(), min_size=1, max_size=2)),
-        "feed_forward": draw(networks | st.lists(networks, min_size=2, max_size=2)),
-        "norm": {"kind": draw(st.sampled_from(list(NORMS))), "eps": 1e-4},
+        "attention": draw(attentions() | st.lists(attentions(), min_size=1, max_size=2).map(tuple)),
+        "feed_forward": draw(networks | st.lists(networks, min_size=2, max_size=2).map(tuple)),
+        "norm": Norm(draw(st.sampled_from(["rms_norm", "layer_norm"])), 1e-4),
         "positions": draw(st.sampled_from(["none", "learned", "sinusoidal"])),
         "tied": draw(st.booleans()),
         "dropout": 0.2,
@@ -115,10 +119,8 @@ def test_loss_and_its_gradients_equal_the_twins(config, seed):
 
 def test_finite_differences():
     config = DecoderConfig(
-        V, CONTEXT, 8, 2, [{"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}}},
-                           {"kind": "relative_position", "num_heads": 2}],
-        [{"kind": "mixture_of_experts", "num_experts": 3, "d_hidden": 5}, {"kind": "gated"}], positions="learned",
-    )  # fmt: skip
+        V, CONTEXT, 8, 2, (GQA(2, rope=RoPE()), Shaw(2)), (MoE(3, d_hidden=5), GatedMLP()), positions="learned"
+    )
     model, rng = build(config), np.random.default_rng(0)
     ids = rng.integers(0, V, (2, 6))
     _, cache = model.loss_forward(ids[:, :-1], ids[:, 1:])
@@ -130,13 +132,10 @@ def test_finite_differences():
     )  # fmt: skip
 
 
-def test_it_can_be_gpt():
-    """With learned positions, layer norm and the plain network, a decoder is the GPT of gpt.py."""
+def test_equals_a_gpt_with_the_same_weights():
+    """With learned positions, layer norm and a GELU network, a decoder is the GPT of gpt.py."""
     gpt = GPT(GPTConfig(V, CONTEXT, 8, 2, 2, qkv_bias=False), rng=np.random.default_rng(0), dtype="float64")
-    config = DecoderConfig(
-        V, CONTEXT, 8, 2, {"kind": "grouped_query", "num_heads": 2}, {"kind": "gelu"},
-        {"kind": "layer_norm", "eps": 1e-5}, "learned",
-    )  # fmt: skip
+    config = DecoderConfig(V, CONTEXT, 8, 2, GQA(2), MLP(), Norm("layer_norm"), "learned")
     names = {
         "wte": "embed_tokens",
         "wpe": "embed_positions",
@@ -165,10 +164,10 @@ def test_it_can_be_gpt():
 
 
 @given(configs(), seeds, st.lists(st.integers(1, 4), min_size=1, max_size=5))
-def test_read_in_pieces_equals_read_at_once(config, seed, pieces):
+def test_with_a_kv_cache(config, seed, chunks):
     model, ids = build(config, seed), np.random.default_rng(seed).integers(0, V, (2, CONTEXT))
     kv_cache, start, found = model.new_kv_cache(2), 0, []
-    for size in pieces:
+    for size in chunks:
         if start < CONTEXT:
             found.append(model(ids[:, start : start + size], kv_cache=kv_cache))
             start += size
@@ -190,7 +189,7 @@ def test_packed_equals_separate(config, seed):
 
 @settings(max_examples=10)
 @given(configs(), seeds, st.integers(1, 16))
-def test_greedy_text_is_that_without_a_cache(config, seed, num_tokens):
+def test_greedy_text_equals_that_without_a_cache(config, seed, num_tokens):
     """Prompts of different lengths, beyond the end of the context."""
     model, rng = build(config, seed), np.random.default_rng(seed)
     prompts = [rng.integers(0, V, rng.integers(1, 8)).tolist() for _ in range(3)]
@@ -199,9 +198,8 @@ def test_greedy_text_is_that_without_a_cache(config, seed, num_tokens):
         assert list(written) == complete(model, prompt, num_tokens, temperature=0, use_kv_cache=False)
 
 
-@pytest.mark.parametrize("kind", ATTENTIONS)
-def test_it_learns_a_text_by_heart(kind):
-    attention = {"kind": kind, **(OTHER_ATTENTIONS.get(kind) or {"num_heads": 2, "parts": {"rotary": {}}})}
+@pytest.mark.parametrize("attention", [GQA(2, rope=RoPE()), *OTHER_ATTENTIONS], ids=lambda a: type(a).__name__)
+def test_it_memorizes_a_text(attention):
     config = DecoderConfig(V, 16, 16, 2, attention, NETWORKS[2], tied=False)
     model = Decoder(config, rng=np.random.default_rng(0))
     text = np.random.default_rng(1).integers(0, V, (1, 17))
@@ -216,10 +214,10 @@ def test_it_learns_a_text_by_heart(kind):
 
 
 def test_the_auxiliary_loss_keeps_experts_in_use():
-    """With coefficient 0, a router that prefers one expert at first prefers it at the end, too."""
+    """With the coefficient 0, a router that prefers one expert at first still does so after training."""
     largest = {}
     for coef in (0.0, 0.1):
-        network = {"kind": "mixture_of_experts", "num_experts": 4, "top_k": 1, "d_hidden": 8}
+        network = MoE(num_experts=4, top_k=1, d_hidden=8)
         config = DecoderConfig(V, 16, 16, 1, feed_forward=network, aux_loss_coef=coef)
         model = Decoder(config, rng=np.random.default_rng(0))
         model.layers[0].mlp.gate.weight.data[0] += 0.5
@@ -234,8 +232,8 @@ def test_the_auxiliary_loss_keeps_experts_in_use():
     assert largest[0.1] < 0.4
 
 
-def test_weights_start_small_and_biases_at_zero():
-    config = DecoderConfig(500, 16, 64, 8, {"kind": "grouped_query", "num_heads": 4, "qkv_bias": True})
+def test_initial_weights():
+    config = DecoderConfig(500, 16, 64, 8, GQA(4, qkv_bias=True))
     for name, array in Decoder(config, rng=np.random.default_rng(0)).state_dict().items():
         if array.ndim == 2:
             expected = 0.02 / 4 if name.endswith(("o_proj.weight", "down_proj.weight")) else 0.02
@@ -244,36 +242,39 @@ def test_weights_start_small_and_biases_at_zero():
             assert (array == (0.0 if name.endswith("bias") else 1.0)).all(), name
 
 
-def test_a_past_costs_what_its_layers_remember():
-    full = {"kind": "grouped_query", "num_heads": 4, "num_kv_heads": 2, "head_dim": 4}
-    config = DecoderConfig(V, 100, 8, 2, [full | {"parts": {"window": {"size": 5}}}, full])
+def test_bytes_of_the_kv_cache():
+    full = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 4}
+    config = DecoderConfig(V, 100, 8, 2, (GQA(**full, window=SlidingWindow(5)), GQA(**full)))
     model = Decoder(config, rng=np.random.default_rng(0))
     kv_cache = model.new_kv_cache()
     model(np.zeros((1, 80), int), kv_cache=kv_cache)
-    numbers = 2 * 2 * 4 * 4  # keys and values, key heads, width, bytes
-    assert kv_cache.nbytes == (4 + 80) * numbers  # the next query sees its own key and four of these
+    numbers = 2 * 2 * 4 * 4  # keys and values, key heads, head_dim, bytes
+    assert kv_cache.nbytes == (4 + 80) * numbers  # the next query attends to its own key and four of these
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "error", "message"),
     [
-        ({"attention": {"kind": "magic"}}, "attention is {'kind': 'magic'}; it must be a dict with a kind, one of"),
-        ({"attention": {"kind": "grouped_query", "heads": 3}}, "has 'heads'; it must be one of num_heads"),
-        ({"attention": []}, "attention is \\[\\]"),
-        ({"feed_forward": "gated"}, "feed_forward is 'gated'; it must be a dict"),
-        ({"norm": {"kind": "rms_norm", "epsilon": 1}}, "norm of kind 'rms_norm' has 'epsilon'; it must be one of eps"),
-        ({"norm": [{"kind": "rms_norm"}]}, "norm is"),
-        ({"positions": "gps"}, "positions is 'gps'; it must be one of none, learned, sinusoidal"),
-        ({"num_layers": 0}, "num_layers is 0"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"attention": {"num_heads": 3}}, TypeError, "attention is {'num_heads': 3}; it must be one of GQA, MLA"),
+        ({"attention": ()}, TypeError, r"attention is \(\)"),
+        ({"feed_forward": "gated"}, TypeError, "feed_forward is 'gated'; it must be one of MLP, GatedMLP, MoE"),
+        ({"norm": "rms_norm"}, TypeError, "norm is 'rms_norm'; it must be a Norm"),
+        ({"positions": "gps"}, ValueError, "positions is 'gps'; it must be none, learned or sinusoidal"),
+        ({"num_layers": 0}, ValueError, "num_layers is 0"),
+        ({"dropout": 1.0}, ValueError, "dropout is 1.0"),
     ],
 )
-def test_bad_config(changes, message):
-    with pytest.raises(ValueError, match=message):
+def test_invalid_configurations(changes, error, message):
+    with pytest.raises(error, match=message):
         DecoderConfig(**{"vocab_size": V, "context_length": 8, "d_model": 8, "num_layers": 1} | changes)
 
 
-def test_bad_input():
+def test_an_unknown_norm():
+    with pytest.raises(ValueError, match="kind is 'batch_norm'; it must be one of layer_norm, rms_norm"):
+        Norm("batch_norm")
+
+
+def test_invalid_input():
     model = Decoder(DecoderConfig(V, 8, 8, 1), rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="the sequence has 9 positions; it must have at most 8"):
         model(np.zeros((1, 9), int))

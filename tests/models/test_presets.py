@@ -10,7 +10,7 @@ SIZES = {"vocab_size": 11, "context_length": 8, "d_model": 12, "num_layers": 2, 
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_each_is_built_written_and_read_again(tmp_path, name):
+def test_every_architecture_is_built_saved_and_loaded(tmp_path, name):
     config = architecture(name, **SIZES, dropout=0.1)
     assert config_from_dict(json.loads(json.dumps(config_as_dict(config)))) == config
     model = build(config, rng=np.random.default_rng(0))
@@ -28,7 +28,7 @@ def test_sizes_are_those_asked_for(name):
     assert (config.residual_dropout if isinstance(config, GPTConfig) else config.dropout) == 0.1
 
 
-def test_differential_layers_subtract_more_the_deeper_they_are():
+def test_lambda_grows_with_the_layer():
     """The schedule of Ye et al., section 2.1, for layers counted from 1."""
     model = build(architecture("differential", **SIZES | {"num_layers": 3, "num_heads": 6}))
     for number, layer in enumerate(model.layers, start=1):
@@ -39,10 +39,10 @@ def test_differential_layers_subtract_more_the_deeper_they_are():
 
 
 def test_unknown_names(tmp_path):
-    with pytest.raises(ValueError, match="the architecture is 'rnn'; it must be one of gpt, llama"):
+    with pytest.raises(ValueError, match="architecture is 'rnn'; it must be one of gpt, llama"):
         architecture("rnn", **SIZES)
-    with pytest.raises(ValueError, match="class is 'RNNConfig'; it must be one of GPTConfig, DecoderConfig"):
-        config_from_dict({"class": "RNNConfig"})
+    with pytest.raises(ValueError, match="model has the type 'RNNConfig'; it must be GPTConfig or DecoderConfig"):
+        config_from_dict({"type": "RNNConfig"})
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="has model_type 'bert'; it must be one of gpt2, llama"):
         from_pretrained(tmp_path)

@@ -21,8 +21,14 @@ from transformers import (
 )
 
 from npllm import functional as F
+from npllm.attention.variants.grouped_query import GQA
+from npllm.attention.variants.options import QKNorm, SlidingWindow
+from npllm.attention.variants.relative_bias import ALiBi
+from npllm.attention.variants.rope import NTKScaling, RoPE
+from npllm.attention.variants.shaw import Shaw
 from npllm.generation import complete
 from npllm.models import Decoder, DecoderConfig
+from npllm.models.decoder_config import MLP, GatedMLP, MoE, Norm
 from tests.equivalence import torch_reference
 
 SHAPE = {
@@ -33,7 +39,7 @@ SHAPE = {
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "original_max_position_embeddings": 16,
           "low_freq_factor": 1.0, "high_freq_factor": 4.0}  # fmt: skip
 YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 8}
-KIN = {
+RELATIVES = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "llama, tied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
     "llama, as many key heads": (
@@ -60,9 +66,9 @@ KIN = {
 }  # fmt: skip
 
 
-def theirs(name, folder):
+def save_random(name, folder):
     """A random model of transformers, saved; every parameter away from ones and zeros."""
-    config_class, model_class, changes = KIN[name]
+    config_class, model_class, changes = RELATIVES[name]
     torch.manual_seed(0)
     model = model_class(config_class(**SHAPE | changes)).eval()
     with torch.no_grad():
@@ -72,9 +78,9 @@ def theirs(name, folder):
     return model
 
 
-@pytest.mark.parametrize("name", KIN)
-def test_it_reads_what_transformers_writes(tmp_path, name):
-    reference = theirs(name, tmp_path)
+@pytest.mark.parametrize("name", RELATIVES)
+def test_loads_what_transformers_saves(tmp_path, name):
+    reference = save_random(name, tmp_path)
     model = Decoder.from_pretrained(tmp_path)
     ids = np.random.default_rng(0).integers(0, 23, (2, 13))
     out = reference(torch.tensor(ids), labels=torch.tensor(ids))
@@ -99,9 +105,9 @@ def test_it_reads_what_transformers_writes(tmp_path, name):
     assert complete(model, prompt, 12, temperature=0) == written[0, 5:].tolist()
 
 
-@pytest.mark.parametrize("name", KIN)
-def test_transformers_reads_what_it_writes(tmp_path, name):
-    reference = theirs(name, tmp_path / "theirs")
+@pytest.mark.parametrize("name", RELATIVES)
+def test_transformers_loads_what_npllm_saves(tmp_path, name):
+    reference = save_random(name, tmp_path / "theirs")
     model = Decoder.from_pretrained(tmp_path / "theirs")
     model.save_pretrained(tmp_path / "ours")
     again = type(reference).from_pretrained(tmp_path / "ours").eval()
@@ -112,8 +118,8 @@ def test_transformers_reads_what_it_writes(tmp_path, name):
     assert kinds[0] == kinds[1]
 
 
-def test_the_twin_gives_the_same(tmp_path):
-    theirs("qwen3", tmp_path)
+def test_the_pytorch_reference_has_the_same_logits(tmp_path):
+    save_random("qwen3", tmp_path)
     model = Decoder.from_pretrained(tmp_path)
     reference = torch_reference("Decoder")(model.config).eval()
     reference.load_state_dict({name: torch.tensor(array) for name, array in model.state_dict().items()})
@@ -122,8 +128,8 @@ def test_the_twin_gives_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mistral", "qwen2", "qwen3", "mixtral"])
-def test_what_a_file_leaves_out_is_what_transformers_takes(tmp_path, name):
-    config_class, model_class, changes = KIN[name]
+def test_fields_left_out_have_the_defaults_of_transformers(tmp_path, name):
+    config_class, model_class, changes = RELATIVES[name]
     heads = {"num_attention_heads": 32, "num_key_value_heads": config_class().num_key_value_heads, "head_dim": None}
     shape = SHAPE | changes | heads | {"hidden_size": 128, "initializer_range": 0.05}
     for left_out in ("head_dim", "sliding_window", "max_window_layers", "num_key_value_heads"):
@@ -143,19 +149,18 @@ def test_what_a_file_leaves_out_is_what_transformers_takes(tmp_path, name):
 
 
 def test_a_configuration_that_json_cannot_hold_touches_no_file(tmp_path):
-    def model(slopes):
-        attention = {"kind": "grouped_query", "num_heads": 2, "parts": {"alibi": {"slopes": slopes}}}
-        return Decoder(DecoderConfig(11, 16, 8, 1, attention), rng=np.random.default_rng(int(slopes[0])))
+    def model(dropout):
+        return Decoder(DecoderConfig(11, 16, 8, 1, dropout=dropout), rng=np.random.default_rng(int(10 * dropout)))
 
-    model([1.0, 2.0]).save_pretrained(tmp_path)
+    model(0.1).save_pretrained(tmp_path)
     before = [(tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")]
     with pytest.raises(TypeError, match="JSON"):
-        model(np.array([3.0, 4.0])).save_pretrained(tmp_path)
+        model(np.float32(0.2)).save_pretrained(tmp_path)
     assert [(tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")] == before
 
 
-def test_older_files_say_it_otherwise(tmp_path):
-    reference = theirs("llama 3.1", tmp_path)
+def test_rope_fields_of_older_files(tmp_path):
+    reference = save_random("llama 3.1", tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     rope = config.pop("rope_parameters")
@@ -171,30 +176,33 @@ def test_older_files_say_it_otherwise(tmp_path):
     ("changes", "kind"),
     [
         ({}, "llama"),
-        ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {"layout": "pairs"}}}}, None),
-        ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"alibi": {}}}}, None),
-        ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}, "query_key_norm": {}}}}, None),
-        ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}, "window": {"size": 3}}}},
-         "mistral"),
-        ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {},
-                        "window": {"size": 3, "sinks": 1}}}}, None),
-        ({"attention": {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {"share": 0.5}}}}, None),
-        ({"attention": [{"kind": "grouped_query", "num_heads": 2, "parts": {"query_key_norm": {}, "rotary": {}}},
-                        {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}, "query_key_norm": {}}}]},
-         None),
+        ({"attention": GQA(2, rope=RoPE(layout="pairs"))}, None),
+        ({"attention": GQA(2, relative_bias=ALiBi())}, None),
+        ({"attention": GQA(2)}, None),
+        ({"attention": GQA(2, rope=RoPE(), qk_norm=QKNorm())}, "qwen3"),
+        ({"attention": GQA(2, rope=RoPE(), qk_norm=QKNorm(1e-3))}, None),
+        ({"attention": GQA(2, rope=RoPE(), qkv_bias=True)}, "qwen2"),
+        ({"attention": GQA(2, rope=RoPE(), window=SlidingWindow(3))}, "mistral"),
+        ({"attention": GQA(2, rope=RoPE(), window=SlidingWindow(3, 1))}, None),
+        ({"attention": GQA(2, rope=RoPE(partial_rotary_factor=0.5))}, None),
+        ({"attention": GQA(2, rope=RoPE(scaling=NTKScaling(2.0)))}, None),
+        ({"attention": GQA(2, rope=RoPE(), softcap=5.0)}, None),
+        ({"attention": GQA(2, rope=RoPE(), output_gate=True)}, None),
+        ({"attention": (GQA(2, rope=RoPE()), GQA(2, rope=RoPE(1e6)))}, None),
         ({"dropout": 0.1, "aux_loss_coef": 0.5}, "llama"),
-        ({"attention": {"kind": "relative_position", "num_heads": 2}}, None),
-        ({"feed_forward": {"kind": "gelu"}}, None),
-        ({"feed_forward": {"kind": "mixture_of_experts", "num_experts": 3}}, "mixtral"),
+        ({"attention": Shaw(2)}, None),
+        ({"feed_forward": MLP()}, None),
+        ({"feed_forward": (GatedMLP(), GatedMLP(9))}, None),
+        ({"feed_forward": MoE(num_experts=3)}, "mixtral"),
+        ({"feed_forward": MoE(num_experts=3, norm_topk_prob=False)}, None),
         ({"positions": "learned"}, None),
-        ({"norm": {"kind": "layer_norm"}}, None),
+        ({"norm": Norm("layer_norm")}, None),
     ],
-)  # fmt: skip
-def test_what_it_writes_it_reads_again(tmp_path, changes, kind):
-    """And never under a name of transformers that would mean another model."""
-    plain = {"kind": "grouped_query", "num_heads": 2, "parts": {"rotary": {}}}
-    config = DecoderConfig(**{"vocab_size": 11, "context_length": 16, "d_model": 8, "num_layers": 2,
-                              "attention": plain} | changes)  # fmt: skip
+)
+def test_a_saved_decoder_is_loaded_again(tmp_path, changes, kind):
+    """And never under a model_type of transformers that would mean another model."""
+    plain = {"vocab_size": 11, "context_length": 16, "d_model": 8, "num_layers": 2}
+    config = DecoderConfig(**plain | {"attention": GQA(2, rope=RoPE())} | changes)
     model = Decoder(config, rng=np.random.default_rng(0))
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == (kind or "npllm_decoder")
@@ -220,16 +228,16 @@ def test_what_it_writes_it_reads_again(tmp_path, changes, kind):
         ({"rms_norm_eps": None, "hidden_size": 16}, "must be"),
     ],
 )
-def test_what_it_cannot_read_it_says(tmp_path, change, message):
-    theirs("llama", tmp_path)
+def test_unsupported_fields_are_named(tmp_path, change, message):
+    save_random("llama", tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message):
         Decoder.from_pretrained(tmp_path)
 
 
-def test_what_is_missing(tmp_path):
-    theirs("llama", tmp_path)
+def test_missing_fields_and_files(tmp_path):
+    save_random("llama", tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     del config["hidden_size"]
