@@ -9,7 +9,11 @@ import npllm.before_transformers
 import npllm.layers
 import npllm.models
 from npllm import functional as F
+from npllm.attention.variants.options import QKNorm
+from npllm.attention.variants.rope import RoPE
 from npllm.core import Module
+from npllm.layers import LayerNorm, RMSNorm
+from npllm.models import GPTConfig
 from tests.equivalence import cases, implementation, torch_reference
 
 FUNCTIONS = sorted(name.removesuffix("_backward") for name in vars(F) if name.endswith("_backward"))
@@ -60,6 +64,17 @@ def test_every_class_has_a_reference_with_the_same_arguments_and_defaults(name):
 @pytest.mark.parametrize("name", sorted({*FUNCTIONS, *CLASSES} - {"dropout"}))
 def test_verify_has_a_case_of_it(name):
     assert f'"{name}"' in inspect.getsource(cases)
+
+
+def test_defaults_of_configurations_are_those_of_the_published_models():
+    """The references read these configurations, so that a wrong default would be wrong on both sides."""
+    from transformers import GPT2Config, LlamaConfig, Qwen3Config
+
+    assert QKNorm().eps == Qwen3Config().rms_norm_eps
+    assert RoPE().theta == 10000.0  # Su et al. 2021, section 3.2.2
+    assert arguments(RMSNorm)["eps"] == LlamaConfig().rms_norm_eps
+    assert arguments(LayerNorm)["eps"] == GPT2Config().layer_norm_epsilon
+    assert GPTConfig.gpt2("124M").context_length == GPT2Config().n_positions
 
 
 def test_an_unknown_name_is_refused():
