@@ -1,75 +1,100 @@
-"""`npllm verify`: the table of how far every function, layer and model is from PyTorch."""
+"""`npllm verify`: the largest differences between npllm and PyTorch, for every function, layer and model."""
 
 import argparse
-import importlib.util
 import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import npllm
-from npllm.utils.markdown import markdown_table, replace_section
+from npllm.cli.options import add_threads_option, use_threads
+from npllm.utils.markdown import markdown_table
 
-INSTALL = (
-    'In the folder of a checkout run:\n  python -m pip install -e ".[test]" -c .ci/constraints.txt && npllm verify'
-)
+ROOT = Path(npllm.__file__).parent.parent  # of the checkout; of site-packages, if npllm is installed from a wheel
 HEADER = ["function, layer or model", "float32 output", "float32 gradients", "float64 output", "float64 gradients", ""]
+TOLERANCE = (
+    "|a − b| ≤ r |b| + s · max(1, largest |b|): r = 1e-5, s = 1e-6 in float32, 1e-10 and 1e-12 in float64; ten times "
+    "that for layers in float32"
+)
 
 
 def add_parser(commands) -> None:
     """Add the command to argparse's subparsers."""
     command = commands.add_parser("verify", help="compare every function and layer with PyTorch")
+    add_threads_option(command)
     command.set_defaults(run=run)
 
 
-def run(console, options: argparse.Namespace) -> int:
-    """Print the table of differences."""
-    root = Path(npllm.__file__).parent.parent
-    if not (root / "tests" / "equivalence" / "verify.py").is_file():
-        raise ValueError(f"npllm verify needs a checkout of npllm, and {root} is none. {INSTALL}")
-    if importlib.util.find_spec("torch") is None:
-        raise ValueError(f"npllm verify needs PyTorch, which is not installed. {INSTALL}")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+def run(console: Console, options: argparse.Namespace) -> int:
+    """Print the table of differences; return 0 if all are within tolerance, else 1.
+
+    PyTorch and a checkout of npllm are needed: torch_ref/ and tests/equivalence/ are not in the wheel.
+    """
+    if not (ROOT / "tests" / "equivalence" / "verify.py").is_file():
+        raise ValueError(
+            "npllm verify needs a checkout of npllm, because the PyTorch reference is not part of the installed "
+            "package. Clone the repository and run in its folder:\n"
+            '  python -m pip install -e ".[test]" -c .ci/constraints.txt\n'
+            "  npllm verify"
+        )
+    if find_spec("torch") is None:
+        raise ValueError(
+            f"npllm verify needs PyTorch, which is not installed. In {ROOT} run:\n"
+            '  python -m pip install -e ".[test]" -c .ci/constraints.txt'
+        )
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
     from tests.equivalence.verify import rows
 
-    return show_equivalence(console, rows())
+    with use_threads(console, options.threads):
+        return show_equivalence(console, rows())
 
 
-def show_equivalence(console, rows, readme=None):
-    """Print a line for every function, layer and model; return 0 if all are within tolerance, else 1.
-
-    `rows` are those of tests.equivalence.verify. `readme` names a file whose section "verify" becomes the table.
-    """
+def show_equivalence(console: Console, rows: Iterable[Any]) -> int:
+    """Print the rows of `tests.equivalence.verify` as a table; return 0 if all are within tolerance, else 1."""
     table = Table(title="Largest absolute difference from PyTorch", title_justify="left", show_edge=False)
     table.add_column(HEADER[0], overflow="fold")
     for name in HEADER[1:-1]:
         table.add_column(name.replace(" ", "\n"), justify="right")
     table.add_column(HEADER[-1])
-    lines, failed = [], []
-    for name, pair in groupby(rows, key=lambda row: row.name):
-        pair = list(pair)
-        wrong = [row for row in pair if not row.ok]
-        failed += wrong
-        cells = [name, *(cell for row in pair for cell in (_error(row.output), _error(row.gradients)))]
-        table.add_row(*map(Text, cells), Text("differs", style="bold red") if wrong else Text("equal", style="green"))
-        lines.append([*cells, "differs" if wrong else "equal"])
+    rows = list(rows)
+    lines = equivalence_lines(rows)
+    for *cells, result in lines:
+        table.add_row(*map(Text, cells), Text(result, style="green" if result == "equal" else "bold red"))
     console.print(table)
-    for row in failed:
-        reason = row.problem or f"{row.tolerance_ratio:.3g} times the tolerance"
-        console.print(Text(f"{row.name}, {row.dtype}: {reason}", style="red"), soft_wrap=True)
+    for row in rows:
+        if not row.ok:
+            reason = row.problem or f"{row.tolerance_ratio:.3g} times the tolerance"
+            console.print(Text(f"{row.name}, {row.dtype}: {reason}", style="red"), soft_wrap=True)
+    num_equal = sum(line[-1] == "equal" for line in lines)
     console.print(
-        f"{len(lines) - len({row.name for row in failed})} of {len(lines)} functions, layers and models equal PyTorch "
-        "within tolerance, |a − b| ≤ r |b| + s · max(1, largest |b|): r = 1e-5, s = 1e-6 in float32, 1e-10 and 1e-12 "
-        "in float64; ten times that for layers in float32",
+        f"{num_equal} of {len(lines)} functions, layers and models equal PyTorch within tolerance, {TOLERANCE}",
         highlight=False,
     )
-    if readme is not None:
-        replace_section(readme, "verify", markdown_table(HEADER, lines))
-    return 1 if failed else 0
+    return 0 if num_equal == len(lines) else 1
 
 
-def _error(number):
+def equivalence_lines(rows: Iterable[Any]) -> list[list[str]]:
+    """The cells below HEADER: one line for both rows, float32 and float64, of a function, layer or model."""
+    lines = []
+    for name, group in groupby(rows, key=lambda row: row.name):
+        pair = list(group)
+        numbers = [_scientific(number) for row in pair for number in (row.output, row.gradients)]
+        lines.append([name, *numbers, "equal" if all(row.ok for row in pair) else "differs"])
+    return lines
+
+
+def equivalence_table(rows: Iterable[Any]) -> str:
+    """The same table in Markdown."""
+    return markdown_table(HEADER, equivalence_lines(rows))
+
+
+def _scientific(number: float | None) -> str:
+    """1.2e-07; "–" for None, which stands for no gradients."""
     return "–" if number is None else f"{number:.1e}" if number else "0"

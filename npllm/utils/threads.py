@@ -31,8 +31,11 @@ def current_num_threads() -> int:
 
 
 def limit_threads(num_threads: int) -> AbstractContextManager:
-    """A context in which BLAS uses this number of threads; afterwards it uses the number from before."""
-    return threadpool_limits(limits=num_threads, user_api="blas")
+    """A context in which BLAS uses this number of threads; afterwards it uses the number from before.
+
+    Other libraries that are loaded, such as PyTorch with OpenMP, are limited, too.
+    """
+    return threadpool_limits(limits=num_threads)
 
 
 def faster_num_threads(step: Callable[[], object]) -> Choice:

@@ -1,5 +1,6 @@
-"""The commands as a user runs them: in a process of their own."""
+"""The command line as a whole. Most commands run in this process: a process of its own takes seconds."""
 
+import io
 import os
 import signal
 import subprocess
@@ -9,162 +10,185 @@ from pathlib import Path
 
 import pytest
 
-from npllm.cli.main import main
+from npllm.cli import options
+from npllm.cli.main import COMMANDS, build_parser, main
+from npllm.cli.options import with_option_names
 
 ROOT = Path(__file__).parent.parent.parent
 WORDS = "one two three four five six seven eight nine ten. " * 30
 
 
-def npllm(*arguments, cwd=None, **environment):
-    """Run the command and return (status, standard output, standard error)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "npllm", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)} | environment,
-        timeout=120,
-    )
-    return done.returncode, done.stdout, done.stderr
+def npllm(capsys, *arguments):
+    """Run a command in this process and return (status, standard output, standard error)."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    return status, *capsys.readouterr()
 
 
-def test_without_a_command_it_says_which_there_are():
-    status, out, _ = npllm()
+def start(*arguments, **settings):
+    """Start a command in a process of its own."""
+    environment = os.environ | {"PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)} | settings.pop("environment", {})
+    command = [sys.executable, "-m", "npllm", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, **pipes, **settings)
+
+
+def test_without_a_command_the_commands_are_printed(capsys):
+    status, out, _ = npllm(capsys)
     assert status == 0
-    assert out == npllm("--help")[1]
-    for command in (
-        "tour",
-        "tokenize",
-        "data",
-        "bpe",
-        "verify",
-        "attention",
-        "train",
-        "generate",
-        "word2vec",
-        "seq2seq",
-    ):
-        assert command in out
-    assert npllm("--version")[1].startswith("npllm ")
+    assert out == npllm(capsys, "--help")[1]
+    for command in COMMANDS:
+        assert command.__name__.rpartition(".")[2] in out
+    assert npllm(capsys, "--version")[1].startswith("npllm ")
 
 
-def test_tour(tmp_path):
+def test_bpe_without_a_command_prints_its_commands(capsys):
+    status, out, _ = npllm(capsys, "bpe")
+    assert status == 0
+    assert "usage: npllm bpe" in out
+    assert "encode" in out and "train" in out
+
+
+def test_an_unknown_command_or_option_is_wrong_usage(capsys):
+    for arguments in (["fly"], ["tour", "--fly"]):
+        status, _, error = npllm(capsys, *arguments)
+        assert status == 2
+        assert "usage: npllm" in error and "fly" in error
+
+
+def test_every_help_names_the_defaults(capsys):
+    for command in COMMANDS:
+        status, out, _ = npllm(capsys, command.__name__.rpartition(".")[2], "--help")
+        assert status == 0
+        assert "readme" not in out
+    assert "training steps (default: 2000)" in npllm(capsys, "train", "--help")[1]
+    assert "seed of all random numbers (default: 0)" in npllm(capsys, "tour", "--help")[1]
+
+
+def test_tour(tmp_path, capsys):
     (tmp_path / "text.txt").write_text(WORDS)
-    status, out, error = npllm("tour", "--text", "text.txt", "--steps", 20, "--figures", "figures", cwd=tmp_path)
+    figures = tmp_path / "figures"
+    status, out, error = npllm(capsys, "tour", "--text", tmp_path / "text.txt", "--steps", 3, "--figures", figures)
     assert (status, error) == (0, "")
+    assert out.startswith("BLAS threads: 1\n")
     assert "16  generation" in out
     assert "\x1b[" not in out, "no colours where there is no terminal"
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
-        "attention.png", "loss.png", "merges.png", "positions.png", "windows.png"
-    ]  # fmt: skip
+    names = ["attention.png", "loss.png", "merges.png", "positions.png", "windows.png"]
+    assert sorted(path.name for path in figures.iterdir()) == names
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "does not exist; it must be a text file"),
-        (b"", "is empty; it must hold some text"),
-        (b" \n ", "holds only blanks"),
+        (b"", "is empty; it must"),
         (bytes(range(256)), "is binary"),
         (b"too short", "the text has 8 characters besides whitespace"),
     ],
 )
-def test_tour_of_what_is_no_text(tmp_path, content, message):
+def test_a_text_that_cannot_be_used(tmp_path, content, message, capsys):
     if content is not None:
         (tmp_path / "text.txt").write_bytes(content)
-    status, _, error = npllm("tour", "--text", "text.txt", cwd=tmp_path)
+    status, _, error = npllm(capsys, "tour", "--text", tmp_path / "text.txt")
     assert status == 1
     assert error.startswith("npllm: ")
     assert message in error
     assert "Traceback" not in error
 
 
-def test_tokenize():
-    status, out, _ = npllm("tokenize", "Hello, world!  日本")
+def test_a_folder_for_figures_is_checked_before_the_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "figures"):
+        status, out, error = npllm(capsys, "tour", "--figures", folder)
+        assert (status, out) == (1, "")
+        assert "it must be a folder" in error
+
+
+def test_a_folder_without_permission_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(options.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(PermissionError, match="--out is .*new, but .* is not writable"):
+        options.check_output_folder("--out", str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("d_model is 8 and num_heads 3; num_heads must divide d_model",
+         "--d-model is 8 and --num-heads 3; --num-heads must divide --d-model"),
+        ("num_steps is 0; it must be at least 1", "--steps is 0; it must be at least 1"),
+        ("attention_dropout is 2; it must be less than 1", "--dropout is 2; it must be less than 1"),
+        ("the text has 5 tokens; with context_length 8 it must have 9",
+         "the text has 5 tokens; with --context-length 8 it must have 9"),
+        ("seed is -1; it must be at least 0", "--seed is -1; it must be at least 0"),
+        ("the seed is at fault", "the seed is at fault"),
+        ("head_dim is 7; it must be even", "head_dim is 7; it must be even"),
+        ("run.json is damaged: d_model is 7", "run.json is damaged: d_model is 7"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_option_and_not_the_field(message, expected):
+    assert with_option_names(message, build_parser().parse_args(["train", "--out", "x"])) == expected
+
+
+def test_tokenize(capsys):
+    status, out, _ = npllm(capsys, "tokenize", "Hello, world!  日本")
     assert status == 0
     assert "15496" in out, "GPT-2's Hello"
     assert "<|unk|>" in out
     assert "Hello│,│·world│!│·│" in out
-    assert npllm("tokenize", " ")[0] == 1
+    assert npllm(capsys, "tokenize", " ")[0] == 1
 
 
-def test_tokenize_reads_standard_input():
-    done = subprocess.run(
-        [sys.executable, "-m", "npllm", "tokenize", "-"],
-        input="Hello",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-    )
-    assert "15496" in done.stdout
+def test_tokenize_reads_standard_input(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hello"))
+    assert "15496" in npllm(capsys, "tokenize", "-")[1]
 
 
-def test_a_terminal_without_unicode_gets_question_marks_and_no_traceback():
-    status, out, error = npllm("tokenize", "naïve 日本", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
-    assert (status, error) == (0, "")
+def test_data(capsys):
+    for arguments in (["data"], ["data", "list"]):
+        status, out, _ = npllm(capsys, *arguments)
+        assert status == 0
+        assert "the-verdict" in out
+    status, out, error = npllm(capsys, "data", "fetch", "no-such-text")
+    assert status == 1
+    assert "story, the-verdict, tinyshakespeare" in (out + error).replace("\n", " ")
+
+
+def test_running_out_of_memory_is_an_error_without_traceback(capsys, monkeypatch):
+    def run(console, options):
+        raise MemoryError("Unable to allocate 64.0 GiB")
+
+    monkeypatch.setattr("npllm.cli.attention.run", run)
+    status, _, error = npllm(capsys, "attention")
+    assert (status, error) == (1, "npllm: not enough memory: Unable to allocate 64.0 GiB\n")
+
+
+def test_a_terminal_without_unicode_gets_question_marks():
+    process = start("tokenize", "naïve 日本", environment={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
+    out, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (0, "")
     assert "?" in out
 
 
-def test_data():
-    for arguments in (["data"], ["data", "list"]):
-        status, out, _ = npllm(*arguments)
-        assert status == 0
-        assert "the-verdict" in out
-    status, out, error = npllm("data", "fetch", "no-such-text")
-    assert status == 1
-    assert "the known texts: story, the-verdict, tinyshakespeare" in (out + error).replace("\n", " ")
-
-
-def test_bpe(tmp_path):
-    (tmp_path / "text.txt").write_text(WORDS)
-    status, out, error = npllm("bpe", "train", "text.txt", "--vocab-size", 270, "--out", "v", cwd=tmp_path)
-    assert (status, error) == (0, "")
-    assert "270 tokens" in out
-    status, out, error = npllm("bpe", "encode", "text.txt", "--out", "ids.bin", "--vocabulary", "v", cwd=tmp_path)
-    assert (status, error) == (0, "")
-    assert "wrote the ids to ids.bin" in out
-    status, out, _ = npllm("bpe")
-    assert status == 0
-    assert "encode" in out and "train" in out
-
-
-def test_verify(capsys):
-    assert main(["verify"]) == 0
-    assert "pieces equal to PyTorch" in capsys.readouterr().out
-
-
-def test_verify_without_torch_says_how_to_get_it(monkeypatch, capsys):
-    import importlib.util
-
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
-    assert main(["verify"]) == 1
-    assert 'pip install -e ".[test]" -c .ci/constraints.txt' in capsys.readouterr().err
-
-
-def test_a_reader_that_stops_early_is_no_error(tmp_path):
+def test_a_reader_that_closes_the_pipe_is_no_error():
     command = f"{sys.executable} -m npllm data | true"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
 
 
-def test_ctrl_c_ends_it_without_a_traceback():
-    process = subprocess.Popen(
-        [sys.executable, "-m", "npllm", "tour", "--steps", "1000000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
+def test_ctrl_c_ends_a_command_without_a_traceback():
+    def default_signal():  # a shell's background jobs ignore SIGINT
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = start("tour", "--steps", "1000000", preexec_fn=default_signal)
     for line in process.stdout:
         if "training a GPT" in line:
             break
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error.strip() == "interrupted"
 
@@ -177,18 +201,10 @@ def test_importing_npllm_needs_numpy_alone():
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, cwd=ROOT
     )
     loaded = set(done.stdout.split())
     assert "numpy" in loaded
-    assert not loaded & {
-        "torch",
-        "tiktoken",
-        "transformers",
-        "tokenizers",
-        "rich",
-        "matplotlib",
-        "regex",
-        "filelock",
-        "threadpoolctl",
-    }
+    others = {"torch", "tiktoken", "transformers", "tokenizers", "rich", "matplotlib", "regex", "filelock",
+              "threadpoolctl"}  # fmt: skip
+    assert not loaded & others

@@ -5,15 +5,16 @@ import pytest
 from rich.console import Console
 
 from npllm import functional as F
-from npllm.cli.verify import show_equivalence
-from npllm.utils.markdown import markdown_table, replace_section
+from npllm.cli import verify
+from npllm.cli.main import main
+from npllm.cli.verify import equivalence_table, show_equivalence
 from tests.equivalence.cases import CASES
 from tests.equivalence.verify import Row, rows
 
 
-def run(some_rows, readme=None):
+def run(some_rows):
     out = io.StringIO()
-    status = show_equivalence(Console(file=out, width=120), some_rows, readme)
+    status = show_equivalence(Console(file=out, width=120), some_rows)
     return status, out.getvalue()
 
 
@@ -38,7 +39,7 @@ def test_float64_is_far_closer_than_float32(all_rows):
 
 def test_a_case_out_of_tolerance_fails(monkeypatch):
     monkeypatch.setattr(F, "gelu_backward", lambda dy, cache: dy)
-    status, text = run(row for row in rows() if row.name in ("gelu", "relu"))
+    status, text = run(rows({name: CASES[name] for name in ("gelu", "relu")}))
     assert status == 1
     assert "differs" in text
     assert "1 of 2 functions" in text
@@ -50,33 +51,38 @@ def test_a_case_that_cannot_run_becomes_a_row_with_the_error(monkeypatch):
         raise RuntimeError("cannot run")
 
     monkeypatch.setattr(F, "relu", broken)
-    status, text = run(row for row in rows() if row.name == "relu")
+    status, text = run(rows({"relu": CASES["relu"]}))
     assert status == 1
     assert "RuntimeError: cannot run" in text
 
 
-def test_the_readmes_table_is_written_between_its_marks(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- verify -->\nold\n<!-- /verify -->\nafter\n")
-    fine = [Row("softmax", "float32", 1e-7, 2e-7, 0.1), Row("softmax", "float64", 0.0, None, 0.0)]
-    assert run(fine, readme)[0] == 0
-    text = readme.read_text()
-    assert text.startswith("before\n<!-- verify -->\n| function, layer or model |")
-    assert "| softmax | 1.0e-07 | 2.0e-07 | 0 | – | equal |\n<!-- /verify -->\nafter\n" in text
-    assert "old" not in text
+def test_the_table_in_markdown():
+    some_rows = [Row("softmax", "float32", 1e-7, 2e-7, 0.1), Row("softmax", "float64", 0.0, None, 2.0)]
+    header, _, line = equivalence_table(some_rows).split("\n")
+    assert header.startswith("| function, layer or model | float32 output |")
+    assert line == "| softmax | 1.0e-07 | 2.0e-07 | 0 | – | differs |"
 
 
-@pytest.mark.parametrize("text", ["", "<!-- verify -->\n", "\n<!-- /verify -->\n<!-- verify -->\n"])
-def test_a_readme_without_the_marks_is_left_alone(tmp_path, text):
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
-    with pytest.raises(ValueError, match="must have the lines <!-- verify --> and <!-- /verify -->"):
-        replace_section(readme, "verify", "table")
-    assert readme.read_text() == text
+def test_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("tests.equivalence.verify.rows", lambda: [Row("relu", "float32", 0.0, 0.0, 0.0)])
+    assert main(["verify"]) == 0
+    assert "1 of 1 functions, layers and models equal PyTorch" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_markdown_escapes_bars():
-    assert markdown_table(["a", "b"], [["x|y", 1]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
+def test_without_torch_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(verify, "find_spec", lambda name: None)
+    assert main(["verify"]) == 1
+    error = capsys.readouterr().err
+    assert "npllm verify needs PyTorch, which is not installed. In " in error
+    assert 'pip install -e ".[test]" -c .ci/constraints.txt' in error
+
+
+def test_without_a_checkout_the_command_says_what_to_do(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(verify, "ROOT", tmp_path)
+    assert main(["verify"]) == 1
+    error = capsys.readouterr().err
+    assert "npllm verify needs a checkout of npllm" in error
+    assert 'pip install -e ".[test]" -c .ci/constraints.txt' in error
 
 
 def test_a_row_is_ok_within_tolerance_only():
