@@ -1,97 +1,110 @@
-"""A text file to a token file, both of any size: block by block, and from where it was stopped.
+"""Encode a text file of any size to a token file, block by block; an interrupted encoding can be resumed.
 
     [text → ids → file] → windows → batches → …
 
-What is in memory is a block of text and its ids. Every few megabytes the ids so far are safe (`resumable_token_file`),
-and whoever calls again with the same arguments goes on from there, once it is sure that the text up to there is the
-same, and may still be cut there (further on it may have changed). The file is the one that a single call would have
-written, byte for byte.
+One block of text and its ids are in memory at a time. Every SAVE_INTERVAL bytes the ids so far are saved (see
+partial_token_file). Another call with the same arguments continues from there, after a check that the text up to there
+is the same and that the split does not change its ids (the text after it may have changed). The resulting file is
+byte for byte that of an uninterrupted call.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
-from npllm.batching.partial_token_file import names_beside, resumable_token_file
-from npllm.tokenizers.text_blocks import is_split_point, read_text_blocks
+from npllm.batching.partial_token_file import PartialTokenFile, open_partial_token_file, partial_paths
+from npllm.tokenizers.bpe import BPETokenizer
+from npllm.tokenizers.text_blocks import TextBlock, is_split_point, read_text_blocks
 
-SAVE_EVERY = 1 << 24  # bytes of text; more often costs time, less often loses more of it
+SAVE_INTERVAL = 1 << 24  # bytes of text between two saves
 CHUNK = 1 << 20
 SPECIAL = ("refuse", "as-tokens", "as-text")
 
 
-def encode_file(text_path, path, tokenizer, special="refuse", overwrite=False, progress=None):
-    """Write the ids of a text to a token file and return how many there are.
+def encode_file(
+    text_path: str | Path,
+    path: str | Path,
+    tokenizer: BPETokenizer,
+    special: str = "refuse",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write the ids of a text file to a token file and return their number.
 
-    tokenizer  a BPETokenizer
-    special    what to do where the text has a special token: "refuse", because a text from outside should not be able
-               to speak in control tokens unnoticed (as `encode` does), "as-tokens" or "as-text"
-    overwrite  may the file be there already? It is replaced when the new one is complete
-    progress   is called with the bytes of text and the ids that are done, at the start and after each block
+    Args:
+        special: what to do with special tokens in the text: "refuse" (the default, as in `encode`: untrusted text
+            cannot insert control tokens unnoticed), "as-tokens" or "as-text".
+        overwrite: whether `path` may exist; it is replaced when the new file is complete.
+        progress: called with (bytes of text, ids) so far, at the start and after each block.
 
     Raises ValueError for a text that is not UTF-8 or has a special token that is refused, and for a partial file of
-    another text or tokenizer; FileExistsError for a file that is not to be overwritten.
+    another text or tokenizer; FileExistsError if `path` exists and `overwrite` is false.
     """
     if special not in SPECIAL:
         raise ValueError(f"special is {special!r}; it must be one of {', '.join(SPECIAL)}")
     if Path(text_path).exists() and not Path(text_path).is_file():
-        raise ValueError(f"{text_path} is no regular file; it must be one, to be read again when the work goes on")
-    for name in names_beside(path):
-        if name.exists() and name.samefile(text_path):
-            raise ValueError(f"{text_path} is the text itself, and would be written over; {path} must be another name")
-    progress = progress or (lambda read, count: None)
+        raise ValueError(f"{text_path} is not a regular file; it must be one, because resuming reads it again")
+    for written in partial_paths(path):
+        if written.exists() and written.samefile(text_path):
+            raise ValueError(f"{text_path} is the text and would be overwritten; choose another name than {path}")
+    progress = progress or (lambda num_bytes, count: None)
     allowed = tokenizer.special_tokens if special == "as-tokens" else ()
-    with resumable_token_file(path, tokenizer.vocab_size, _recipe(tokenizer, special), overwrite) as file:
-        sha256, read = _hash_again(text_path, file, tokenizer.special_tokens), file.read
-        progress(read, file.count)
-        for block in read_text_blocks(text_path, tokenizer.pattern, tokenizer.special_tokens, read):
-            if read - file.read >= SAVE_EVERY:  # not behind the last block: a text that grows may not be cut there
-                file.save(read, sha256.hexdigest())
+    with open_partial_token_file(path, tokenizer.vocab_size, _settings(tokenizer, special), overwrite) as file:
+        sha256, position = _hash_saved_part(text_path, file, tokenizer.special_tokens), file.num_bytes
+        progress(position, file.count)
+        for block in read_text_blocks(text_path, tokenizer.pattern, tokenizer.special_tokens, position):
+            if position - file.num_bytes >= SAVE_INTERVAL:
+                file.save(position, sha256.hexdigest())  # before a block: the text is known to go on after the split
             if special == "refuse":
-                _refuse_special(text_path, tokenizer, block, read)
-            file.add(tokenizer.encode_to_numpy(block.text, allowed_special=allowed, disallowed_special=()))
+                _refuse_special(text_path, tokenizer, block, position)
+            file.append(tokenizer.encode_to_numpy(block.text, allowed_special=allowed, disallowed_special=()))
             sha256.update(block.data)
-            read += len(block.data)
-            progress(read, file.count)
+            position += len(block.data)
+            progress(position, file.count)
         file.finish()
     return file.count
 
 
-def _recipe(tokenizer, special):
-    """What decides about the ids besides the text.
+def _settings(tokenizer, special):
+    """Everything besides the text that determines the ids.
 
-    As long as special tokens are refused there are none, and one may go on with them in any way.
+    With "refuse" the ids so far contain no special token, so the encoding may be resumed with any choice.
     """
-    ranks = hashlib.sha256(repr(sorted(tokenizer.ranks.items())).encode()).hexdigest()
-    recipe = {"vocabulary": ranks, "pattern": tokenizer.pattern, "set of special tokens": tokenizer.special_tokens}
-    return recipe if special == "refuse" else recipe | {"choice for special tokens": special}
+    settings = {
+        "vocabulary_sha256": hashlib.sha256(repr(sorted(tokenizer.ranks.items())).encode()).hexdigest(),
+        "pattern": tokenizer.pattern,
+        "special_tokens": tokenizer.special_tokens,
+    }
+    return settings if special == "refuse" else settings | {"special": special}
 
 
-def _hash_again(path, file, special_tokens):
-    """The SHA-256 of what was read of the text; raise ValueError if it is not the text that it was."""
-    sha256, left, before = hashlib.sha256(), file.read, b""
-    if not left:
+def _hash_saved_part(path: str | Path, file: PartialTokenFile, special_tokens):
+    """The SHA-256 of the part of the text that is already encoded; raise ValueError if the text is another one."""
+    sha256, remaining, before = hashlib.sha256(), file.num_bytes, b""
+    if not remaining:
         return sha256
-    near = 4 * max(map(len, special_tokens), default=1)  # bytes; no character has more than four
+    nearby = 4 * max(map(len, special_tokens), default=1)  # bytes; a character has at most four
     with open(path, "rb") as text:
-        while left and (chunk := text.read(min(left, CHUNK))):
+        while remaining and (chunk := text.read(min(remaining, CHUNK))):
             sha256.update(chunk)
-            left, before = left - len(chunk), (before + chunk)[-near:]
-        after = text.read(near)
+            remaining, before = remaining - len(chunk), (before + chunk)[-nearby:]
+        after = text.read(nearby)
     before, after = (part.decode(errors="ignore") for part in (before, after))
-    if left or sha256.hexdigest() != file.sha256 or after and not is_split_point(before, after, special_tokens):
+    changed = remaining or sha256.hexdigest() != file.sha256
+    if changed or after and not is_split_point(before, after, special_tokens):
         raise ValueError(
-            f"{file.partial} was begun with another text, not with the first {file.read:,} bytes of {path}: "
-            f"go on with that, or {file.advice()}"
+            f"{file.paths.partial} was written from another text than the first {file.num_bytes:,} bytes of {path}: "
+            f"use that text, or {file.advice()}"
         )
     return sha256
 
 
-def _refuse_special(path, tokenizer, block, position):
-    found = {token: place for token in tokenizer.special_tokens if (place := block.text.find(token)) >= 0}
+def _refuse_special(path: str | Path, tokenizer: BPETokenizer, block: TextBlock, position: int) -> None:
+    found = {token: index for token in tokenizer.special_tokens if (index := block.text.find(token)) >= 0}
     if found:
-        token = min(found, key=found.get)
+        token = min(found, key=lambda token: found[token])
         byte = position + block.data.find(token.encode())
         raise ValueError(
-            f"{path} has {token!r} at byte {byte:,}, which reads like a special token; say what it shall be: "
-            "special='as-tokens', that token, or 'as-text', plain text (--special-tokens on the command line)"
+            f"{path} has the special token {token!r} at byte {byte:,}; choose how to encode it: special='as-tokens' as "
+            "this token, or 'as-text' as ordinary text (--special-tokens on the command line)"
         )

@@ -1,52 +1,58 @@
-"""Endless batches: epoch after epoch, each in a new random order, from a place that can be written down.
+"""Infinite batches for training: epoch after epoch, each in a new random order, with a state that can be saved.
 
     windows → [shuffle → batch → batch → … → shuffle → …] → training
 
-A training that is interrupted must go on with the batch that would have come next. The place is small: how the random
-generator stood when the epoch began, and how many batches of it are done.
+A resumed training must continue with the next batch of the interrupted one. The state is small: the state of the random
+generator at the beginning of the epoch, and the number of batches since then.
 """
+
+from typing import Any
+
+import numpy as np
 
 
 class InfiniteBatches:
     """An iterator of batches (inputs, targets), each (B, T), that never ends.
 
-    dataset   anything with len() that gives a batch for an array of indices, such as WindowDataset
-    rng       a numpy.random.Generator, which nobody else should use
+    Args:
+        dataset: any object with `len()` that returns a batch for an array of indices, such as WindowDataset.
+        batch_size: the number of windows in every batch.
+        rng: a numpy.random.Generator that is used for nothing else.
 
-    A last batch that would be smaller than the others is left out; its windows come in other epochs. Raises ValueError
-    where the dataset has fewer windows than a batch.
+    An incomplete last batch is dropped; its windows are part of other epochs. Raises ValueError if the dataset has
+    fewer windows than a batch.
     """
 
-    def __init__(self, dataset, batch_size, rng):
+    def __init__(self, dataset: Any, batch_size: int, rng: np.random.Generator):
         if not 1 <= batch_size <= len(dataset):
             raise ValueError(
-                f"batch_size is {batch_size}; it must be at least 1 and at most {len(dataset)}, the windows"
+                f"batch_size is {batch_size}; it must be at least 1 and at most {len(dataset)}, the number of windows"
             )
         self.dataset, self.batch_size, self.rng = dataset, batch_size, rng
-        self._begin_epoch()
+        self._start_epoch()
 
-    def _begin_epoch(self):
-        self._start = self.rng.bit_generator.state
-        self._order, self._done = self.rng.permutation(len(self.dataset)), 0
+    def _start_epoch(self):
+        self._epoch_rng = self.rng.bit_generator.state
+        self._order, self._batches_done = self.rng.permutation(len(self.dataset)), 0
 
-    def __iter__(self):
+    def __iter__(self) -> "InfiniteBatches":
         """The iterator itself."""
         return self
 
-    def __next__(self):
+    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
         """The next batch."""
-        if (self._done + 1) * self.batch_size > len(self.dataset):
-            self._begin_epoch()
-        chosen = self._order[self._done * self.batch_size : (self._done + 1) * self.batch_size]
-        self._done += 1
-        return self.dataset[chosen]
+        if (self._batches_done + 1) * self.batch_size > len(self.dataset):
+            self._start_epoch()
+        start = self._batches_done * self.batch_size
+        self._batches_done += 1
+        return self.dataset[self._order[start : start + self.batch_size]]
 
-    def state(self):
-        """The place, as a dict of numbers and texts that JSON can hold."""
-        return {"epoch_began_with": self._start, "batches_done": self._done}
+    def state(self) -> dict[str, Any]:
+        """The state, as a dict that JSON can hold."""
+        return {"epoch_rng": self._epoch_rng, "batches_done": self._batches_done}
 
-    def load_state(self, state):
-        """Go to a place; the same dataset and batch size are taken for granted."""
-        self.rng.bit_generator.state = state["epoch_began_with"]
-        self._begin_epoch()
-        self._done = state["batches_done"]
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from a `state()` of batches with the same dataset and batch size, which is not checked."""
+        self.rng.bit_generator.state = state["epoch_rng"]
+        self._start_epoch()
+        self._batches_done = state["batches_done"]

@@ -1,8 +1,8 @@
-"""Token files: ids on disk, of which only the windows asked for are read, so that a corpus may be larger than memory.
+"""Token files: ids on disk, opened as a memory-mapped array, so a corpus may be larger than memory.
 
     text → ids → [file] → windows → batches → …
 
-The file is a header of 32 bytes and then the ids, two bytes each where the vocabulary allows it, else four:
+The file has a header of 32 bytes and then the ids: two bytes each if the vocabulary has at most 65,536 ids, else four.
 
     bytes 0–7    "NPLLMTOK"
     bytes 8–11   version, 1          little-endian integers throughout
@@ -12,7 +12,9 @@ The file is a header of 32 bytes and then the ids, two bytes each where the voca
 """
 
 import struct
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,58 +24,65 @@ HEADER = struct.Struct("<8sIIQQ")
 MAGIC, VERSION = b"NPLLMTOK", 1
 
 
-def write_token_file(path, ids, vocab_size):
-    """Write ids to a file and return how many there were.
+def write_token_file(path: str | Path, ids: np.ndarray | Sequence[int] | Iterable, vocab_size: int) -> int:
+    """Write ids to a file, atomically, and return their number.
 
-    `ids` is a sequence of integers or an iterable of such sequences (one text's ids after the other), which is read
-    once and never held as a whole. The file appears when it is complete. Raises ValueError for an id outside
-    [0, vocab_size).
+    `ids` is a sequence of integers or an iterable of such sequences (for example one for each text), which is consumed
+    one by one. Raises ValueError for an id outside [0, vocab_size).
     """
     count = 0
     with atomic_write(path) as file:
-        file.write(header(0, vocab_size))
+        file.write(pack_header(0, vocab_size))
         for chunk in _chunks(ids):
             file.write(id_bytes(chunk, vocab_size, count))
             count += len(chunk)
         file.seek(0)
-        file.write(header(count, vocab_size))
+        file.write(pack_header(count, vocab_size))
     return count
 
 
-def header(count, vocab_size):
-    """The first 32 bytes of a file of so many ids."""
+def pack_header(count: int, vocab_size: int) -> bytes:
+    """The header of a token file with `count` ids."""
     if not 1 <= vocab_size <= 1 << 32:
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least 1 and at most 2**32")
-    return HEADER.pack(MAGIC, VERSION, id_type(vocab_size).itemsize, count, vocab_size)
+    return HEADER.pack(MAGIC, VERSION, id_dtype(vocab_size).itemsize, count, vocab_size)
 
 
-def id_bytes(ids, vocab_size, first=0):
-    """An array of ids as the file has them; `first` is the place of the first one, for the error."""
+def id_bytes(ids: np.ndarray, vocab_size: int, first: int = 0) -> bytes:
+    """An array of ids as bytes of the file; `first` is the position of ids[0] in the file, for the error message."""
     outside = (ids < 0) | (ids >= vocab_size)
     if outside.any():
-        where = int(outside.argmax())
-        raise ValueError(f"ids[{first + where}] is {ids[where]}; it must be in [0, {vocab_size})")
-    return ids.astype(id_type(vocab_size)).tobytes()
+        index = int(outside.argmax())
+        raise ValueError(f"ids[{first + index}] is {ids[index]}; it must be in [0, {vocab_size})")
+    return ids.astype(id_dtype(vocab_size)).tobytes()
 
 
-def id_type(vocab_size):
-    """Two bytes where they suffice for every id."""
+def id_dtype(vocab_size: int) -> np.dtype:
+    """uint16 if it can hold every id, else uint32; little-endian."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def open_token_file(path):
-    """The ids of a file as a read-only memory-mapped array: indexing reads from disk what it needs, and no more.
+def open_token_file(path: str | Path) -> np.ndarray:
+    """The ids of a file as a read-only memory-mapped array: indexing reads only what it needs from disk.
 
-    Raises ValueError, saying what is wrong, for a file that is not a token file, is of another version, or is cut off.
+    Raises ValueError for a file that is not a token file, is of another version, or is truncated.
     """
-    about = read_header(path)
-    if about["count"] == 0:
-        return np.empty(0, about["dtype"])
-    return np.memmap(path, about["dtype"], "r", HEADER.size, (about["count"],))
+    header = read_header(path)
+    if header.count == 0:
+        return np.empty(0, header.dtype)
+    return np.memmap(path, header.dtype, "r", HEADER.size, (header.count,))
 
 
-def read_header(path):
-    """What a token file's header says: dtype, count and vocab_size, held against the file's size."""
+class TokenFileHeader(NamedTuple):
+    """The content of a token file's header."""
+
+    dtype: np.dtype
+    count: int
+    vocab_size: int
+
+
+def read_header(path: str | Path) -> TokenFileHeader:
+    """Read the header of a token file; raises ValueError if it contradicts itself or the size of the file."""
     path = Path(path)
     with open(path, "rb") as file:
         head = file.read(HEADER.size)
@@ -81,33 +90,33 @@ def read_header(path):
         raise ValueError(f"{path} is not a token file: it does not begin with {MAGIC.decode()} and a header")
     _, version, itemsize, count, vocab_size = HEADER.unpack(head)
     if version != VERSION or itemsize not in (2, 4):
-        raise ValueError(f"{path} is a token file of version {version}, {itemsize} bytes per id; this reads version 1")
-    if not 1 <= vocab_size <= 1 << 32 or itemsize != id_type(vocab_size).itemsize:
+        raise ValueError(f"{path} is a token file of version {version}, {itemsize} bytes per id; npllm reads version 1")
+    if not 1 <= vocab_size <= 1 << 32 or itemsize != id_dtype(vocab_size).itemsize:
         raise ValueError(
-            f"{path} is damaged: a vocabulary of {vocab_size} ids does not go with {itemsize} bytes per id"
+            f"{path} is damaged: its header has {itemsize} bytes per id and a vocabulary of {vocab_size} ids"
         )
     expected, size = HEADER.size + count * itemsize, path.stat().st_size
     if size != expected:
-        raise ValueError(f"{path} has {size} bytes; its header promises {count} ids, {expected} bytes: it is damaged")
-    return {"dtype": np.dtype(f"<u{itemsize}"), "count": count, "vocab_size": vocab_size}
+        raise ValueError(f"{path} is damaged: it has {size} bytes; with {count} ids it must have {expected}")
+    return TokenFileHeader(np.dtype(f"<u{itemsize}"), count, vocab_size)
 
 
-def _chunks(ids):
-    """One-dimensional integer arrays: `ids` itself if it is a sequence of integers, else what it yields."""
+def _chunks(ids) -> Iterator[np.ndarray]:
+    """One-dimensional integer arrays: `ids` itself if it is an array, else its items; single integers are grouped."""
     if isinstance(ids, np.ndarray):
         yield _integers(ids)
         return
-    loose = []  # single integers, in the order in which they came
+    singles = []  # consecutive single integers
     for item in ids:
         is_single = isinstance(item, (int, np.integer))
         if is_single:
-            loose.append(item)
-        if loose and (not is_single or len(loose) == 1 << 16):
-            yield _integers(loose)
-            loose = []
+            singles.append(item)
+        if singles and (not is_single or len(singles) == 1 << 16):
+            yield _integers(singles)
+            singles = []
         if not is_single:
             yield _integers(item)
-    yield _integers(loose)
+    yield _integers(singles)
 
 
 def _integers(ids):
@@ -115,5 +124,5 @@ def _integers(ids):
     if array.size == 0:
         return np.empty(0, np.int64)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"ids has shape {array.shape} and dtype {array.dtype}; it must be integers in a row")
+        raise TypeError(f"ids has shape {array.shape} and dtype {array.dtype}; it must be one-dimensional, of integers")
     return array

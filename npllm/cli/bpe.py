@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from npllm.batching.file_encoding import SAVE_EVERY, encode_file
+from npllm.batching.file_encoding import SAVE_INTERVAL, encode_file
 from npllm.cli.options import UsageError, print_help
 from npllm.tokenizers.bpe import BPETokenizer, train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
@@ -148,7 +148,7 @@ def encode_text_file(
         try:
             count = encode_file(text_path, out, tokenizer, special, overwrite, progress)
         except KeyboardInterrupt:
-            advice = f"progress is saved every {SAVE_EVERY >> 20} MiB; run the same command again to resume"
+            advice = f"progress is saved every {SAVE_INTERVAL >> 20} MiB; run the same command again to resume"
             console.print(Text(f"interrupted after {num_bytes:,} of {size:,} bytes; {advice}"), soft_wrap=True)
             return 130
     rate = (size - resumed_at) / 1e6 / (time.perf_counter() - start_time)

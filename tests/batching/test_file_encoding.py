@@ -1,4 +1,4 @@
-"""Text files to token files: stopped anywhere and called again, the bytes are those of a single call."""
+"""Encoding text files to token files: interrupted anywhere and resumed, the file has the bytes of a single call."""
 
 import json
 import os
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from npllm.batching import encode_file, open_token_file
-from npllm.batching import file_encoding as encoding
+from npllm.batching import encode_file, file_encoding, open_token_file
 from npllm.batching.partial_token_file import PartialTokenFile
 from npllm.batching.token_file import HEADER, read_header
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, text_blocks, train_bpe
@@ -28,14 +27,14 @@ OPTIONS = {"special": "as-tokens"}
 
 
 class Stopped(BaseException):
-    """What a test stops the work with."""
+    """Raised by a test to interrupt the encoding."""
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Blocks of a few bytes, saved every few blocks."""
+    """Use blocks of a few bytes, and save every few blocks."""
     monkeypatch.setattr(text_blocks, "BLOCK", 24)
-    monkeypatch.setattr(encoding, "SAVE_EVERY", 60)
+    monkeypatch.setattr(file_encoding, "SAVE_INTERVAL", 60)
 
 
 @pytest.fixture
@@ -45,19 +44,19 @@ def text_file(tmp_path):
 
 
 def stop_at(number):
-    """A progress that stops the work when it is called for the number-th time (0 is before the first block)."""
+    """A `progress` that raises Stopped when it is called for the number-th time (0: before the first block)."""
     calls = iter(range(number + 1))
 
-    def progress(read, count):
+    def progress(num_bytes, count):
         if next(calls) == number:
             raise Stopped
 
     return progress
 
 
-def noted(calls):
-    """A progress that keeps what it is called with."""
-    return lambda read, count: calls.append((read, count))
+def record(calls):
+    """A `progress` that appends its arguments to a list."""
+    return lambda num_bytes, count: calls.append((num_bytes, count))
 
 
 def names(folder):
@@ -65,7 +64,7 @@ def names(folder):
 
 
 def leave_partial(text_file, out, blocks=15, **options):
-    """Stop the work after some blocks."""
+    """Interrupt the encoding after some blocks."""
     with pytest.raises(Stopped):
         encode_file(text_file, out, trained("gpt2"), progress=stop_at(blocks), **OPTIONS | options)
     assert names(out.parent) == ["ids.bin.partial", "ids.bin.partial.json", "text.txt"]
@@ -80,16 +79,16 @@ def test_the_file_has_the_ids_of_the_text(tmp_path, small, text_file):
         expected = trained("gpt2").encode(TEXT, **options)
         assert encode_file(text_file, out, trained("gpt2"), special) == len(expected)
         assert open_token_file(out).tolist() == expected
-        assert read_header(out)["vocab_size"] == trained("gpt2").vocab_size == 80_001
+        assert read_header(out).vocab_size == trained("gpt2").vocab_size == 80_001
     assert names(tmp_path) == ["as-text.bin", "as-tokens.bin", "text.txt"]
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_stopped_after_any_block_it_ends_with_the_same_bytes(tmp_path, small, text_file, name):
+def test_interrupted_after_any_block_and_resumed(tmp_path, small, text_file, name):
     calls = []
-    encode_file(text_file, tmp_path / "whole.bin", trained(name), progress=noted(calls), **OPTIONS)
+    encode_file(text_file, tmp_path / "whole.bin", trained(name), progress=record(calls), **OPTIONS)
     assert len(calls) > 20
-    assert [read for read, _ in calls] == sorted({read for read, _ in calls})
+    assert [num_bytes for num_bytes, _ in calls] == sorted({num_bytes for num_bytes, _ in calls})
     assert calls[0] == (0, 0) and calls[-1][0] == text_file.stat().st_size
     for number in range(len(calls)):
         folder = tmp_path / str(number)
@@ -99,14 +98,14 @@ def test_stopped_after_any_block_it_ends_with_the_same_bytes(tmp_path, small, te
         saved = (folder / "ids.bin.partial.json").exists()
         assert saved == (number > 0 and calls[number - 1][0] >= 60)
         again = []
-        encode_file(text_file, folder / "ids.bin", trained(name), progress=noted(again), **OPTIONS)
+        encode_file(text_file, folder / "ids.bin", trained(name), progress=record(again), **OPTIONS)
         assert again[0] in calls
         assert (again[0][0] > 0) == saved
         assert (folder / "ids.bin").read_bytes() == (tmp_path / "whole.bin").read_bytes()
         assert names(folder) == ["ids.bin"]
 
 
-def test_stopped_at_every_block_it_goes_on_whenever_something_was_saved(tmp_path, small, text_file):
+def test_interrupted_again_and_again_it_makes_progress(tmp_path, small, text_file):
     encode_file(text_file, tmp_path / "whole.bin", trained("gpt2"), **OPTIONS)
     stops, out = 0, tmp_path / "ids.bin"
     while not out.exists():
@@ -119,7 +118,7 @@ def test_stopped_at_every_block_it_goes_on_whenever_something_was_saved(tmp_path
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_stopped_at_any_call_of_the_system_it_ends_with_the_same_bytes(tmp_path, small, text_file, monkeypatch, call):
+def test_interrupted_at_any_fsync_or_rename_and_resumed(tmp_path, small, text_file, monkeypatch, call):
     encode_file(text_file, tmp_path / "whole.bin", trained("gpt2"), **OPTIONS)
     original, number, stopped = getattr(os, call), 0, True
     while stopped:
@@ -148,56 +147,60 @@ def test_stopped_at_any_call_of_the_system_it_ends_with_the_same_bytes(tmp_path,
     assert number > 8
 
 
-def test_the_ids_are_on_the_disk_before_anything_says_so(tmp_path, small, text_file, monkeypatch):
-    fsync, replace, synced, promised = os.fsync, os.replace, {}, []
+def test_the_ids_are_synced_before_the_journal_is_replaced(tmp_path, small, text_file, monkeypatch):
+    fsync, replace, synced, journaled = os.fsync, os.replace, {}, []
 
-    def note_fsync(number):
+    def record_fsync(number):
         fsync(number)
         synced[os.fstat(number).st_ino] = os.fstat(number).st_size
 
     def check_replace(source, target):
         partial = (tmp_path / "ids.bin.partial").stat() if (tmp_path / "ids.bin.partial").exists() else None
         if Path(target).suffix == ".json" and (count := json.loads(Path(source).read_bytes())["count"]):
-            promised.append(HEADER.size + 4 * count)
-            assert synced[partial.st_ino] == promised[-1]
+            journaled.append(HEADER.size + 4 * count)
+            assert synced[partial.st_ino] == journaled[-1]
         elif Path(target).suffix == ".bin":
             assert synced[partial.st_ino] == partial.st_size
         replace(source, target)
 
-    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", check_replace)
     encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
-    assert len(promised) > 3
+    assert len(journaled) > 3
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
-    """SIGKILL, again and again, with ids that are saved every 100,000 bytes."""
+def test_killed_at_random_moments_and_resumed(tmp_path):
+    """SIGKILL several times; ids are saved every 100,000 bytes."""
     text = tmp_path / "text.txt"
-    text.write_text((corpora.read("story") + "<|endoftext|>") * 200, encoding="utf-8")
+    text.write_text((corpora.read("story") + "<|endoftext|>") * 100, encoding="utf-8")
     program = (
         "from npllm.batching import file_encoding\nfrom npllm.tokenizers import text_blocks\n"
         "from npllm.cli.main import main\n"
-        "file_encoding.SAVE_EVERY, text_blocks.BLOCK = 100_000, 20_000\nimport sys\nsys.exit(main(sys.argv[1:]))"
+        "file_encoding.SAVE_INTERVAL, text_blocks.BLOCK = 100_000, 20_000\nimport sys\nsys.exit(main(sys.argv[1:]))"
     )
     arguments = [sys.executable, "-c", program, "bpe", "encode", text, "--special-tokens", "as-tokens", "--out"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     encode_file(text, tmp_path / "whole.bin", gpt2(), "as-tokens")
     out, journal = tmp_path / "ids.bin", tmp_path / "ids.bin.partial.json"
     rng, kills, read = random.Random(0), 0, [0]
-    while kills < 6:
+    while kills < 3:
         before = journal.read_bytes() if journal.exists() else None
         with subprocess.Popen([*arguments, out], stdout=subprocess.DEVNULL, env=environment) as process:
             while process.poll() is None:
-                if journal.exists() and journal.read_bytes() != before and json.loads(journal.read_bytes())["read"]:
+                if (
+                    journal.exists()
+                    and journal.read_bytes() != before
+                    and json.loads(journal.read_bytes())["num_bytes"]
+                ):
                     time.sleep(rng.uniform(0.0, 0.03))
                     process.kill()
                     break
                 time.sleep(0.001)
         assert process.returncode == -signal.SIGKILL
         kills += 1
-        read.append(json.loads(journal.read_bytes())["read"])
+        read.append(json.loads(journal.read_bytes())["num_bytes"])
         assert not out.exists()
-    assert read == sorted(set(read)), "each time it went on from where it had been"
+    assert read == sorted(set(read)), "every run must save more than the one before"
     done = subprocess.run([*arguments, out], env=environment, capture_output=True, text=True, check=True)
     assert f"resumed after {read[-1]:,} bytes" in done.stdout
     assert out.read_bytes() == (tmp_path / "whole.bin").read_bytes()
@@ -205,32 +208,32 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
     assert kept == ["ids.bin", "text.txt", "whole.bin"]
 
 
-class TestWhatDoesNotBelong:
+class TestPartialFilesThatDoNotMatch:
     def test_another_text(self, tmp_path, small, text_file):
         leave_partial(text_file, tmp_path / "ids.bin")
         before = (tmp_path / "ids.bin.partial").read_bytes()
         for other in (b"x" + text_file.read_bytes()[1:], text_file.read_bytes()[:100]):
             text_file.write_bytes(other)
             with pytest.raises(
-                ValueError, match=r"begun with another text.*delete ids.bin.partial and ids.bin.partial.j"
+                ValueError, match=r"written from another text.*delete ids.bin.partial and ids.bin.partial.j"
             ):
                 encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
             assert (tmp_path / "ids.bin.partial").read_bytes() == before
 
-    def test_a_text_that_has_changed_further_on(self, tmp_path, small, text_file):
+    def test_a_text_that_has_changed_after_the_saved_part(self, tmp_path, small, text_file):
         leave_partial(text_file, tmp_path / "ids.bin")
         text_file.write_bytes(text_file.read_bytes() + b" and so on")
         encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
         expected = trained("gpt2").encode(TEXT + " and so on", allowed_special="all")
         assert open_token_file(tmp_path / "ids.bin").tolist() == expected
 
-    def test_a_text_that_may_not_be_cut_there_any_more(self, tmp_path, small, text_file):
+    def test_a_text_that_no_longer_splits_at_the_saved_position(self, tmp_path, small, text_file):
         leave_partial(text_file, tmp_path / "ids.bin")
         content = text_file.read_bytes()
-        read = json.loads((tmp_path / "ids.bin.partial.json").read_bytes())["read"]
+        read = json.loads((tmp_path / "ids.bin.partial.json").read_bytes())["num_bytes"]
         for after in (b"x" + content[read:], "\u0301x".encode()):
             text_file.write_bytes(content[:read] + after)
-            with pytest.raises(ValueError, match="begun with another text"):
+            with pytest.raises(ValueError, match="written from another text"):
                 encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
         for after in (content[read:], b""):
             text_file.write_bytes(content[:read] + after)
@@ -256,17 +259,17 @@ class TestWhatDoesNotBelong:
             (trained("gpt2"), "refuse", "choice for special tokens"),
         ],
     )
-    def test_another_recipe(self, tmp_path, small, text_file, tokenizer, special, what):
+    def test_other_settings(self, tmp_path, small, text_file, tokenizer, special, what):
         leave_partial(text_file, tmp_path / "ids.bin")
         before = (tmp_path / "ids.bin.partial").read_bytes()
-        with pytest.raises(ValueError, match=f"begun with another {what}.*go on with that, or delete ids.bin.partial"):
+        with pytest.raises(ValueError, match=f"written with another {what}.*use the same, or delete ids.bin.partial"):
             encode_file(text_file, tmp_path / "ids.bin", tokenizer, special)
         assert (tmp_path / "ids.bin.partial").read_bytes() == before
 
-    def test_a_file_that_is_there(self, tmp_path, small, text_file):
+    def test_an_existing_file(self, tmp_path, small, text_file):
         out = tmp_path / "ids.bin"
         out.write_bytes(b"mine")
-        with pytest.raises(FileExistsError, match="is there already; take another name, or overwrite it"):
+        with pytest.raises(FileExistsError, match="already exists; choose another name, or overwrite it"):
             encode_file(text_file, out, trained("gpt2"), **OPTIONS)
         with pytest.raises(Stopped):
             encode_file(text_file, out, trained("gpt2"), overwrite=True, progress=stop_at(15), **OPTIONS)
@@ -277,21 +280,21 @@ class TestWhatDoesNotBelong:
         assert out.stat().st_mode & 0o777 == 0o600
 
     @pytest.mark.parametrize("end", ["", ".partial", ".partial.json", ".npllm-lock"])
-    def test_the_text_itself_is_never_written_over(self, tmp_path, small, end):
+    def test_the_text_is_never_overwritten(self, tmp_path, small, end):
         text = tmp_path / f"text{end}"
         text.write_bytes(b"a text of some words")
-        with pytest.raises(ValueError, match="is the text itself, and would be written over"):
+        with pytest.raises(ValueError, match="is the text and would be overwritten"):
             encode_file(text, tmp_path / "text", trained("gpt2"), overwrite=True)
         assert text.read_bytes() == b"a text of some words"
 
-    def test_somebody_elses_partial_file(self, tmp_path, small, text_file):
+    def test_a_partial_file_without_a_journal(self, tmp_path, small, text_file):
         (tmp_path / "ids.bin.partial").write_bytes(b"mine")
-        with pytest.raises(FileExistsError, match="ids.bin.partial is there without ids.bin.partial.json"):
+        with pytest.raises(FileExistsError, match="ids.bin.partial exists without ids.bin.partial.json"):
             encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
         assert (tmp_path / "ids.bin.partial").read_bytes() == b"mine"
 
     @pytest.mark.parametrize(
-        "content", [b"", b"[]", b"{}", b'{"format": "npllm partial token file", "version": 2}', b"\xff"]
+        "content", [b"", b"[]", b"{}", b'{"format": "npllm partial token file", "version": 1}', b"\xff"]
     )
     def test_a_damaged_journal(self, tmp_path, small, text_file, content):
         leave_partial(text_file, tmp_path / "ids.bin")
@@ -302,13 +305,13 @@ class TestWhatDoesNotBelong:
             encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
         assert (tmp_path / "ids.bin.partial").exists()
 
-    def test_a_partial_file_that_was_cut(self, tmp_path, small, text_file):
+    def test_a_truncated_partial_file(self, tmp_path, small, text_file):
         leave_partial(text_file, tmp_path / "ids.bin")
         os.truncate(tmp_path / "ids.bin.partial", 50)
-        with pytest.raises(ValueError, match=r"has 50 bytes, but its journal promises \d+; delete"):
+        with pytest.raises(ValueError, match=r"has 50 bytes; by its journal it must have at least \d+; delete"):
             encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
 
-    def test_a_journal_alone(self, tmp_path, small, text_file):
+    def test_a_journal_without_a_partial_file(self, tmp_path, small, text_file):
         leave_partial(text_file, tmp_path / "ids.bin")
         (tmp_path / "ids.bin.partial").unlink()
         encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
@@ -317,17 +320,17 @@ class TestWhatDoesNotBelong:
 
 
 class TestSpecialTokens:
-    def test_they_are_refused_by_their_place_and_then_it_goes_on_in_either_way(self, tmp_path, small, text_file):
+    def test_a_refused_special_token_is_located_and_the_encoding_can_be_resumed(self, tmp_path, small, text_file):
         text_file.write_bytes(b"one two three " * 20 + TEXT.encode())
-        place = text_file.read_bytes().index(b"<|endoftext|>")
-        with pytest.raises(ValueError, match=rf"'<\|endoftext\|>' at byte {place}, which reads like.*as-tokens"):
+        position = text_file.read_bytes().index(b"<|endoftext|>")
+        with pytest.raises(ValueError, match=rf"special token '<\|endoftext\|>' at byte {position}; .*as-tokens"):
             encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"))
-        left = {name: (tmp_path / name).read_bytes() for name in ("ids.bin.partial", "ids.bin.partial.json")}
+        saved = {name: (tmp_path / name).read_bytes() for name in ("ids.bin.partial", "ids.bin.partial.json")}
         for special, options in (("as-tokens", {"allowed_special": "all"}), ("as-text", {"disallowed_special": ()})):
-            for name, content in left.items():
+            for name, content in saved.items():
                 (tmp_path / name).write_bytes(content)
             calls = []
-            encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), special, True, noted(calls))
+            encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), special, True, record(calls))
             assert calls[0][0] > 200
             expected = trained("gpt2").encode(text_file.read_bytes().decode(), **options)
             assert open_token_file(tmp_path / "ids.bin").tolist() == expected
@@ -347,11 +350,11 @@ def test_errors_leave_nothing_behind(tmp_path, text_file):
         (tmp_path / "empty.txt", {}, ValueError, "is empty"),
         (tmp_path / "latin.txt", {}, ValueError, "byte 2 is 0xef"),
         (tmp_path / "nothing.txt", {}, FileNotFoundError, "nothing.txt does not exist"),
-        (tmp_path, {}, ValueError, "is no regular file"),
+        (tmp_path, {}, ValueError, "is not a regular file"),
         (text_file, {"special": "keep"}, ValueError, "special is 'keep'; it must be one of refuse, as-tokens, as-text"),
         (text_file, {"path": tmp_path}, IsADirectoryError, "is a folder; it must be the name of a file"),
         (text_file, {"path": tmp_path / "no" / "ids.bin"}, FileNotFoundError, "there is no folder"),
-        (text_file, {"path": text_file, "overwrite": True}, ValueError, "is the text itself"),
+        (text_file, {"path": text_file, "overwrite": True}, ValueError, "is the text and would be overwritten"),
     ]:
         with pytest.raises(error, match=says):
             encode_file(path, **{"path": tmp_path / "ids.bin", "tokenizer": tokenizer} | options)
@@ -385,16 +388,16 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, small, text_file, monkeypat
     assert names(tmp_path) == ["text.txt"]
 
 
-def test_another_pattern_is_read_whole_and_right(tmp_path, small, text_file):
+def test_a_pattern_without_known_boundaries(tmp_path, small, text_file):
     tokenizer = train_bpe(TEXT, 300, pattern=r"\S+|\s+", special_tokens=["<|endoftext|>"])
     encode_file(text_file, tmp_path / "ids.bin", tokenizer, "as-tokens")
     assert open_token_file(tmp_path / "ids.bin").tolist() == tokenizer.encode(TEXT, allowed_special="all")
 
 
-def test_who_comes_second_waits_and_finds_the_file(tmp_path, small, text_file):
+def test_a_second_process_waits_and_finds_the_file(tmp_path, small, text_file):
     out, second = tmp_path / "ids.bin", []
 
-    def come_second():
+    def encode_again():
         try:
             encode_file(text_file, out, trained("gpt2"), **OPTIONS)
         except FileExistsError:
@@ -402,7 +405,7 @@ def test_who_comes_second_waits_and_finds_the_file(tmp_path, small, text_file):
 
     def progress(read, count):
         if not threads:
-            threads.append(threading.Thread(target=come_second))
+            threads.append(threading.Thread(target=encode_again))
             threads[0].start()
             time.sleep(0.05)
 
@@ -413,9 +416,9 @@ def test_who_comes_second_waits_and_finds_the_file(tmp_path, small, text_file):
     assert open_token_file(out).tolist() == trained("gpt2").encode(TEXT, allowed_special="all")
 
 
-def test_memory_does_not_grow_with_the_text(tmp_path):
+def test_memory_does_not_depend_on_the_size_of_the_text(tmp_path):
     story, peaks = corpora.read("story"), []
-    for number, size in enumerate((4_000_000, 40_000_000)):
+    for number, size in enumerate((3_000_000, 15_000_000)):
         text = tmp_path / f"{number}.txt"
         with open(text, "w", encoding="utf-8") as file:
             for _ in range(size // len(story)):
@@ -427,4 +430,4 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
-    assert peaks[1] < 15_000_000, "far below the file's size, and below that of its ids"
+    assert peaks[1] < 14_000_000, "less than the text"

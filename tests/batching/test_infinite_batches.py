@@ -13,31 +13,33 @@ def batches(num_ids=50, batch_size=3, seed=0):
 
 
 def test_every_epoch_has_each_window_once_in_a_new_order():
-    endless = batches(49, 3)  # 45 windows
-    epochs = [np.concatenate([next(endless)[0][:, 0] for _ in range(15)]) for _ in range(3)]
+    infinite = batches(49, 3)  # 45 windows
+    epochs = [np.concatenate([next(infinite)[0][:, 0] for _ in range(15)]) for _ in range(3)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(45))
     assert (epochs[0] != epochs[1]).any()
-    inputs, targets = next(endless)
+    inputs, targets = next(infinite)
     np.testing.assert_array_equal(targets, inputs + 1)
 
 
 @given(st.integers(5, 40), st.integers(1, 4), st.integers(0, 60), st.integers(1, 30))
-def test_it_goes_on_from_a_written_place(num_ids, batch_size, before, after):
+def test_a_saved_state_continues_exactly(num_ids, batch_size, before, after):
     batch_size = min(batch_size, num_ids - 4)
     one = batches(num_ids, batch_size)
     for _ in range(before):
         next(one)
-    place = json.loads(json.dumps(one.state()))
+    state = json.loads(json.dumps(one.state()))
     expected = [next(one)[0] for _ in range(after)]
     other = batches(num_ids, batch_size, seed=99)
     next(other)
-    other.load_state(place)
+    other.load_state(state)
     for batch in expected:
         np.testing.assert_array_equal(next(other)[0], batch)
 
 
 @pytest.mark.parametrize("batch_size", [0, 47])
-def test_a_batch_must_fit(batch_size):
-    with pytest.raises(ValueError, match=f"batch_size is {batch_size}; it must be at least 1 and at most 46"):
+def test_invalid_batch_sizes(batch_size):
+    with pytest.raises(
+        ValueError, match=f"batch_size is {batch_size}; it must be .* at most 46, the number of windows"
+    ):
         batches(50, batch_size)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npllm.batching import DataLoader, GPTDatasetV1, WindowDataset, create_dataloader_v1, encode_for_training
 from npllm.tokenizers import SimpleTokenizerV2, build_vocab, train_bpe
-from tests.tokenizers.peers import gpt2
+from tests.tokenizers.peers import gpt2, gpt2_twin
 
 
 def dataset(n=50, max_length=4, stride=2):
@@ -31,8 +31,41 @@ def test_a_window_and_a_batch():
     assert len(dataset()) == 23
 
 
+@given(
+    st.integers(2, 40),
+    st.integers(1, 9),
+    st.integers(1, 12),
+    st.sampled_from([list, tuple, np.array, lambda ids: np.array(ids, np.uint16)]),
+)
+def test_every_window_of_a_dataset_equals_slicing(n, max_length, stride, container):
+    max_length = min(max_length, n - 1)
+    ids = [7 * i % 1000 for i in range(n)]
+    windows = WindowDataset(container(ids), max_length, stride)
+    starts = range(0, n - max_length, stride)
+    assert len(windows) == len(starts)
+    for window, start in zip((windows[i] for i in range(len(windows))), starts):
+        assert window[0].tolist() == ids[start : start + max_length]
+        assert window[1].tolist() == ids[start + 1 : start + max_length + 1]
+    last = windows[-1]
+    assert last[1][-1] == ids[starts[-1] + max_length]
+    assert isinstance(windows.ids, np.ndarray) and windows.ids.tolist() == ids
+    assert (windows.max_length, windows.stride) == (max_length, stride)
+    stats = DataLoader(windows, 1).epoch_stats()
+    assert (stats.tokens, stats.windows, stats.batches) == (n, len(starts), len(starts))
+
+
+def test_a_batch_is_a_copy_and_the_ids_stay_as_they_are():
+    ids = np.arange(20)
+    windows = WindowDataset(ids, 4, 2)
+    assert np.shares_memory(windows.ids, ids) and np.shares_memory(windows.inputs, ids)
+    inputs, targets = windows[np.array([1])]
+    inputs += 1
+    targets += 1
+    np.testing.assert_array_equal(ids, np.arange(20))
+
+
 @given(st.integers(5, 60), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.booleans())
-def test_in_order_it_gives_what_pytorchs_loader_gives(n, max_length, stride, batch_size, drop_last):
+def test_without_shuffling_it_equals_pytorchs_loader(n, max_length, stride, batch_size, drop_last):
     windows = dataset(n, max_length, stride)
     if drop_last:
         batch_size = min(batch_size, len(windows))
@@ -60,7 +93,7 @@ def test_a_shuffled_epoch_has_every_window_once(batch_size, drop_last, seed):
     assert len(rows) == (len(every) // batch_size * batch_size if drop_last else len(every))
 
 
-def test_every_epoch_has_a_new_order_and_the_seed_decides_all_of_them():
+def test_every_epoch_has_a_new_order_determined_by_the_seed():
     one, same, other = (DataLoader(dataset(), 4, shuffle=True, rng=np.random.default_rng(seed)) for seed in (0, 0, 1))
     first, second = epoch(one), epoch(one)
     assert first != second
@@ -71,14 +104,14 @@ def test_every_epoch_has_a_new_order_and_the_seed_decides_all_of_them():
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_workers_change_neither_the_batches_nor_their_order(num_workers):
-    alone = DataLoader(dataset(), 3, shuffle=True, rng=np.random.default_rng(0))
-    helped = DataLoader(dataset(), 3, shuffle=True, rng=np.random.default_rng(0), num_workers=num_workers)
+    single = DataLoader(dataset(), 3, shuffle=True, rng=np.random.default_rng(0))
+    threaded = DataLoader(dataset(), 3, shuffle=True, rng=np.random.default_rng(0), num_workers=num_workers)
     for _ in range(3):
-        assert epoch(helped) == epoch(alone)
+        assert epoch(threaded) == epoch(single)
 
 
 class Slow:
-    """A dataset that notes which thread reads what, and when."""
+    """A dataset that records which items were read by which threads."""
 
     def __init__(self):
         self.read, self.threads = [], set()
@@ -93,14 +126,14 @@ class Slow:
         return index, index
 
 
-def test_workers_read_ahead_in_threads_of_their_own():
+def test_workers_read_ahead_in_other_threads():
     slow = Slow()
     batches = iter(DataLoader(slow, 1, num_workers=2))
     next(batches)
     deadline = time.monotonic() + 10
     while len(slow.read) < 4 and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert len(slow.read) >= 4, "it must read further while nobody asks"
+    assert len(slow.read) >= 4, "it must read ahead of the consumer"
     assert threading.current_thread().name not in slow.threads
     assert [int(inputs[0]) for inputs, _ in batches] == list(range(1, 40))
 
@@ -118,14 +151,14 @@ def test_an_error_while_reading_reaches_the_caller():
     class Broken(Slow):
         def __getitem__(self, index):
             if index[0] == 5:
-                raise OSError("the disk is gone")
+                raise OSError("the disk failed")
             return index, index
 
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(OSError, match="the disk failed"):
         list(DataLoader(Broken(), 1, num_workers=2))
 
 
-def test_the_books_dataset_and_loader(story):
+def test_the_dataset_and_loader_of_the_book(story):
     text = story[:4000]
     ids = gpt2().encode(text)
     windows = GPTDatasetV1(text, gpt2(), max_length=8, stride=8)
@@ -135,20 +168,21 @@ def test_the_books_dataset_and_loader(story):
     inputs, targets = next(iter(loader))
     assert inputs.tolist() == [ids[:8], ids[8:16]]
     assert targets.tolist() == [ids[1:9], ids[9:17]]
-    assert loader.account().tokens == len(ids)
+    assert loader.epoch_stats().tokens == len(ids)
 
 
-def test_the_defaults_are_the_books(story):
+def test_the_defaults_are_those_of_the_book(story):
     loader = create_dataloader_v1(story)
     assert (loader.batch_size, loader.shuffle, loader.drop_last, loader.num_workers) == (4, True, True, 0)
     assert (loader.dataset.max_length, loader.dataset.stride) == (256, 128)
 
 
-def test_any_tokenizer_and_end_of_text():
+def test_end_of_text_is_special_where_the_tokenizer_has_it():
     text = "one two <|endoftext|> two one"
     words = SimpleTokenizerV2(build_vocab(text, ["<|unk|>"]))
     assert encode_for_training(text, words).tolist() == words.encode(text)
     assert 50256 in encode_for_training(text, gpt2())
+    assert encode_for_training(text, gpt2_twin()).tolist() == encode_for_training(text, gpt2()).tolist()
     without = train_bpe(text, 260)
     assert encode_for_training(text, without).tolist() == without.encode_ordinary(text)
 
@@ -162,7 +196,7 @@ def test_any_tokenizer_and_end_of_text():
         ({"rng": 0}, TypeError, "rng is 0; it must be a numpy.random.Generator"),
     ],
 )
-def test_bad_arguments(options, error, message):
+def test_invalid_arguments(options, error, message):
     with pytest.raises(error, match=message):
         DataLoader(dataset(), **options)
 

@@ -8,40 +8,39 @@ from npllm.batching.token_file import HEADER, read_header
 
 
 @given(st.lists(st.integers(0, 70_000), max_size=50), st.booleans(), st.integers(0, 5))
-def test_what_is_written_is_read(tmp_path_factory, ids, as_array, pieces):
+def test_reading_returns_what_was_written(tmp_path_factory, ids, as_array, chunk_size):
     path = tmp_path_factory.mktemp("tokens") / "ids.bin"
     vocab_size = max(ids, default=0) + 1
-    source = np.array(ids, np.int64) if as_array else ids
-    if pieces:
-        everything = source
-        source = (everything[i : i + pieces] for i in range(0, len(ids), pieces))
+    sequence = source = np.array(ids, np.int64) if as_array else ids
+    if chunk_size:
+        source = (sequence[i : i + chunk_size] for i in range(0, len(ids), chunk_size))
     assert write_token_file(path, source, vocab_size) == len(ids)
     read = open_token_file(path)
     assert read.tolist() == ids
     assert read.dtype == (np.uint16 if vocab_size <= 65_536 else np.uint32)
     assert path.stat().st_size == HEADER.size + len(ids) * read.dtype.itemsize
-    assert read_header(path)["vocab_size"] == vocab_size
+    assert read_header(path).vocab_size == vocab_size
     assert HEADER.size == 32
 
 
-def test_many_loose_ids_are_written_in_pieces(tmp_path):
+def test_an_iterator_of_many_single_ids(tmp_path):
     assert write_token_file(tmp_path / "ids.bin", (i % 10 for i in range(150_000)), 10) == 150_000
     assert open_token_file(tmp_path / "ids.bin").tolist() == [i % 10 for i in range(150_000)]
 
 
-def test_single_ids_and_rows_of_ids_keep_their_order(tmp_path):
+def test_single_ids_and_sequences_of_ids_keep_their_order(tmp_path):
     write_token_file(tmp_path / "ids.bin", [1, [2, 3], 4, 5, np.array([6]), []], vocab_size=10)
     assert open_token_file(tmp_path / "ids.bin").tolist() == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("vocab_size", "itemsize"), [(65_536, 2), (65_537, 4), (1, 2), (1 << 32, 4)])
-def test_two_bytes_where_they_suffice(tmp_path, vocab_size, itemsize):
+def test_two_bytes_per_id_up_to_65536_ids(tmp_path, vocab_size, itemsize):
     write_token_file(tmp_path / "ids.bin", [vocab_size - 1], vocab_size)
     ids = open_token_file(tmp_path / "ids.bin")
     assert (ids.dtype.itemsize, ids.tolist()) == (itemsize, [vocab_size - 1])
 
 
-def test_windows_are_read_from_the_file_and_nothing_more(tmp_path):
+def test_windows_are_views_of_the_mapped_file(tmp_path):
     ids = np.random.default_rng(0).integers(0, 50_257, 200_000)
     write_token_file(tmp_path / "ids.bin", ids, 50_257)
     on_disk = WindowDataset(open_token_file(tmp_path / "ids.bin"), 64, 64)
@@ -58,7 +57,7 @@ def test_windows_are_read_from_the_file_and_nothing_more(tmp_path):
             np.testing.assert_array_equal(y, v)
 
 
-def test_ids_outside_the_vocabulary_and_an_interrupted_write_leave_the_old_file(tmp_path):
+def test_an_error_or_an_interruption_leaves_the_old_file(tmp_path):
     path = tmp_path / "ids.bin"
     write_token_file(path, [1, 2, 3], 10)
     with pytest.raises(ValueError, match=r"ids\[3\] is 10; it must be in \[0, 10\)"):
@@ -82,13 +81,13 @@ def test_ids_outside_the_vocabulary_and_an_interrupted_write_leave_the_old_file(
         (lambda data: b"", "is not a token file"),
         (lambda data: data[:20], "is not a token file"),
         (lambda data: b"GARBAGE!" + data[8:], "is not a token file"),
-        (lambda data: data[:-1], "its header promises 3 ids, 38 bytes: it is damaged"),
-        (lambda data: data + b"x", "it is damaged"),
+        (lambda data: data[:-1], "is damaged: it has 37 bytes; with 3 ids it must have 38"),
+        (lambda data: data + b"x", "is damaged: it has 39 bytes"),
         (lambda data: data[:8] + b"\x02" + data[9:], "of version 2"),
         (lambda data: data[:12] + b"\x03" + data[13:], "3 bytes per id"),
     ],
 )
-def test_damaged_and_foreign_files_are_refused(tmp_path, damage, message):
+def test_damaged_and_other_files_are_refused(tmp_path, damage, message):
     path = tmp_path / "ids.bin"
     write_token_file(path, [1, 2, 3], 10)
     path.write_bytes(damage(path.read_bytes()))
@@ -96,7 +95,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, damage, message):
         open_token_file(path)
 
 
-def test_bad_arguments(tmp_path):
+def test_invalid_arguments(tmp_path):
     for vocab_size in (0, (1 << 32) + 1):
         with pytest.raises(ValueError, match=f"vocab_size is {vocab_size}"):
             write_token_file(tmp_path / "ids.bin", [0], vocab_size)
@@ -106,8 +105,8 @@ def test_bad_arguments(tmp_path):
         open_token_file(tmp_path / "nothing.bin")
 
 
-def test_a_header_that_contradicts_itself_is_refused(tmp_path):
+def test_a_contradictory_header_is_refused(tmp_path):
     for itemsize, vocab_size in ((4, 10), (2, 0), (2, 1 << 20)):
         (tmp_path / "ids.bin").write_bytes(HEADER.pack(b"NPLLMTOK", 1, itemsize, 1, vocab_size) + bytes(itemsize))
-        with pytest.raises(ValueError, match=f"a vocabulary of {vocab_size} ids does not go with {itemsize} bytes"):
+        with pytest.raises(ValueError, match=f"has {itemsize} bytes per id and a vocabulary of {vocab_size} ids"):
             open_token_file(tmp_path / "ids.bin")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from npllm.batching import account, sliding_windows
+from npllm.batching import epoch_stats, sliding_windows
 from npllm.batching.windows import count_windows
 
 windows = st.tuples(st.integers(2, 60), st.integers(1, 12), st.integers(1, 20))
@@ -36,16 +36,16 @@ def test_they_are_read_only_views():
 
 
 @given(windows, st.integers(1, 9), st.booleans())
-def test_the_account_is_what_counting_gives(drawn, batch_size, drop_last):
+def test_the_statistics_equal_counting(drawn, batch_size, drop_last):
     n, max_length, stride = drawn
     assume(n > max_length)
     _, targets = sliding_windows(np.arange(n), max_length, stride)
     used = len(targets) // batch_size * batch_size if drop_last else len(targets)
-    found = account(n, max_length, stride, batch_size, drop_last)
+    found = epoch_stats(n, max_length, stride, batch_size, drop_last)
     assert (found.tokens, found.windows, found.windows_dropped) == (n, len(targets), len(targets) - used)
     assert found.batches == math.ceil(used / batch_size)
     assert found.predictions == targets[:used].size
-    assert found.targets_seen == len(np.unique(targets[:used]))
+    assert found.distinct_targets == len(np.unique(targets[:used]))
     assert found.dropped_at_end == n - 1 - targets[-1, -1]
     if len(targets) > 1:
         inputs = targets - 1
@@ -53,9 +53,11 @@ def test_the_account_is_what_counting_gives(drawn, batch_size, drop_last):
         assert found.skipped_between == max(0, targets[1, 0] - targets[0, -1] - 1)
 
 
-def test_the_account_reads_as_a_sentence():
-    text = str(account(5145, 256, 128, 4))
-    assert text.startswith("5,145 tokens give 39 windows in 9 batches (3 windows dropped): 9,216 predictions of 4,736")
+def test_the_statistics_as_text():
+    text = str(epoch_stats(5145, 256, 128, 4))
+    assert text.startswith(
+        "5,145 tokens give 39 windows in 9 batches (3 windows dropped): 9,216 predictions of 4,736 distinct"
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,12 +70,12 @@ def test_the_account_reads_as_a_sentence():
         (0, 1, 1, "the text has 0 tokens"),
     ],
 )
-def test_a_clear_error_and_no_empty_loop(n, max_length, stride, message):
+def test_invalid_sizes(n, max_length, stride, message):
     with pytest.raises(ValueError, match=message):
         sliding_windows(np.arange(n), max_length, stride)
 
 
-def test_ids_must_be_a_row_of_integers():
+def test_ids_must_be_one_dimensional_integers():
     with pytest.raises(TypeError, match=r"ids has shape \(5,\) and dtype float64"):
         sliding_windows(np.zeros(5), 2, 1)
     with pytest.raises(TypeError, match=r"ids has shape \(5, 2\)"):

@@ -151,7 +151,7 @@ def test_encode_with_gpt2s_vocabulary(tmp_path, text_file, capsys):
     assert f"{len(ids):,} ids, {len(TEXT) / len(ids):.2f} bytes per id; " in printed
     assert f"wrote the ids to {out}" in printed
     assert bpe("encode", text_file, "--out", out, "--special-tokens", "as-text") == 1
-    assert "is there already; take another name, or overwrite it (--overwrite)" in capsys.readouterr().err
+    assert "already exists; choose another name, or overwrite it (--overwrite)" in capsys.readouterr().err
     assert bpe("encode", text_file, "--out", out, "--special-tokens", "as-text", "--overwrite") == 0
     assert open_token_file(out).tolist() == gpt2().encode(TEXT, disallowed_special=())
 
@@ -159,7 +159,7 @@ def test_encode_with_gpt2s_vocabulary(tmp_path, text_file, capsys):
 def test_encode_refuses_special_tokens_by_default(tmp_path, text_file, capsys):
     assert bpe("encode", text_file, "--out", tmp_path / "ids.bin") == 1
     error = capsys.readouterr().err
-    assert f"has '<|endoftext|>' at byte {TEXT.index('<|'):,}, which reads like a special token" in error
+    assert f"has the special token '<|endoftext|>' at byte {TEXT.index('<|'):,}" in error
     assert "--special-tokens" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text.txt"]
 
@@ -198,7 +198,7 @@ def test_encode_resumes_after_ctrl_c(tmp_path, text_file, monkeypatch, capsys):
     from npllm.batching import file_encoding as encoding
 
     monkeypatch.setattr(text_blocks, "BLOCK", 100)
-    monkeypatch.setattr(encoding, "SAVE_EVERY", 200)
+    monkeypatch.setattr(encoding, "SAVE_INTERVAL", 200)
     original, calls = encoding.read_text_blocks, []
 
     def interrupted(*arguments):

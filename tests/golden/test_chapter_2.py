@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from npllm.batching import GPTDatasetV1, account, create_dataloader_v1, sliding_windows
+from npllm.batching import GPTDatasetV1, create_dataloader_v1, epoch_stats, sliding_windows
 from npllm.tokenizers import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, join_texts, split_words
 from npllm.tokenizers.words import V1_PATTERN
 from tests.golden.corpora import text_of
@@ -87,7 +87,7 @@ def test_gpt2_ids(verdict):
 def test_windows(verdict, batch_size, max_length, stride, samples):
     dataset = GPTDatasetV1(verdict, gpt2(), max_length, stride)
     assert len(dataset) == samples == math.ceil((5145 - max_length) / stride)
-    assert account(5145, max_length, stride, batch_size).windows == samples
+    assert epoch_stats(5145, max_length, stride, batch_size).windows == samples
 
 
 def test_batches(verdict):

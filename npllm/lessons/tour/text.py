@@ -178,7 +178,7 @@ def batches(state: TourState, number: int) -> None:
         "Several windows are processed at once: this is faster, and the gradient, a mean over the batch, has less "
         "noise. The windows are shuffled in every epoch.",
     )
-    state.console.print(Text(str(state.loader.account())))
+    state.console.print(Text(str(state.loader.epoch_stats())))
 
 
 def embeddings(state: TourState, number: int) -> None:
