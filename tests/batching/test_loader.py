@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npllm.batching import DataLoader, GPTDatasetV1, WindowDataset, create_dataloader_v1, encode_for_training
 from npllm.tokenizers import SimpleTokenizerV2, build_vocab, train_bpe
-from tests.tokenizers.peers import gpt2, gpt2_twin
+from tests.tokenizers.peers import gpt2, gpt2_tiktoken
 
 
 def dataset(n=50, max_length=4, stride=2):
@@ -182,7 +182,7 @@ def test_end_of_text_is_special_where_the_tokenizer_has_it():
     words = SimpleTokenizerV2(build_vocab(text, ["<|unk|>"]))
     assert encode_for_training(text, words).tolist() == words.encode(text)
     assert 50256 in encode_for_training(text, gpt2())
-    assert encode_for_training(text, gpt2_twin()).tolist() == encode_for_training(text, gpt2()).tolist()
+    assert encode_for_training(text, gpt2_tiktoken()).tolist() == encode_for_training(text, gpt2()).tolist()
     without = train_bpe(text, 260)
     assert encode_for_training(text, without).tolist() == without.encode_ordinary(text)
 
