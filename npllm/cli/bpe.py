@@ -15,7 +15,8 @@ from rich.text import Text
 
 from npllm.batching.file_encoding import SAVE_INTERVAL, encode_file
 from npllm.cli.options import UsageError, print_help
-from npllm.tokenizers.bpe import BPETokenizer, train_bpe
+from npllm.tokenizers.bpe import BPETokenizer
+from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import is_encodable
 from npllm.tokenizers.gpt2 import GPT2Tokenizer

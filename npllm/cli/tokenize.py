@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from npllm.tokenizers.bpe import train_bpe
+from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.words import SimpleTokenizerV2, build_vocab
 from npllm.utils import corpora

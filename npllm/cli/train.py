@@ -30,7 +30,7 @@ from npllm.generation.autoregressive import complete
 from npllm.inspect.cost import count_training_bytes
 from npllm.models.gpt import GPTConfig
 from npllm.models.presets import ARCHITECTURES, architecture, build
-from npllm.tokenizers.bpe import train_bpe
+from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.training.log import StepLog

@@ -1,7 +1,8 @@
 """Text to ids and back. README.md has the reading order."""
 
 from npllm.tokenizers.base import Tokenizer
-from npllm.tokenizers.bpe import BPETokenizer, train_bpe
+from npllm.tokenizers.bpe import BPETokenizer
+from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, pretokenize
 from npllm.tokenizers.byte_pair.train import Merge, learn_merges_naive
 from npllm.tokenizers.characters import CharacterTokenizer

@@ -15,6 +15,7 @@ class Tokenizer:
     """
 
     special_tokens: dict[str, int] = {}
+    vocab_size: int
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""

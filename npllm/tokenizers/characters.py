@@ -10,7 +10,6 @@ Karpathy 2015, The Unreasonable Effectiveness of Recurrent Neural Networks.
 """
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -67,7 +66,7 @@ class CharacterTokenizer(Tokenizer):
                 raise KeyError(f"id {token_id} is not in the vocabulary; ids are below {self.vocab_size}")
         return "".join(self.characters[token_id] for token_id in ids)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the vocabulary to a *.json file; an interrupted save leaves what was there before."""
         # a list, because in one string JSON would join two lone surrogates to a pair
         content = {"format": FORMAT, "version": 1, "characters": list(self.characters)}
@@ -75,7 +74,7 @@ class CharacterTokenizer(Tokenizer):
             file.write(json.dumps(content).encode())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "CharacterTokenizer":
+    def load(cls, path: str | Path) -> "CharacterTokenizer":
         """Read what `save` wrote; raises FileNotFoundError, or ValueError if the file is invalid."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -30,7 +30,8 @@ class AdaptiveEncoder:
     def __init__(self, ranks: dict[bytes, int], pattern: str, merges: Sequence[tuple[bytes, bytes]] | None = None):
         self.plain = PlainEncoder(ranks, pattern)
         self._merges = merges
-        self._vectorized, self._is_built = None, False
+        self._vectorized: Encoder | None = None
+        self._is_built = False
         self._num_long_chars = 0  # characters of long texts, counted until the vectorized encoder is built
 
     @property
@@ -73,7 +74,8 @@ class AdaptiveDecoder:
     """
 
     def __init__(self, token_bytes: dict[int, bytes]):
-        self._token_bytes, self._vectorized = token_bytes, None
+        self._token_bytes = token_bytes
+        self._vectorized: Decoder | None = None
 
     @property
     def vectorized(self) -> Decoder:
@@ -85,8 +87,10 @@ class AdaptiveDecoder:
     def decode(self, ids: Iterable[int]) -> bytes:
         """The bytes of the ids, any iterable of integers; raises KeyError with the first unknown id, or TypeError."""
         has_length = hasattr(ids, "__len__") and getattr(ids, "ndim", 1) > 0 and not isinstance(ids, (bytes, bytearray))
-        if has_length and len(ids) >= MIN_IDS and (decoded := self.vectorized.decode(ids)) is not None:
-            return decoded
+        if has_length and len(ids) >= MIN_IDS:  # type: ignore[arg-type]
+            decoded = self.vectorized.decode(ids)  # type: ignore[arg-type]
+            if decoded is not None:
+                return decoded
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         try:
             return b"".join([self._token_bytes[token_id] for token_id in ids])

@@ -20,7 +20,6 @@ length of the longest special token between them and the end of what was read. A
 as a single word of many megabytes, is one block.
 """
 
-import os
 from codecs import BOM_UTF8, utf_8_decode
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -43,7 +42,7 @@ class TextBlock(NamedTuple):
 
 
 def read_text_blocks(
-    path: str | os.PathLike, pattern: str = GPT2_PATTERN, special_tokens: Collection[str] = (), start: int = 0
+    path: str | Path, pattern: str = GPT2_PATTERN, special_tokens: Collection[str] = (), start: int = 0
 ) -> Iterator[TextBlock]:
     """Iterate over the TextBlocks of a file in UTF-8, from byte `start` on, where an earlier block has ended.
 

@@ -11,7 +11,7 @@ from npllm.batching.loader import DataLoader
 from npllm.layers.embedding import one_hot
 from npllm.layers.positions import TokenPositionEmbedding
 from npllm.lessons.tour.state import TourState
-from npllm.tokenizers.bpe import train_bpe
+from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import pretokenize
 from npllm.tokenizers.byte_pair.train import Merge, learn_merges_naive
 from npllm.tokenizers.gpt2 import GPT2Tokenizer

@@ -78,24 +78,12 @@ def recover_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
     The tokens of lower rank alone encode a token as two tokens; these are the pair that was merged. Raises ValueError
     for a token that is not the union of two tokens of lower rank.
     """
-    merges = []
+    merges, lower = [], {}
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        if len(token) == 1:
-            continue
-        pair = merge_by_rank(token, _LowerRanks(ranks, rank))
-        if len(pair) != 2:
-            raise ValueError(f"token {token!r} (id {rank}) is not the union of two tokens of lower rank")
-        merges.append(tuple(pair))
+        if len(token) > 1:
+            pair = merge_by_rank(token, lower)
+            if len(pair) != 2:
+                raise ValueError(f"token {token!r} (id {rank}) is not the union of two tokens of lower rank")
+            merges.append((pair[0], pair[1]))
+        lower[token] = rank
     return merges
-
-
-class _LowerRanks:
-    """A view of a table of ranks that contains only the ranks below `limit`."""
-
-    def __init__(self, ranks, limit):
-        self.ranks, self.limit = ranks, limit
-
-    def get(self, token, default):
-        """The rank of a token, or the default."""
-        rank = self.ranks.get(token, default)
-        return rank if rank < self.limit else default

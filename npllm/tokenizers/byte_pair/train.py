@@ -46,7 +46,7 @@ def learn_merges_naive(pretokens: Iterable[bytes], num_merges: int) -> list[Merg
         counts = Counter(pair for word in words for pair in pairwise(word))
         if not counts:
             break
-        best = max(counts, key=counts.get)  # the first of equals: a Counter keeps the order of insertion
+        best = max(counts, key=counts.__getitem__)  # the first of equals: a Counter keeps the order of insertion
         merges.append(Merge(*best, counts[best]))
         words = [merge_pair(word, best) for word in words]
     return merges

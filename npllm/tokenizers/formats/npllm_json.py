@@ -4,7 +4,7 @@
  "ranks": {token in GPT-2's alphabet: id}}
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode, unicode_to_token
 
@@ -32,6 +32,6 @@ def from_npllm_json(content: Any, name: str = "the file") -> tuple[dict[bytes, i
     return {unicode_to_token(token): rank for token, rank in ranks.items()}, pattern, special_tokens
 
 
-def is_id_table(table: Any) -> bool:
+def is_id_table(table: Any) -> TypeGuard[dict[str, int]]:
     """True if a value from JSON is an object whose values are ids: integers of 0 or more."""
     return isinstance(table, dict) and all(type(index) is int and index >= 0 for index in table.values())

@@ -7,7 +7,6 @@ a folder            OpenAI's encoder.json and vocab.bpe (`openai`); a *.bpe alon
 """
 
 import json
-import os
 from pathlib import Path
 
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
@@ -19,7 +18,7 @@ from npllm.utils.files import atomic_write
 Vocabulary = tuple[dict[bytes, int], str | None, dict[str, int]]  # ranks, pattern if the format has one, special tokens
 
 
-def save(path: str | os.PathLike, tokenizer) -> None:
+def save(path: str | Path, tokenizer) -> None:
     """Write a BPETokenizer in the format of the name; see BPETokenizer.save."""
     path = Path(path)
     if path.name == "tokenizer.json":
@@ -34,7 +33,7 @@ def save(path: str | os.PathLike, tokenizer) -> None:
         raise ValueError(f"path is {path}; it must end in .json or .tiktoken, or be a folder")
 
 
-def load(path: str | os.PathLike) -> Vocabulary:
+def load(path: str | Path) -> Vocabulary:
     """Read a vocabulary; see BPETokenizer.load."""
     path = Path(path)
     if not path.exists():
