@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -95,7 +96,7 @@ def train_vocabulary(
     folder: str | Path,
     special_tokens: Sequence[str] = (),
     pattern: str = GPT2_PATTERN,
-    tie_break: str = "first",
+    tie_break: Literal["first", "id"] = "first",
 ) -> None:
     """Train a vocabulary on text files and write it to a folder in every format.
 

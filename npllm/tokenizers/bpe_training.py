@@ -8,6 +8,7 @@ Sennrich, Haddow, Birch 2016, section 3.2; on bytes: Radford et al. 2019 (GPT-2)
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from typing import Literal
 
 from npllm.core.checks import check_special_tokens, check_text
 from npllm.tokenizers.bpe import BPETokenizer
@@ -26,7 +27,7 @@ def train_bpe(
     pattern: str = GPT2_PATTERN,
     special_tokens: Sequence[str] = (),
     on_merge: Callable[[Merge], object] | None = None,
-    tie_break: str = "first",
+    tie_break: Literal["first", "id"] = "first",
 ) -> BPETokenizer:
     """Train a vocabulary of `vocab_size` tokens on a text, or on an iterable of texts.
 
