@@ -30,7 +30,7 @@ def test_finite_differences():
 
 
 @given(st.data(), sizes, sizes, st.integers(1, 4))
-def test_by_plain_loops(data, V, C, K):
+def test_equals_plain_loops(data, V, C, K):
     x, weight = (data.draw(arrays((n, C), np.dtype(np.float64))) for n in (3, V))
     targets, negatives = data.draw(integers((3,), V)), data.draw(integers((3, K), V))
     total = 0.0
@@ -41,7 +41,7 @@ def test_by_plain_loops(data, V, C, K):
     assert implementation("negative_sampling")(x, weight, targets, negatives) == pytest.approx(total / 3)
 
 
-def test_a_step_down_moves_the_true_word_closer_and_the_drawn_one_away():
+def test_a_gradient_step_raises_the_targets_score_and_lowers_the_negative_samples():
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal(6), rng.standard_normal((3, 6))
     _, cache = F.negative_sampling_forward(x, weight, np.array(1), np.array([2]))
@@ -52,25 +52,25 @@ def test_a_step_down_moves_the_true_word_closer_and_the_drawn_one_away():
     assert after[0] == before[0]
 
 
-def test_knowing_nothing_costs_ln_2_a_question():
+def test_with_scores_of_zero_each_decision_costs_ln_2():
     x, weight = np.zeros((2, 3)), np.ones((4, 3))
     loss = F.negative_sampling(x, weight, np.array([0, 1]), np.array([[1, 2, 3], [0, 0, 0]]))
     assert loss == pytest.approx(4 * math.log(2))
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     x, weight, one = np.zeros((2, 3)), np.zeros((4, 3)), np.array([[0], [0]])
     with pytest.raises(IndexError, match=r"targets\[1\] is 4; it must be in \[0, 4\)"):
         F.negative_sampling(x, weight, np.array([0, 4]), one)
     with pytest.raises(IndexError, match=r"negatives\[0, 0\] is -1"):
         F.negative_sampling(x, weight, np.array([0, 0]), one - 1)
-    with pytest.raises(ValueError, match="the width of weight .* is 5; it must be 3"):
+    with pytest.raises(ValueError, match=r"x has shape \(2, 3\); it must be \(..., C\) with C = 5"):
         F.negative_sampling(x, np.zeros((4, 5)), np.array([0, 0]), one)
-    with pytest.raises(ValueError, match="the shape of targets"):
+    with pytest.raises(ValueError, match=r"targets has shape \(1,\); it must be \(2,\)"):
         F.negative_sampling(x, weight, np.array([0]), one)
-    with pytest.raises(ValueError, match="the shape of negatives"):
+    with pytest.raises(ValueError, match=r"negatives has shape \(1, 1\)"):
         F.negative_sampling(x, weight, np.array([0, 0]), one[:1])
-    with pytest.raises(ValueError, match="they must be"):
+    with pytest.raises(ValueError, match=r"weight has shape \(3,\); it must be \(V, C\)"):
         F.negative_sampling(x, np.zeros(3), np.array([0, 0]), one)
     with pytest.raises(ValueError, match="targets is empty"):
         F.negative_sampling(x[:0], weight, np.array([], int), np.zeros((0, 2), int))
