@@ -6,8 +6,8 @@
 
 Attention was introduced for translation. The weights of a target word say which source words it was translated from;
 such an assignment is called an alignment, and here it is learned. The kinds of attention in this folder differ in the
-score of a query and a key only: `additive` has Bahdanau's, `luong` has three others. With scores q kᵀ/√D this is scaled
-dot-product attention.
+score of a query and a key only: `additive` has Bahdanau's, `luong` has three others. The rest, softmax and weighted
+average, is shared with scaled dot-product attention, whose scores are q kᵀ/√D.
 
 Bahdanau, Cho, Bengio 2015, Neural Machine Translation by Jointly Learning to Align and Translate, section 3.1.
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from npllm.attention.scaled_dot_product import attend_backward, attend_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_sequence, check_gradient
+from npllm.core.checks import as_floats, as_sequence
 from npllm.core.module import Module
-from npllm.layers.softmax import softmax_backward, softmax_forward
 
 
 def weighted_average(scores: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -33,13 +33,11 @@ def weighted_average(scores: np.ndarray, v: np.ndarray, mask: np.ndarray | None 
 def weighted_average_forward(
     scores: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
 ) -> tuple[np.ndarray, Cache]:
-    """The context y; the cache holds the `weights` (..., T, S) and the values."""
+    """The context y; the cache is that of `attend_forward` and holds the `weights` (..., T, S) and the values."""
     scores, v = as_floats(scores=scores, v=v)
     _check_shapes(scores, v)
-    if mask is not None:
-        scores = np.where(_check_mask(mask, v.shape[:-1])[..., None, :], scores, -np.inf)
-    weights, softmax = softmax_forward(scores)
-    return weights @ v, Cache(weights=weights, softmax=softmax, v=v)
+    mask = None if mask is None else _check_mask(mask, v.shape[:-1])[..., None, :]  # the same keys for every query
+    return attend_forward(scores, v, mask)
 
 
 def weighted_average_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
@@ -48,9 +46,8 @@ def weighted_average_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray,
     y = A v, so dA = dy vᵀ and dv = Aᵀ dy; A = softmax(scores), so dscores is that of softmax. Where the mask made a
     weight 0, the gradients of the score and of the value are 0.
     """
-    weights, v = cache.weights, cache.v
-    dy = check_gradient(dy, (*weights.shape[:-1], v.shape[-1]), v.dtype)
-    return softmax_backward(dy @ v.mT, cache.softmax), weights.mT @ dy
+    dscores, dv = attend_backward(dy, cache)
+    return dscores, dv
 
 
 class AlignmentAttention(Module):

@@ -15,35 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from npllm.attention.scaled_dot_product import scores_backward, scores_forward
 from npllm.before_transformers.additive import additive_scores_backward, additive_scores_forward
 from npllm.before_transformers.alignment import AlignmentAttention
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive
+from npllm.core.checks import check_positive
 from npllm.core.module import Parameter, as_generator
 from npllm.layers.linear import Linear, linear_backward, linear_forward
-
-
-def dot_scores(q: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """scores = q kᵀ      (..., T, D), (..., S, D) → (..., T, S)"""
-    return dot_scores_forward(q, k)[0]
-
-
-def dot_scores_forward(q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, Cache]:
-    """The scores; the cache holds q and k."""
-    q, k = as_floats(q=q, k=k)
-    if min(q.ndim, k.ndim) < 2 or q.shape[:-2] != k.shape[:-2] or q.shape[-1] != k.shape[-1]:
-        raise ValueError(
-            f"q has shape {q.shape} and k {k.shape}; they must be (..., T, D) and (..., S, D), with equal leading "
-            "dimensions"
-        )
-    return q @ k.mT, Cache(q=q, k=k)
-
-
-def dot_scores_backward(dscores: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
-    """dq = dscores k,  dk = dscoresᵀ q      (..., T, S) → (..., T, D), (..., S, D)"""
-    q, k = cache.q, cache.k
-    dscores = check_gradient(dscores, (*q.shape[:-1], k.shape[-2]), q.dtype)
-    return dscores @ k, dscores.mT @ q
 
 
 class DotAttention(AlignmentAttention):
@@ -61,12 +39,12 @@ class DotAttention(AlignmentAttention):
         return dkeys
 
     def score_forward(self, q: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, Cache]:
-        """q kᵀ."""
-        return dot_scores_forward(q, keys)
+        """q kᵀ: the score of scaled dot-product attention with a scale of 1."""
+        return scores_forward(q, keys, scale=1.0)
 
     def score_backward(self, dscores: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
         """dq and dkeys."""
-        return dot_scores_backward(dscores, cache)
+        return scores_backward(dscores, cache)
 
 
 class GeneralAttention(DotAttention):

@@ -135,6 +135,11 @@ def test_invalid_arguments():
     with pytest.raises(ValueError, match="hidden_size is 0; it must be at least 1"):
         ConcatAttention(3, 4, 0)
     layer = DotAttention()
-    for k in (np.zeros((4, 3)), np.zeros((2, 4, 2))):
-        with pytest.raises(ValueError, match="q has shape .* and k .*; they must be"):
-            layer(np.zeros((2, 5, 3)), k, np.zeros((4, 2)))
+    with pytest.raises(
+        ValueError, match=r"q has shape \(2, 5, 3\) and k \(2, 4, 2\); the last axis, D, must be the same"
+    ):
+        layer(np.zeros((2, 5, 3)), np.zeros((2, 4, 2)), np.zeros((2, 4, 2)))
+    with pytest.raises(
+        ValueError, match=r"scores \(4, 5, 4\), v \(2, 4, 2\): they must be .* equal leading dimensions"
+    ):
+        layer(np.zeros((4, 5, 3)), np.zeros((2, 4, 3)), np.zeros((2, 4, 2)))
