@@ -59,7 +59,7 @@ class TrainedSeq2Seq:
         return self.model.alignment(source, inputs), generated, [self.task.source_tokens[i] for i in source]
 
     def longest_alignment(self) -> Alignment | None:
-        """The alignment of the longest correct example with at most MAX_COLUMNS source tokens; None if there is none."""
+        """The alignment of the longest correct example with at most MAX_COLUMNS source tokens, or None."""
         lengths = np.where(self.correct, self.batch.mask.sum(axis=-1), 0)
         lengths = np.where(lengths <= MAX_COLUMNS, lengths, 0)
         return self.alignment(int(lengths.argmax())) if lengths.any() else None
