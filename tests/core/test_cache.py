@@ -17,7 +17,27 @@ def test_nbytes_counts_an_array_once():
 
 def test_a_models_cache_shows_every_step():
     block = TransformerBlock(8, 4, 0.0, 2, rng=np.random.default_rng(0))
-    _, cache = block.forward(np.ones((3, 8), np.float32))
+    _, cache = block.forward(np.random.default_rng(1).standard_normal((3, 8), np.float32))
     names = {name for name, _ in cache.arrays()}
     assert {"attn.attention.weights", "attn.attention.q", "mlp.gelu.phi", "ln_1.normalized"} <= names
     assert cache.attn.attention.weights.shape == (2, 3, 3)
+
+
+def test_the_representation_shows_names_shapes_and_dtypes():
+    x = np.zeros((2, 3), np.float32)
+    cache = Cache(x=x, axis=-1, heads=[Cache(y=x), Cache(y=np.ones(4))], attn=Cache(weights=x), names=["a", "b"])
+    assert repr(cache).split("\n") == [
+        "Cache(",
+        "  x: (2, 3) float32",
+        "  axis: -1",
+        "  heads:",
+        "    0:",
+        "      y: (2, 3) float32",
+        "    1:",
+        "      y: (4,) float64",
+        "  attn:",
+        "    weights: (2, 3) float32",
+        "  names: ['a', 'b']",
+        ")",
+    ]
+    assert repr(Cache()) == "Cache()"

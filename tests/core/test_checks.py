@@ -1,4 +1,4 @@
-"""What every function asks of its arguments, asked of all functions alike."""
+"""The checks of arguments, alone and in every function that has a backward."""
 
 import numpy as np
 import pytest
@@ -114,7 +114,8 @@ HALF = np.float64(0.5)  # a NumPy scalar, which promotes a float32 array where a
 )
 def test_an_option_given_as_a_numpy_number_changes_no_dtype(name, forward):
     y, cache = forward()
-    gradients = getattr(F, f"{name}_backward")(np.ones_like(y), cache)
+    dy = RNG.standard_normal(np.shape(y), dtype=np.float32)
+    gradients = getattr(F, f"{name}_backward")(dy, cache)
     for array in (y, *(gradients if isinstance(gradients, tuple) else [gradients])):
         assert array.dtype == np.float32
     for where, array in cache.arrays():
@@ -150,3 +151,58 @@ def test_an_option_given_as_a_numpy_number_changes_no_dtype(name, forward):
 def test_errors_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("shape", "pattern", "sizes", "found"),
+    [
+        ((2, 3), "(O, I)", {}, {"O": 2, "I": 3}),
+        ((2, 3), "(..., I)", {"I": 3}, {"I": 3}),
+        ((3,), "(..., I)", {}, {"I": 3}),
+        ((5, 2, 3), "(..., T, C)", {"C": 3}, {"T": 2, "C": 3}),
+        ((4, 4), "(T, T)", {}, {"T": 4}),
+        ((), "()", {}, {}),
+        ((0,), "(N)", {}, {"N": 0}),
+    ],
+)
+def test_check_shape_returns_the_size_of_every_letter(shape, pattern, sizes, found):
+    assert checks.check_shape("x", np.zeros(shape), pattern, **sizes) == found
+
+
+@pytest.mark.parametrize(
+    ("shape", "pattern", "sizes", "message"),
+    [
+        ((2, 3), "(..., I)", {"I": 4}, "x has shape (2, 3); it must be (..., I) with I = 4"),
+        ((), "(..., I)", {}, "x has shape (); it must be (..., I)"),
+        ((3,), "(..., T, C)", {"C": 3}, "x has shape (3,); it must be (..., T, C) with C = 3"),
+        ((2, 3, 4), "(O, I)", {}, "x has shape (2, 3, 4); it must be (O, I)"),
+        ((3, 4), "(T, T)", {}, "x has shape (3, 4); it must be (T, T)"),
+        ((3, 4), "(O, I)", {"I": 3, "O": 4}, "x has shape (3, 4); it must be (O, I) with O = 4, I = 3"),
+        ((1,), "()", {}, "x has shape (1,); it must be ()"),
+    ],
+)
+def test_check_shape_says_what_the_shape_must_be(shape, pattern, sizes, message):
+    with pytest.raises(ValueError) as caught:
+        checks.check_shape("x", np.zeros(shape), pattern, **sizes)
+    assert str(caught.value) == message
+
+
+def test_mixed_dtypes_raise_an_error_that_says_what_to_do():
+    x, weight = np.zeros(3), np.zeros(3, np.float32)
+    with pytest.raises(TypeError) as caught:
+        checks.as_floats(x=x, weight=weight)
+    assert str(caught.value) == (
+        "weight is float32 but x is float64; they must have one dtype: use "
+        'x.astype("float32"), or construct the layer with dtype="float64"'
+    )
+    with pytest.raises(TypeError, match=r"x has dtype int64; it must be floating point \(try x.astype"):
+        checks.as_floats(x=np.arange(3))
+    with pytest.raises(TypeError, match="x is None; it must be an array"):
+        checks.as_floats(x=None, weight=weight)
+
+
+def test_as_floats_returns_a_single_array_bare_and_keeps_none():
+    x = normal(3)
+    assert checks.as_floats(x=x) is x
+    first, second = checks.as_floats(x=x, bias=None)
+    assert first is x and second is None

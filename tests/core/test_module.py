@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from npllm.core import Module, Parameter
-from npllm.layers import Linear
+from npllm.layers import FeedForward, Linear, MixtureOfExperts
 from npllm.models import TransformerBlock
 
 
@@ -33,13 +33,13 @@ def test_parameters_are_found_by_dotted_name_a_shared_one_once():
 
 def test_a_shared_parameter_adds_up_both_gradients():
     module = Tied()
-    x = np.random.default_rng(1).standard_normal((4, 3))
+    x, dy = np.random.default_rng(1).standard_normal((2, 4, 3))
     h, first = module.first.forward(x)
-    y, second = module.second.forward(h)
-    module.first.backward(module.second.backward(np.ones_like(y), second), first)
+    _, second = module.second.forward(h)
+    module.first.backward(module.second.backward(dy, second), first)
     both = module.first.weight.grad.copy()
     module.zero_grad()
-    dh = module.second.backward(np.ones_like(y), second)
+    dh = module.second.backward(dy, second)
     alone = module.second.weight.grad.copy()
     module.zero_grad()
     module.first.backward(dh, first)
@@ -50,16 +50,17 @@ def test_gradients_add_up_until_zero_grad_and_two_forwards_may_come_first():
     rng = np.random.default_rng(0)
     block = TransformerBlock(8, 6, 0.1, 2, rng=rng, dtype="float64")
     batches = [rng.standard_normal((2, 5, 8)) for _ in range(2)]
-    done = [block.forward(x, rng=rng) for x in batches]
-    for y, cache in done:
-        block.backward(np.ones_like(y), cache)
+    caches = [block.forward(x, rng=rng)[1] for x in batches]
+    dys = [rng.standard_normal(x.shape) for x in batches]
+    for dy, cache in zip(dys, caches):
+        block.backward(dy, cache)
     together = {name: parameter.grad.copy() for name, parameter in block.named_parameters()}
     block.zero_grad()
     assert all(parameter.grad is None for _, parameter in block.named_parameters())
     parts = []
-    for y, cache in done:
+    for dy, cache in zip(dys, caches):
         block.zero_grad()
-        block.backward(np.ones_like(y), cache)
+        block.backward(dy, cache)
         parts.append({name: parameter.grad for name, parameter in block.named_parameters()})
     for name, gradient in together.items():
         np.testing.assert_allclose(gradient, parts[0][name] + parts[1][name], rtol=1e-10, atol=1e-12, err_msg=name)
@@ -86,6 +87,28 @@ def test_loading_is_strict_and_all_or_nothing():
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_add_grads_goes_by_name_and_skips_none():
+    layer = Linear(3, 2, rng=np.random.default_rng(0), dtype="float64")
+    dbias = np.random.default_rng(1).standard_normal(2)
+    layer.add_grads(bias=dbias.copy(), weight=None)
+    assert layer.weight.grad is None
+    np.testing.assert_array_equal(layer.bias.grad, dbias)
+    layer.add_grads(bias=np.ones(2))
+    np.testing.assert_allclose(layer.bias.grad, dbias + 1)
+    with pytest.raises(AttributeError, match="scale"):
+        layer.add_grads(scale=dbias)
+
+
+def test_init_weights_draws_for_the_children_in_the_order_of_the_attributes():
+    network = FeedForward(3, 2, init=False)
+    network.init_weights(np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    for layer in (Linear(3, 2, rng=rng), Linear(2, 3, rng=rng)):
+        expected, found = layer.state_dict(), (network.c_fc, network.c_proj)[layer.weight.shape == (3, 2)].state_dict()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+
+
 def test_bad_arguments():
     with pytest.raises(TypeError, match="rng is 0; it must be a numpy.random.Generator"):
         Linear(3, 2, rng=0)
@@ -97,5 +120,24 @@ def test_bad_arguments():
         Tied().backward(1, None)
 
 
-def test_representation():
+def test_the_representation_of_a_parameter_shows_shape_and_dtype():
     assert repr(Parameter(np.zeros((2, 3), np.float32))) == "Parameter(2 × 3, float32)"
+
+
+def test_the_representation_of_a_module_shows_the_tree_with_shapes_and_the_number_of_parameters():
+    assert repr(Linear(3, 2)) == "Linear(weight (2, 3), bias (2,))  # 8 parameters"
+    assert repr(FeedForward(300, 400)).split("\n") == [
+        "FeedForward(  # 240,700 parameters",
+        "  (c_fc): Linear(weight (400, 300), bias (400,))",
+        "  (c_proj): Linear(weight (300, 400), bias (300,))",
+        ")",
+    ]
+
+
+def test_the_representation_groups_equal_neighbours_in_a_list():
+    lines = repr(MixtureOfExperts(3, 4, d_hidden=2)).split("\n")
+    assert lines[0] == "MixtureOfExperts(  # 84 parameters"
+    assert lines[1] == "  (gate): Linear(weight (4, 3))"
+    assert lines[2] == "  (experts.0 … 3): 4 × SwiGLU("
+    assert lines[3] == "    (gate_proj): Linear(weight (2, 3))"
+    assert len(lines) == 8

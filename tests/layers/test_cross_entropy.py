@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
-from npllm.core.gradient_check import check_gradients
+from npllm.core.gradient_check import check_function_gradients, check_gradients
+from npllm.layers.cross_entropy import negative_log_likelihood_backward, negative_log_likelihood_forward
 from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading
 
@@ -43,28 +44,47 @@ class TestCrossEntropy:
         )
         assert implementation("cross_entropy")(logits, targets) == pytest.approx(expected, rel=1e-13)
 
-    def test_knowing_nothing_costs_ln_v(self):
+    def test_the_loss_of_uniform_probabilities_is_ln_v(self):
         loss = implementation("cross_entropy")(np.zeros((2, 3, 50257), np.float32), np.ones((2, 3), int))
         assert loss == pytest.approx(math.log(50257), rel=1e-6)
         assert loss.dtype == np.float32
 
-    def test_certainty_costs_nothing_and_the_opposite_stays_finite(self):
+    def test_a_certain_prediction_has_loss_zero_and_a_wrong_one_a_finite_loss(self):
         logits = np.array([[1000.0, -1000.0]], np.float32)
         assert implementation("cross_entropy")(logits, np.array([0])) == 0
         assert implementation("cross_entropy")(logits, np.array([1])) == 2000
 
-    def test_gradient_is_belief_minus_truth(self):
+    def test_the_gradient_is_the_probabilities_minus_one_hot(self):
         logits = np.random.default_rng(0).standard_normal((3, 4))
         targets = np.array([2, 0, 3])
         _, cache = F.cross_entropy_forward(logits, targets, reduction="sum")
         expected = F.softmax(logits) - F.one_hot(targets, 4, np.float64)
         np.testing.assert_allclose(F.cross_entropy_backward(1.0, cache), expected, atol=1e-15)
 
-    def test_an_impossible_class_costs_nothing_where_the_target_is_ignored(self):
+    def test_a_class_of_probability_zero_does_not_matter_where_the_target_is_ignored(self):
         logits = np.array([[-np.inf, 0.0], [0.0, 0.0]])
         loss, cache = F.cross_entropy_forward(logits, np.array([-100, 1]))
         assert loss == pytest.approx(math.log(2))
         np.testing.assert_array_equal(F.cross_entropy_backward(1.0, cache)[0], [0, 0])
+
+
+class TestNegativeLogLikelihood:
+    def test_it_is_the_cross_entropy_of_each_position(self):
+        rng = np.random.default_rng(0)
+        logits, targets = rng.standard_normal((2, 3, 5)), rng.integers(0, 5, (2, 3))
+        losses, cache = negative_log_likelihood_forward(logits, targets)
+        expected, expected_cache = F.cross_entropy_forward(logits, targets, reduction="none")
+        np.testing.assert_array_equal(losses, expected)
+        dy = rng.standard_normal(losses.shape)
+        dlogits = negative_log_likelihood_backward(dy, cache)
+        np.testing.assert_array_equal(dlogits, F.cross_entropy_backward(dy, expected_cache))
+
+    def test_finite_differences(self):
+        rng = np.random.default_rng(0)
+        logits, targets = rng.standard_normal((2, 3, 5)), rng.integers(0, 5, (2, 3))
+        check_function_gradients(
+            lambda x: negative_log_likelihood_forward(x, targets), negative_log_likelihood_backward, [logits], rng
+        )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

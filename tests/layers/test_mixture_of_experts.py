@@ -36,13 +36,13 @@ def test_equals_pytorch(data, config, dtype, batch, T, seed):
 
 
 @given(st.data(), sizes)
-def test_one_expert_is_a_plain_network(data, T):
+def test_a_single_expert_gives_the_result_of_its_network(data, T):
     layer = build(num_experts=1, top_k=1)
     x = data.draw(arrays((T, 4), np.dtype(np.float64)))
     np.testing.assert_allclose(layer(x), layer.experts[0](x), rtol=1e-12)
 
 
-def test_equal_experts_are_one_network_whoever_is_chosen():
+def test_equal_experts_give_the_result_of_one_network():
     layer, one = build(), SwiGLU(4, 3, rng=np.random.default_rng(9), dtype="float64")
     for expert in layer.experts:
         expert.load_state_dict(one.state_dict())
@@ -89,11 +89,11 @@ def test_a_aux_lossd_router_has_the_least_loss():
     assert layer.forward(np.eye(4)[[2, 2, 2, 2]])[1].aux_loss == pytest.approx(4.0)
 
 
-def test_a_position_that_chose_an_expert_alone_moves_it():
+def test_only_the_selected_experts_get_a_gradient():
     layer = build()
     x = np.random.default_rng(0).standard_normal((1, 4))
     y, cache = layer.forward(x)
-    layer.backward(np.ones_like(y), cache)
+    layer.backward(np.random.default_rng(1).standard_normal(y.shape), cache)
     for number, expert in enumerate(layer.experts):
         assert (expert.up_proj.weight.grad != 0).any() == (number in cache.chosen)
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from tests.equivalence import check_function, implementation
+from tests.equivalence import check_function, check_layer, implementation
 from tests.strategies import arrays, dtypes, leading
 
 channels = st.integers(2, 9)
@@ -31,7 +31,7 @@ class TestLayerNorm:
         np.testing.assert_allclose(y.var(axis=-1)[spread], 1, rtol=2e-2)
 
     @given(st.data(), channels, st.floats(0.5, 100), st.floats(-100, 100))
-    def test_scale_and_shift_of_the_input_make_no_difference(self, data, size, factor, shift):
+    def test_scale_and_shift_of_the_input_do_not_change_the_output(self, data, size, factor, shift):
         x = np.random.default_rng(data.draw(st.integers(0, 99))).standard_normal((3, size))
         layer_norm = implementation("layer_norm")
         np.testing.assert_allclose(layer_norm(x * factor + shift, eps=0.0), layer_norm(x, eps=0.0), atol=1e-7)
@@ -83,3 +83,19 @@ class TestL2Normalize:
     def test_finite_differences(self):
         rng = np.random.default_rng(0)
         check_function_gradients(F.l2_normalize_forward, F.l2_normalize_backward, [rng.standard_normal((3, 5))], rng)
+
+
+@pytest.mark.covers("LayerNorm")
+@given(st.data(), dtypes, leading, channels, st.booleans())
+def test_layer_norm_layer_equals_pytorch(data, dtype, batch, size, bias):
+    x = data.draw(arrays((*batch, size), dtype))
+    # where all channels are nearly equal, 1/std is up to 300 and multiplies the rounding of the mean
+    check_layer("LayerNorm", {"num_channels": size, "bias": bias}, x, dtype=dtype, loosen=30.0)
+
+
+@pytest.mark.covers("RMSNorm")
+@given(st.data(), dtypes, leading, st.integers(1, 9))
+def test_rms_norm_layer_equals_pytorch(data, dtype, batch, size):
+    x = data.draw(arrays((*batch, size), dtype))
+    # of a row of tiny or no numbers, 1/rms is up to 1000 and multiplies the rounding
+    check_layer("RMSNorm", {"num_channels": size}, x, dtype=dtype, loosen=30.0)

@@ -64,7 +64,7 @@ class TestSoftmax:
         x = np.sort(drawn[0], axis=-1)
         assert (np.diff(implementation("softmax")(x), axis=-1) >= 0).all()
 
-    def test_rows_of_very_different_size_do_not_disturb_each_other(self):
+    def test_rows_of_very_different_magnitude_are_independent(self):
         x = np.array([[0.0, 1.0], [1e4, 1e4 + 1], [-1e4, -1e4 + 1]], np.float32)
         y = implementation("softmax")(x)
         np.testing.assert_array_equal(y[1], y[0])
