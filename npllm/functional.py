@@ -25,13 +25,11 @@ from npllm.attention.scaled_dot_product import (
     attention_forward,
 )
 from npllm.attention.softcap import softcap, softcap_backward, softcap_forward
-from npllm.attention.variants.delta_net import (
-    delta_rule,
-    delta_rule_backward,
+from npllm.attention.variants.delta_net import delta_rule, delta_rule_backward, delta_rule_forward
+from npllm.attention.variants.delta_rule_chunked import (
     delta_rule_chunked,
     delta_rule_chunked_backward,
     delta_rule_chunked_forward,
-    delta_rule_forward,
 )
 from npllm.attention.variants.linear_attention import (
     elu_plus_one,
@@ -45,14 +43,11 @@ from npllm.attention.variants.linear_attention import (
     linear_attention_recurrent_forward,
 )
 from npllm.attention.variants.relative_bias import alibi_bias, alibi_slopes, t5_buckets
-from npllm.attention.variants.rope import (
-    halves_from_pairs,
+from npllm.attention.variants.rope import halves_from_pairs, rotary, rotary_backward, rotary_forward
+from npllm.attention.variants.rope_frequencies import (
     interpolated_frequencies,
     llama3_frequencies,
     ntk_aware_frequencies,
-    rotary,
-    rotary_backward,
-    rotary_forward,
     rotary_frequencies,
     yarn_amplitude,
     yarn_frequencies,

@@ -31,5 +31,6 @@ from npllm.attention.variants.linear_attention import LinearAttention, LinearAtt
 from npllm.attention.variants.mla import MLA, MultiHeadLatentAttention
 from npllm.attention.variants.options import BlockSparseMask, QKNorm, SlidingWindow, StridedMask
 from npllm.attention.variants.relative_bias import ALiBi, T5Bias
-from npllm.attention.variants.rope import LinearScaling, Llama3Scaling, NTKScaling, RoPE, YaRNScaling
+from npllm.attention.variants.rope import RoPE
+from npllm.attention.variants.rope_frequencies import LinearScaling, Llama3Scaling, NTKScaling, YaRNScaling
 from npllm.attention.variants.shaw import Shaw, ShawAttention

@@ -12,18 +12,23 @@ parameters are those of Llama's, Qwen3's (q_norm, k_norm) and T5's (relative_att
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from npllm.attention.base import Attention, document_ids_per_head, reject_document_ids
-from npllm.attention.kv_cache import KVCache, SequenceState, SlidingWindowKVCache
-from npllm.attention.masks import document_mask, document_positions, position_mask
-from npllm.attention.multi_head import join_heads, split_heads
-from npllm.attention.pytorch_interface import (
-    scaled_dot_product_attention_backward,
-    scaled_dot_product_attention_forward,
+from npllm.attention.base import (
+    Attention,
+    attention_mask,
+    join_heads,
+    per_head,
+    project_backward,
+    project_forward,
+    query_positions,
+    split_heads,
 )
+from npllm.attention.kv_cache import KVCache, SlidingWindowKVCache
+from npllm.attention.scaled_dot_product import attend_backward, attend_forward, scores_backward, scores_forward
+from npllm.attention.softcap import softcap_backward, softcap_forward
 from npllm.attention.variants.options import (
     BlockSparseMask,
     QKNorm,
@@ -33,17 +38,10 @@ from npllm.attention.variants.options import (
     output_gate_forward,
 )
 from npllm.attention.variants.relative_bias import ALiBi, T5Bias, t5_bias_backward, t5_bias_forward
-from npllm.attention.variants.rope import (
-    LinearScaling,
-    Llama3Scaling,
-    NTKScaling,
-    RoPE,
-    YaRNScaling,
-    rope_backward,
-    rope_forward,
-)
+from npllm.attention.variants.rope import RoPE, rope_backward, rope_forward
+from npllm.attention.variants.rope_frequencies import LinearScaling, Llama3Scaling, NTKScaling, YaRNScaling
 from npllm.core.cache import Cache
-from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive
+from npllm.core.checks import check_heads, check_positive
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding
@@ -68,11 +66,17 @@ class GQA:
     output_gate: bool = False
 
     def build(
-        self, d_model: int, context_length: int, dropout: float = 0.0, *, rng: np.random.Generator | None = None,
-        dtype: Any = "float32", init: bool = True,
-    ) -> "GroupedQueryAttention":  # fmt: skip
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> "GroupedQueryAttention":
         """The layer."""
-        return GroupedQueryAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype)
+        return GroupedQueryAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
 
 
 class GroupedQueryAttention(Attention):
@@ -90,13 +94,27 @@ class GroupedQueryAttention(Attention):
     """
 
     def __init__(
-        self, d_model: int, context_length: int, dropout: float, num_heads: int, num_kv_heads: int | None = None,
-        head_dim: int | None = None, qkv_bias: bool = False, *, qk_norm: QKNorm | None = None,
-        rope: RoPE | None = None, softcap: float | None = None, relative_bias: ALiBi | T5Bias | None = None,
-        window: SlidingWindow | None = None, sparsity: StridedMask | BlockSparseMask | None = None,
-        output_gate: bool = False, parts: dict | None = None, rng: np.random.Generator | None = None,
-        dtype: Any = "float32",
-    ) -> None:  # fmt: skip
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float,
+        num_heads: int,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        qkv_bias: bool = False,
+        *,
+        qk_norm: QKNorm | None = None,
+        rope: RoPE | None = None,
+        softcap: float | None = None,
+        relative_bias: ALiBi | T5Bias | None = None,
+        window: SlidingWindow | None = None,
+        sparsity: StridedMask | BlockSparseMask | None = None,
+        output_gate: bool = False,
+        parts: dict | None = None,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> None:
         if parts is not None:
             found = options_from_parts(parts)
             qk_norm, rope, softcap = found.get("qk_norm"), found.get("rope"), found.get("softcap")
@@ -104,45 +122,49 @@ class GroupedQueryAttention(Attention):
             sparsity, output_gate = found.get("sparsity"), found.get("output_gate", False)
         num_kv_heads, head_dim = _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length)
         _check_options(context_length, num_heads, head_dim, rope, softcap, relative_bias, sparsity)
-        rng = as_generator(rng)
         self.context_length, self.num_heads, self.num_kv_heads = context_length, num_heads, num_kv_heads
         self.rope, self.softcap, self.relative_bias = rope, softcap, relative_bias
         self.window, self.sparsity = window, sparsity
-        self.q_proj = Linear(d_model, num_heads * head_dim, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.k_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.v_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, rng=rng, dtype=dtype)
-        self.o_proj = Linear(num_heads * head_dim, d_model, bias=False, rng=rng, dtype=dtype)
+        self.q_proj = Linear(d_model, num_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
+        self.k_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
+        self.v_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
+        self.o_proj = Linear(num_heads * head_dim, d_model, bias=False, dtype=dtype, init=False)
         self.dropout = Dropout(dropout)
         self.q_norm = self.k_norm = self.relative_attention_bias = self.gate_proj = None
         if qk_norm is not None:
-            self.q_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype)
-            self.k_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype)
+            self.q_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype, init=False)
+            self.k_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype, init=False)
         if isinstance(relative_bias, T5Bias):
-            self.relative_attention_bias = Embedding(relative_bias.num_buckets, num_heads, rng=rng, dtype=dtype)
+            self.relative_attention_bias = Embedding(relative_bias.num_buckets, num_heads, dtype=dtype, init=False)
         if output_gate:
-            self.gate_proj = Linear(d_model, num_heads * head_dim, bias=False, rng=rng, dtype=dtype)
+            self.gate_proj = Linear(d_model, num_heads * head_dim, bias=False, dtype=dtype, init=False)
+        if init:
+            self.init_weights(as_generator(rng))
 
-    def new_kv_cache(self, batch_size: int = 1, left_padding: Any = None) -> SequenceState:
-        """An empty key-value cache; with a sliding window it keeps what later queries may attend to."""
+    def new_kv_cache(
+        self, batch_size: int = 1, left_padding: np.ndarray | None = None
+    ) -> KVCache | SlidingWindowKVCache:
+        """An empty cache of keys and values; with a sliding window it keeps those to which later queries may attend."""
         if self.window is not None:
             return SlidingWindowKVCache(self.window.size, self.window.num_sink_tokens, batch_size, left_padding)
         return KVCache(batch_size, left_padding)
 
-    def __call__(self, x, kv_cache=None, document_ids=None):
-        """The value, without the cache."""
-        return self.forward(x, None, document_ids, kv_cache)[0]
+    def forward(
+        self,
+        x: np.ndarray,
+        *,
+        rng: np.random.Generator | None = None,
+        kv_cache: KVCache | SlidingWindowKVCache | None = None,
+        document_ids: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Cache]:
+        """y, and the caches of the projections, of the options that are on, of the dropout and of the core.
 
-    def forward(self, x, rng=None, document_ids=None, kv_cache=None):
-        """The value; the cache holds those of the projections, of the options and of the core.
-
-        kv_cache       from new_kv_cache: x follows what it holds, and is appended
-        document_ids   integers (..., T): several documents in a row, none of which attends to another
+        kv_cache       x follows the positions that are in it, and its keys and values are appended
+        document_ids   integers (..., T): several documents in one sequence, none of which attends to another
         """
-        positions, document_ids = self._positions(x, kv_cache, document_ids)
-        cache = Cache()
-        q, cache.q_proj = self.q_proj.forward(x)
-        k, cache.k_proj = self.k_proj.forward(x)
-        v, cache.v_proj = self.v_proj.forward(x)
+        cache, document_ids = Cache(), per_head(document_ids, x)
+        positions = query_positions(x, self.context_length, kv_cache, document_ids)
+        (q, k, v), cache.projections = project_forward(x, (self.q_proj, self.k_proj, self.v_proj))
         q = split_heads(q, self.num_heads)
         k, v = split_heads(k, self.num_kv_heads), split_heads(v, self.num_kv_heads)
         if self.q_norm is not None:
@@ -150,15 +172,14 @@ class GroupedQueryAttention(Attention):
             k, cache.k_norm = self.k_norm.forward(k)
         if self.rope is not None:
             q, k, cache.rope = rope_forward(q, k, positions, self.rope)
-        key_positions = positions
-        if kv_cache is not None:
-            k, v, key_positions = kv_cache.extend(k, v)
+        k, v, key_positions = (k, v, positions) if kv_cache is None else kv_cache.append(k, v)
+        scores, cache.scores = scores_forward(q, k)
+        if self.softcap is not None:
+            scores, cache.softcap = softcap_forward(scores, self.softcap)
         bias, cache.bias = self._bias_forward(positions, key_positions, q.dtype)
         mask = self._mask(positions, key_positions, document_ids)
-        dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        context, cache.attention = scaled_dot_product_attention_forward(
-            q, k, v, mask, enable_gqa=True, softcap=self.softcap, bias=bias, dropout_mask=dropout_mask
-        )
+        dropout_mask = self.dropout.draw_dropout_mask(scores.shape, rng, scores.dtype)
+        context, cache.attention = attend_forward(scores, v, mask, bias, dropout_mask)
         context = join_heads(context)
         if self.gate_proj is not None:
             logits, cache.gate_proj = self.gate_proj.forward(x)
@@ -167,25 +188,28 @@ class GroupedQueryAttention(Attention):
         cache.dropout = Cache(dropout_mask=dropout_mask)
         return y, cache
 
-    def backward(self, dy, cache):
-        """dx; every line differentiates the line of `forward` that wrote the cache it reads."""
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
+        """The gradient of x, of a forward without kv_cache: the derivative of each line, from the last to the first."""
         dcontext, dx = self.o_proj.backward(dy, cache.o_proj), 0.0
         if self.gate_proj is not None:
             dcontext, dlogits = output_gate_backward(dcontext, cache.gate)
             dx = self.gate_proj.backward(dlogits, cache.gate_proj)
-        dcontext = split_heads(dcontext, self.num_heads)
-        dq, dk, dv, *dbias = scaled_dot_product_attention_backward(dcontext, cache.attention)
+        dscores, dv, *dbias = attend_backward(split_heads(dcontext, self.num_heads), cache.attention)
         if self.relative_attention_bias is not None:
             self.relative_attention_bias.add_grads(weight=t5_bias_backward(dbias[0], cache.bias))
+        if self.softcap is not None:
+            dscores = softcap_backward(dscores, cache.softcap)
+        dq, dk = scores_backward(dscores, cache.scores)
         if self.rope is not None:
             dq, dk = rope_backward(dq, dk, cache.rope)
         if self.q_norm is not None:
             dq, dk = self.q_norm.backward(dq, cache.q_norm), self.k_norm.backward(dk, cache.k_norm)
-        dx = dx + self.v_proj.backward(join_heads(dv), cache.v_proj)
-        dx = dx + self.k_proj.backward(join_heads(dk), cache.k_proj)
-        return dx + self.q_proj.backward(join_heads(dq), cache.q_proj)
+        dqkv = [join_heads(gradient) for gradient in (dq, dk, dv)]
+        return dx + project_backward(dqkv, cache.projections, (self.q_proj, self.k_proj, self.v_proj))
 
-    def _bias_forward(self, positions, key_positions, dtype):
+    def _bias_forward(
+        self, positions: np.ndarray, key_positions: np.ndarray, dtype: DTypeLike
+    ) -> tuple[np.ndarray | None, Cache | None]:
         """The term that is added to the scores, or None; and the cache of T5's table."""
         if isinstance(self.relative_bias, ALiBi):
             return self.relative_bias.bias(self.num_heads, positions, key_positions, dtype), None
@@ -194,24 +218,16 @@ class GroupedQueryAttention(Attention):
             return t5_bias_forward(weight, positions, key_positions, max_distance)
         return None, None
 
-    def _mask(self, positions, key_positions, document_ids):
-        """True where a query may attend to a key."""
-        window = (None, 0) if self.window is None else (self.window.size, self.window.num_sink_tokens)
-        mask = position_mask(positions, key_positions, *window)
-        if document_ids is not None:
-            mask = mask & document_mask(document_ids)
-        if self.sparsity is not None:
-            mask = mask & self.sparsity.mask(positions, key_positions)
-        return mask
-
-    def _positions(self, x, kv_cache, document_ids):
-        length = as_sequence(x).shape[-2]
-        if kv_cache is not None:
-            reject_document_ids(document_ids)
-            return kv_cache.positions(length), None
-        check_context_length(length, self.context_length)
-        document_ids = document_ids_per_head(document_ids, x)
-        return np.arange(length) if document_ids is None else document_positions(document_ids), document_ids
+    def _mask(
+        self, positions: np.ndarray, key_positions: np.ndarray, document_ids: np.ndarray | None
+    ) -> np.ndarray | None:
+        """True where a query may attend to a key; None where every query attends to every key."""
+        size, num_sinks = (None, 0) if self.window is None else (self.window.size, self.window.num_sink_tokens)
+        mask = attention_mask(positions, key_positions, document_ids, size, num_sinks)
+        if self.sparsity is None:
+            return mask
+        pattern = self.sparsity.mask(positions, key_positions)
+        return pattern if mask is None else mask & pattern
 
 
 PARTS = {  # to be removed with `parts`

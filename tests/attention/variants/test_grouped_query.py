@@ -155,7 +155,7 @@ def test_the_configuration_builds_the_layer():
 
 
 @given(st.data(), sizes)
-def test_as_many_key_heads_as_heads_is_multi_head_attention(data, T):
+def test_with_as_many_kv_heads_as_heads_it_is_multi_head_attention(data, T):
     C = 6
     one = CausalSelfAttention(C, 7, 0.0, 3, qkv_bias=True, rng=np.random.default_rng(0), dtype="float64")
     one.c_proj.bias.data[...] = 0
@@ -230,7 +230,7 @@ def test_a_later_token_changes_nothing_before_it(data, T, seed):
 
 
 @given(st.data(), st.integers(1, 9), seeds, dtypes)
-def test_read_in_pieces_equals_read_at_once(data, T, seed, dtype):
+def test_chunks_equal_the_whole_sequence(data, T, seed, dtype):
     config = data.draw(configs())
     layer = GroupedQueryAttention(**config, rng=np.random.default_rng(seed), dtype=dtype)
     x = np.random.default_rng(seed).standard_normal((2, T, config["d_model"])).astype(dtype)
@@ -238,7 +238,7 @@ def test_read_in_pieces_equals_read_at_once(data, T, seed, dtype):
 
 
 @given(st.data(), seeds)
-def test_filling_before_a_prompt_changes_nothing(data, seed):
+def test_left_padding_changes_nothing(data, seed):
     config = data.draw(configs())
     rng = np.random.default_rng(seed)
     laws.check_padding(build(config), rng.standard_normal((3, 6, config["d_model"])), rng)
@@ -258,9 +258,9 @@ def test_the_cache_of_a_window_keeps_the_window():
     assert isinstance(full, KVCache)
     x = np.random.default_rng(0).standard_normal((1, 100, 6))
     for t in range(100):
-        layer(x[:, t : t + 1], kv_cache)
-    build(PLAIN, context_length=200)(x, full)
-    numbers = 2 * 2 * 4 * 8  # keys and values, key heads, width, bytes
+        layer(x[:, t : t + 1], kv_cache=kv_cache)
+    build(PLAIN, context_length=200)(x, kv_cache=full)
+    numbers = 2 * 2 * 4 * 8  # keys and values, kv heads, head_dim, bytes
     assert kv_cache.nbytes <= (3 + 1) * numbers
     assert full.nbytes == 100 * numbers
 
@@ -290,7 +290,7 @@ def test_equals_flex_attention():
     x = np.random.default_rng(0).standard_normal((2, 7, 6))
     slopes = torch.tensor(F.alibi_slopes(4))
     _, cache = layer.forward(x)
-    q, k, v = (torch.tensor(a) for a in (cache.attention.q, cache.attention.k, cache.attention.v))
+    q, k, v = (torch.tensor(a) for a in (cache.scores.q, cache.scores.k, cache.attention.v))
 
     def rule(score, b, h, t, s):
         score = 0.5 * torch.tanh(score / 0.5) - slopes[h] * (t - s)
@@ -366,6 +366,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match="the sequence has 10 positions; it must have at most 9"):
         layer(np.zeros((10, 6)))
     with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
-        layer(np.zeros((2, 6)), layer.new_kv_cache(), np.zeros(2, int))
+        layer(np.zeros((2, 6)), kv_cache=layer.new_kv_cache(), document_ids=np.zeros(2, int))
     with pytest.raises(ValueError, match="the kv_cache has batch_size 1 but the input has shape"):
-        layer(np.zeros((3, 2, 6)), layer.new_kv_cache())
+        layer(np.zeros((3, 2, 6)), kv_cache=layer.new_kv_cache())

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
+from npllm.attention import LinearAttention
 from npllm.core.gradient_check import check_function_gradients, check_gradients
 from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
-SUM = 30.0  # times the tolerance: the rounding of two long sums meets in a quotient, whose gradient divides again
+SUM = 30.0  # times the tolerance: a quotient of two long sums, whose gradient divides again
 
 
 @pytest.mark.covers("elu_plus_one")
@@ -39,8 +40,8 @@ class TestEluPlusOne:
 
 
 @st.composite
-def features(draw, dtype=None):
-    """Features of queries and keys, values, a state and documents (or None for these two)."""
+def inputs(draw, dtype=None):
+    """Positive queries and keys, values, a state and document ids (or None for these two)."""
     dtype = draw(dtypes) if dtype is None else dtype
     batch, (T, D, E) = draw(leading), (draw(sizes) for _ in "TDE")
     q, k = (F.elu_plus_one(draw(arrays((*batch, T, D), dtype))) for _ in "qk")
@@ -54,12 +55,12 @@ def features(draw, dtype=None):
 
 @pytest.mark.covers("linear_attention")
 class TestParallel:
-    @given(features())
+    @given(inputs())
     def test_equals_pytorch(self, drawn):
         q, k, v, _, document_ids = drawn
         check_function("linear_attention", q, k, v, document_ids, loosen=SUM)
 
-    @given(features(np.dtype(np.float64)))
+    @given(inputs(np.dtype(np.float64)))
     def test_plain_loops(self, drawn):
         q, k, v, _, document_ids = drawn
         T, expected = q.shape[-2], np.zeros(v.shape)
@@ -85,14 +86,14 @@ class TestParallel:
         check_function_gradients(forward, backward, [q, k, v], rng)
         check_function_gradients(forward, backward, [q, k, v], rng, document_ids=np.array([0, 0, 1, 1, 1]))
 
-    @given(features(np.dtype(np.float64)))
-    def test_the_context_lies_within_the_values(self, drawn):
+    @given(inputs(np.dtype(np.float64)))
+    def test_y_is_between_the_smallest_and_the_largest_value(self, drawn):
         q, k, v, _, _ = drawn
         y = implementation("linear_attention")(q, k, v)
         assert (y <= np.maximum.accumulate(v, axis=-2) + 1e-9).all()
         assert (y >= np.minimum.accumulate(v, axis=-2) - 1e-9).all()
 
-    def test_the_first_position_takes_its_own_value(self):
+    def test_y_is_v_at_the_first_position(self):
         rng = np.random.default_rng(0)
         q, k, v = np.abs(rng.standard_normal((3, 4, 5)))
         np.testing.assert_allclose(implementation("linear_attention")(q, k, v)[0], v[0], rtol=1e-12)
@@ -100,13 +101,13 @@ class TestParallel:
 
 @pytest.mark.covers("linear_attention_recurrent")
 class TestRecurrent:
-    @given(features())
+    @given(inputs())
     def test_equals_pytorch(self, drawn):
         q, k, v, state, document_ids = drawn
         check_function("linear_attention_recurrent", q, k, v, state, document_ids, loosen=SUM)
 
-    @given(features(np.dtype(np.float64)), st.integers(0, 999))
-    def test_both_forms_are_one(self, drawn, seed):
+    @given(inputs(np.dtype(np.float64)), st.integers(0, 999))
+    def test_both_algorithms_give_the_same(self, drawn, seed):
         q, k, v, _, document_ids = drawn
         y, parallel = F.linear_attention_forward(q, k, v, document_ids)
         (y_again, _), recurrent = F.linear_attention_recurrent_forward(q, k, v, document_ids=document_ids)
@@ -117,19 +118,17 @@ class TestRecurrent:
         for gradient, other in zip(ours, others, strict=True):
             np.testing.assert_allclose(other, gradient, rtol=1e-9, atol=1e-11)
 
-    @given(features(np.dtype(np.float64)), st.data())
-    def test_two_pieces_are_one_text(self, drawn, data):
+    @given(inputs(np.dtype(np.float64)), st.data())
+    def test_two_chunks_are_one_sequence(self, drawn, data):
         q, k, v, state, document_ids = drawn
-        cut = data.draw(st.integers(0, q.shape[-2]))
-        one = {"document_ids": None if document_ids is None else document_ids[..., :cut]}
+        split = data.draw(st.integers(0, q.shape[-2]))
+        one = {"document_ids": None if document_ids is None else document_ids[..., :split]}
         whole, last = F.linear_attention_recurrent(q, k, v, state, document_ids)
-        first, state = F.linear_attention_recurrent(*(x[..., :cut, :] for x in (q, k, v)), state, **one)
-        if (
-            document_ids is not None and 0 < cut < q.shape[-2]
-        ):  # where a new one begins at the cut, the state is dropped
-            state = state * (document_ids[..., cut] == document_ids[..., cut - 1])[..., None, None]
-        rest = None if document_ids is None else document_ids[..., cut:]
-        second, state = F.linear_attention_recurrent(*(x[..., cut:, :] for x in (q, k, v)), state, rest)
+        first, state = F.linear_attention_recurrent(*(x[..., :split, :] for x in (q, k, v)), state, **one)
+        if document_ids is not None and 0 < split < q.shape[-2]:  # reset the state if a document starts at the split
+            state = state * (document_ids[..., split] == document_ids[..., split - 1])[..., None, None]
+        rest = None if document_ids is None else document_ids[..., split:]
+        second, state = F.linear_attention_recurrent(*(x[..., split:, :] for x in (q, k, v)), state, rest)
         np.testing.assert_allclose(np.concatenate([first, second], axis=-2), whole, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(state, last, rtol=1e-9, atol=1e-12)
 
@@ -162,15 +161,15 @@ class TestRecurrent:
         assert peak < all_states / 2
 
 
-def test_keys_of_zeros_are_as_if_they_were_not_there():
+def test_keys_of_zeros_add_nothing_to_the_state():
     rng = np.random.default_rng(0)
     q, k, v = np.abs(rng.standard_normal((3, 6, 4)))
     hidden = k.copy()
     hidden[:2] = 0.0
-    for form in (F.linear_attention, lambda *qkv: F.linear_attention_recurrent(*qkv)[0]):
-        y = form(q, hidden, v)
+    for function in (F.linear_attention, lambda *qkv: F.linear_attention_recurrent(*qkv)[0]):
+        y = function(q, hidden, v)
         np.testing.assert_array_equal(y[:2], 0)
-        np.testing.assert_allclose(y[2:], form(q[2:], k[2:], v[2:]), rtol=1e-12)
+        np.testing.assert_allclose(y[2:], function(q[2:], k[2:], v[2:]), rtol=1e-12)
 
 
 @pytest.mark.parametrize("T", [0, 1])
@@ -188,14 +187,14 @@ def test_few_or_no_positions(T):
         (((4, 3), (4, 2), (4, 5)), {}, r"q \(4, 3\), k \(4, 2\), v \(4, 5\): they must be"),
         (((4, 3), (4, 3), (5, 5)), {}, "they must be"),
         (((4,), (4,), (4,)), {}, "they must be"),
-        (((4, 3), (4, 3), (4, 5)), {"document_ids": np.zeros(3, int)}, r"documents has shape \(3,\)"),
-        (((4, 3), (4, 3), (4, 5)), {"document_ids": np.zeros((2, 4), int)}, r"documents has shape \(2, 4\)"),
+        (((4, 3), (4, 3), (4, 5)), {"document_ids": np.zeros(3, int)}, r"document_ids has shape \(3,\)"),
+        (((4, 3), (4, 3), (4, 5)), {"document_ids": np.zeros((2, 4), int)}, r"document_ids has shape \(2, 4\)"),
     ],
 )
 def test_bad_arguments(shapes, options, message):
-    for form in (F.linear_attention, F.linear_attention_recurrent):
+    for function in (F.linear_attention, F.linear_attention_recurrent):
         with pytest.raises(ValueError, match=message):
-            form(*[np.ones(shape) for shape in shapes], **options)
+            function(*[np.ones(shape) for shape in shapes], **options)
 
 
 def test_bad_state_and_dtypes():
@@ -206,3 +205,43 @@ def test_bad_state_and_dtypes():
         F.linear_attention(q, k, v.astype(np.float32))
     with pytest.raises(ValueError, match="dy has shape"):
         F.linear_attention_recurrent_backward((v[:2], None), F.linear_attention_recurrent_forward(q, k, v)[1])
+
+
+def build(num_heads, head_dim, mode="parallel", dtype="float64"):
+    config = {"d_model": num_heads * head_dim, "context_length": 7, "num_heads": num_heads, "mode": mode}
+    return implementation("LinearAttention")(**config, rng=np.random.default_rng(0), dtype=dtype)
+
+
+@pytest.mark.covers("LinearAttention")
+@given(st.data(), leading, sizes, st.integers(1, 3), sizes)
+def test_both_modes_give_the_same(data, batch, T, num_heads, head_dim):
+    parallel, recurrent = build(num_heads, head_dim), build(num_heads, head_dim, "recurrent")
+    x = data.draw(arrays((*batch, T, num_heads * head_dim), np.dtype(np.float64)))
+    values, gradients = [], []
+    for layer in (parallel, recurrent):
+        y, cache = layer.forward(x)
+        values.append(y)
+        dx = layer.backward(np.random.default_rng(0).standard_normal(y.shape), cache)
+        gradients.append([dx, *(parameter.grad for _, parameter in layer.named_parameters())])
+    np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-11)
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.covers("LinearAttention")
+def test_the_kv_cache_has_one_size():
+    layer, x = build(2, 4, dtype="float32"), np.random.default_rng(0).standard_normal((3, 5, 8)).astype(np.float32)
+    kv_cache = layer.new_kv_cache(3)
+    assert kv_cache.nbytes == 0
+    for read in range(1, 50):
+        layer(x, kv_cache=kv_cache)
+        assert kv_cache.length == 5 * read
+        assert kv_cache.nbytes == 3 * 2 * 4 * (4 + 1) * 4
+
+
+@pytest.mark.covers("LinearAttention")
+def test_bad_arguments_of_the_layer():
+    with pytest.raises(ValueError, match="d_model is 6 and num_heads 4; num_heads must divide d_model"):
+        LinearAttention(6, 5, 4)
+    with pytest.raises(ValueError, match="mode is 'chunked'; it must be"):
+        LinearAttention(6, 5, 2, "chunked")

@@ -111,8 +111,8 @@ def test_zero_tables_are_plain_attention(drawn):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({3: np.ones((4, 6))}, ValueError, "of key_table is 6; it must be 5"),
-        ({4: np.ones((3, 2))}, ValueError, "the rows of value_table is 3; it must be 4"),
+        ({3: np.ones((4, 6))}, ValueError, r"key_table has shape \(4, 6\); it must be \(R, D\) with D = 5"),
+        ({4: np.ones((3, 2))}, ValueError, r"value_table has shape \(3, 2\); it must be \(R, E\) with R = 4"),
         ({5: np.full((3, 6), 4)}, IndexError, r"buckets\[0, 0\] is 4; it must be in \[0, 4\)"),
         ({5: np.zeros((3, 6))}, TypeError, "buckets has dtype float64"),
         ({6: np.zeros((3, 6))}, TypeError, "attn_mask has dtype float64; it must be bool"),

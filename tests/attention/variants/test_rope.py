@@ -31,36 +31,36 @@ def test_scores_depend_on_the_distance_alone(seed, pairs, layout, shift):
     positions, frequencies = rng.integers(0, 50, 5), F.rotary_frequencies(2 * pairs)
 
     def scores(shift):
-        turned = (implementation("rotary")(x, positions + shift, frequencies, layout) for x in (q, k))
-        return np.einsum("td,sd->ts", *turned)
+        rotated = (implementation("rotary")(x, positions + shift, frequencies, layout) for x in (q, k))
+        return np.einsum("td,sd->ts", *rotated)
 
     np.testing.assert_allclose(scores(shift), scores(0), rtol=1e-7, atol=1e-9)
 
 
 @given(seeds, st.integers(1, 4))
 def test_one_layout_is_the_other_after_a_permutation(seed, pairs):
-    rng, turn = np.random.default_rng(seed), implementation("rotary")
+    rng, rotate = np.random.default_rng(seed), implementation("rotary")
     x, frequencies, order = rng.standard_normal((3, 2 * pairs)), F.rotary_frequencies(2 * pairs), None
     order = F.halves_from_pairs(2 * pairs)
-    in_pairs = turn(x, np.arange(3), frequencies, "pairs")
-    np.testing.assert_allclose(turn(x[:, order], np.arange(3), frequencies, "halves"), in_pairs[:, order], rtol=1e-12)
+    in_pairs = rotate(x, np.arange(3), frequencies, "pairs")
+    np.testing.assert_allclose(rotate(x[:, order], np.arange(3), frequencies, "halves"), in_pairs[:, order], rtol=1e-12)
 
 
 @given(seeds, layouts)
-def test_lengths_stay_and_place_0_changes_nothing(seed, layout):
+def test_lengths_are_kept_and_position_0_changes_nothing(seed, layout):
     x = np.random.default_rng(seed).standard_normal((4, 6))
-    turned = implementation("rotary")(x, np.arange(4), F.rotary_frequencies(6), layout)
-    np.testing.assert_allclose((turned * turned).sum(-1), (x * x).sum(-1), rtol=1e-12)
-    np.testing.assert_array_equal(turned[0], x[0])
-    assert (turned[1:] != x[1:]).all()
+    rotated = implementation("rotary")(x, np.arange(4), F.rotary_frequencies(6), layout)
+    np.testing.assert_allclose((rotated * rotated).sum(-1), (x * x).sum(-1), rtol=1e-12)
+    np.testing.assert_array_equal(rotated[0], x[0])
+    assert (rotated[1:] != x[1:]).all()
 
 
 def test_by_hand():
-    turn = implementation("rotary")
+    rotate = implementation("rotary")
     x = np.array([[1.0, 0.0, 0.0, 1.0, 5.0]])
     frequencies = np.array([math.pi / 2, math.pi / 6])
-    np.testing.assert_allclose(turn(x, [1], frequencies, "pairs"), [[0, 1, -0.5, math.sqrt(3) / 2, 5]], atol=1e-15)
-    np.testing.assert_allclose(turn(x, [1], frequencies, "halves"), [[0, -0.5, 1, math.sqrt(3) / 2, 5]], atol=1e-15)
+    np.testing.assert_allclose(rotate(x, [1], frequencies, "pairs"), [[0, 1, -0.5, math.sqrt(3) / 2, 5]], atol=1e-15)
+    np.testing.assert_allclose(rotate(x, [1], frequencies, "halves"), [[0, -0.5, 1, math.sqrt(3) / 2, 5]], atol=1e-15)
 
 
 @pytest.mark.parametrize("layout", ["halves", "pairs"])
@@ -80,35 +80,36 @@ def transformers_frequencies(kind, **options):
     return ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
 
 
-def test_stretched_frequencies_equal_those_of_transformers():
-    R, base = 32, 10000.0
+def test_scaled_frequencies_equal_those_of_transformers():
+    R, theta = 32, 10000.0
     theirs, _ = transformers_frequencies("linear", factor=4.0)
-    np.testing.assert_allclose(F.interpolated_frequencies(R, base, 4.0), theirs, rtol=1e-6)
+    np.testing.assert_allclose(F.interpolated_frequencies(R, theta, 4.0), theirs, rtol=1e-6)
     theirs, amplitude = transformers_frequencies("yarn", factor=8.0, original_max_position_embeddings=512)
-    np.testing.assert_allclose(F.yarn_frequencies(R, base, 8.0, 512), theirs, rtol=1e-6)
+    np.testing.assert_allclose(F.yarn_frequencies(R, theta, 8.0, 512), theirs, rtol=1e-6)
     assert F.yarn_amplitude(8.0) == pytest.approx(amplitude)
     theirs, _ = transformers_frequencies(
         "llama3", factor=8.0, original_max_position_embeddings=512, low_freq_factor=1.0, high_freq_factor=4.0
     )
-    np.testing.assert_allclose(F.llama3_frequencies(R, base, 8.0, 512), theirs, rtol=1e-6)
+    np.testing.assert_allclose(F.llama3_frequencies(R, theta, 8.0, 512), theirs, rtol=1e-6)
 
 
 @given(st.integers(2, 32), st.sampled_from([10.0, 10000.0, 1e6]), st.sampled_from([1.0, 2.0, 16.0]))
-def test_stretched_frequencies(pairs, base, factor):
-    width = 2 * pairs
-    plain = F.rotary_frequencies(width, base)
+def test_scaled_frequencies(pairs, theta, factor):
+    rotary_dim = 2 * pairs
+    plain = F.rotary_frequencies(rotary_dim, theta)
     assert plain[0] == 1.0
     assert (np.diff(plain) < 0).all()
-    ntk = F.ntk_aware_frequencies(width, base, factor)
+    ntk = F.ntk_aware_frequencies(rotary_dim, theta, factor)
     assert ntk[0] == 1.0
     np.testing.assert_allclose(ntk[-1], plain[-1] / factor)
-    for stretched in (F.yarn_frequencies(width, base, factor, 4096), F.llama3_frequencies(width, base, factor, 4096)):
-        assert ((plain / factor * (1 - 1e-12) <= stretched) & (stretched <= plain * (1 + 1e-12))).all()
-        assert stretched[0] == 1.0  # turns hundreds of times
+    llama3 = F.llama3_frequencies(rotary_dim, theta, factor, 4096)
+    for scaled in (F.yarn_frequencies(rotary_dim, theta, factor, 4096), llama3):
+        assert ((plain / factor * (1 - 1e-12) <= scaled) & (scaled <= plain * (1 + 1e-12))).all()
+        assert scaled[0] == 1.0  # hundreds of rotations
         if factor == 1.0:
-            np.testing.assert_allclose(stretched, plain)
-    turns_once = 4096 * plain / (2 * np.pi) < 1
-    np.testing.assert_allclose(F.llama3_frequencies(width, base, factor, 4096)[turns_once], plain[turns_once] / factor)
+            np.testing.assert_allclose(scaled, plain)
+    few_rotations = 4096 * plain / (2 * np.pi) < 1
+    np.testing.assert_allclose(llama3[few_rotations], plain[few_rotations] / factor)
 
 
 def test_dtype():
@@ -163,8 +164,8 @@ def test_scalings_and_the_references_equal_those_of_transformers(scaling, kind, 
     theirs, amplitude = transformers_frequencies(kind, **options)
     np.testing.assert_allclose(rope.frequencies(32), theirs, rtol=1e-6)
     assert rope.amplitude == pytest.approx(amplitude)
-    np.testing.assert_allclose(reference.frequencies(32, 10000.0, scaling), theirs, rtol=1e-6)
-    assert reference.amplitude(scaling) == pytest.approx(amplitude)
+    np.testing.assert_allclose(reference.rotary_frequencies(32, 10000.0, scaling), theirs, rtol=1e-6)
+    assert reference.rotary_amplitude(scaling) == pytest.approx(amplitude)
 
 
 @given(st.integers(1, 32), st.sampled_from([10.0, 10000.0, 1e6]), st.sampled_from([1.0, 2.0, 16.0]))
@@ -172,4 +173,4 @@ def test_frequencies_equal_those_of_the_reference(pairs, theta, factor):
     scalings = [None, LinearScaling(factor), NTKScaling(factor), YaRNScaling(factor, 64), Llama3Scaling(factor, 64)]
     for scaling in scalings:
         ours = RoPE(theta=theta, scaling=scaling).frequencies(2 * pairs)
-        np.testing.assert_allclose(ours, reference.frequencies(2 * pairs, theta, scaling), rtol=1e-12)
+        np.testing.assert_allclose(ours, reference.rotary_frequencies(2 * pairs, theta, scaling), rtol=1e-12)

@@ -1,1 +1,1 @@
-"""Twins of npllm.attention.variants."""
+"""Variants of multi-head attention in PyTorch."""

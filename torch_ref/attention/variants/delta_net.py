@@ -1,11 +1,9 @@
-"""The delta rule in PyTorch, a position at a time: the state is multiplied by a matrix and gets a term added.
-
-DeltaNet in PyTorch, a position at a time.
-"""
+"""DeltaNet in PyTorch, one position at a time: the state is multiplied by a matrix, and a term is added."""
 
 import torch
 from torch import nn
 
+from torch_ref.attention.multi_head import join_heads, split_heads
 from torch_ref.layers.normalization import RMSNorm, l2_normalize
 
 
@@ -24,12 +22,12 @@ def delta_rule(q, k, v, beta, state=None, document_ids=None):
 
 
 def delta_rule_chunked(q, k, v, beta, state=None, document_ids=None, chunk=32):
-    """The same numbers, whatever the chunk."""
+    """The same numbers for any chunk."""
     return delta_rule(q, k, v, beta, state, document_ids)
 
 
 class DeltaNet(nn.Module):
-    """Keys and queries of length 1, the delta rule, a norm for each head; `chunk` changes no value."""
+    """Queries and keys of length 1, the delta rule, a norm for each head. `chunk` does not change the values."""
 
     def __init__(self, d_model, context_length, num_heads, chunk=32):
         super().__init__()
@@ -43,11 +41,8 @@ class DeltaNet(nn.Module):
 
     def forward(self, x, document_ids=None):
         """The projected context vectors."""
-        queries, keys, values = (
-            layer(x).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
-            for layer in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        rates = torch.sigmoid(self.b_proj(x)).transpose(-2, -1)
+        q, k, v = (split_heads(proj(x), self.num_heads) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        beta = torch.sigmoid(self.b_proj(x)).transpose(-2, -1)
         document_ids = None if document_ids is None else document_ids[..., None, :]
-        context, _ = delta_rule(l2_normalize(queries), l2_normalize(keys), values, rates, document_ids=document_ids)
-        return self.o_proj(self.o_norm(context).transpose(-3, -2).flatten(-2))
+        context, _ = delta_rule(l2_normalize(q), l2_normalize(k), v, beta, document_ids=document_ids)
+        return self.o_proj(join_heads(self.o_norm(context)))

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 from torch_ref.attention.masks import positions_and_mask
+from torch_ref.attention.multi_head import join_heads, split_heads
+from torch_ref.attention.softcap import softcap
 from torch_ref.attention.variants.relative_bias import alibi_bias, alibi_slopes, t5_buckets
 from torch_ref.attention.variants.rope import apply_rope
 from torch_ref.layers.dropout import Dropout
@@ -48,8 +50,8 @@ class GroupedQueryAttention(nn.Module):
     def forward(self, x, document_ids=None):
         """The projected context vectors."""
         positions, mask = positions_and_mask(x.shape[-2], document_ids, x.device)
-        q = self.q_proj(x).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
-        k, v = (proj(x).unflatten(-1, (self.num_kv_heads, -1)).transpose(-3, -2) for proj in (self.k_proj, self.v_proj))
+        q = split_heads(self.q_proj(x), self.num_heads)
+        k, v = split_heads(self.k_proj(x), self.num_kv_heads), split_heads(self.v_proj(x), self.num_kv_heads)
         if hasattr(self, "q_norm"):
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
@@ -57,18 +59,18 @@ class GroupedQueryAttention(nn.Module):
         k, v = (t.repeat_interleave(self.num_heads // self.num_kv_heads, dim=-3) for t in (k, v))
         scores = q @ k.mT / q.shape[-1] ** 0.5
         if self.softcap is not None:
-            scores = self.softcap * torch.tanh(scores / self.softcap)
+            scores = softcap(scores, self.softcap)
         distance = positions[..., :, None] - positions[..., None, :]
         scores = self.add_bias(scores, distance)
-        mask = self.restrict(mask, positions, distance)
+        mask = self.restrict_mask(mask, positions, distance)
         weights = self.dropout(torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1))
-        context = (weights @ v).transpose(-3, -2).flatten(-2)
+        context = join_heads(weights @ v)
         if hasattr(self, "gate_proj"):
             context = context * torch.sigmoid(self.gate_proj(x))
         return self.o_proj(context)
 
     def add_bias(self, scores, distance):
-        """ALiBi or T5's bias."""
+        """The scores with ALiBi's or T5's bias."""
         if hasattr(self.relative_bias, "slopes"):
             slopes = self.relative_bias.slopes or alibi_slopes(self.num_heads)
             return scores + alibi_bias(torch.tensor(slopes, dtype=torch.float64), distance).to(scores.dtype)
@@ -78,8 +80,8 @@ class GroupedQueryAttention(nn.Module):
             return scores + self.relative_attention_bias(buckets).movedim(-1, -3)
         return scores
 
-    def restrict(self, mask, positions, distance):
-        """Window and sparse patterns."""
+    def restrict_mask(self, mask, positions, distance):
+        """The mask within the window and the sparse pattern."""
         if self.window is not None:
             mask = mask & ((distance < self.window.size) | (positions[..., None, :] < self.window.num_sink_tokens))
         if hasattr(self.sparsity, "stride"):

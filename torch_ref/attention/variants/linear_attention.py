@@ -1,10 +1,10 @@
-"""Linear attention in PyTorch: the sum over the past as it stands in the paper, and with a state as one table.
-
-Linear attention in PyTorch.
-"""
+"""Linear attention in PyTorch: the sums over earlier positions as in the paper, and with a state as one matrix."""
 
 import torch
 from torch import nn
+
+from torch_ref.attention.masks import positions_and_mask
+from torch_ref.attention.multi_head import join_heads, split_heads
 
 
 def elu_plus_one(x):
@@ -13,25 +13,20 @@ def elu_plus_one(x):
 
 
 def linear_attention(q, k, v, document_ids=None):
-    """The running sums of φ(k) vᵀ and of φ(k), every one of them kept."""
+    """The running sums of φ(k) vᵀ and of φ(k), all of them kept."""
     sums, normalizer = (k[..., :, None] * v[..., None, :]), k
     if document_ids is None:
         sums, normalizer = sums.cumsum(dim=-3), normalizer.cumsum(dim=-2)
     else:
-        same = _same_document(document_ids, q.dtype)
+        same = same_document(q, document_ids)
         sums = torch.einsum("...ts,...sde->...tde", same.expand(*q.shape[:-1], -1), sums)
         normalizer = same @ normalizer
     return torch.einsum("...td,...tde->...te", q, sums) / (q * normalizer).sum(-1, keepdim=True)
 
 
 def linear_attention_recurrent(q, k, v, state=None, document_ids=None):
-    """All positions at once: what is read from the first state, and what from the positions up to one's own."""
-    length = q.shape[-2]
-    same = (
-        torch.ones(length, length, dtype=q.dtype).tril()
-        if document_ids is None
-        else _same_document(document_ids, q.dtype)
-    )
+    """All positions at once: the terms from the first state, and those from the positions up to t."""
+    same = same_document(q, document_ids)
     values = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
     sums = (q @ k.mT * same) @ values
     last = torch.einsum("...s,...sd,...se->...de", same[..., -1, :].expand(q.shape[:-1]), k, values)
@@ -41,16 +36,14 @@ def linear_attention_recurrent(q, k, v, state=None, document_ids=None):
     return sums[..., :-1] / sums[..., -1:], last
 
 
-def _same_document(document_ids, dtype):
-    """1 where position t and an earlier s stand in one document (..., T, T)."""
-    changes = torch.zeros_like(document_ids)
-    changes[..., 1:] = document_ids[..., 1:] != document_ids[..., :-1]
-    number = changes.cumsum(dim=-1)
-    return (number[..., :, None] == number[..., None, :]).to(dtype).tril()
+def same_document(q, document_ids=None):
+    """1 where s ≤ t is in the document of t, else 0; of the dtype of q, (..., T, T)."""
+    _, mask = positions_and_mask(q.shape[-2], document_ids)
+    return (mask if document_ids is None else mask.squeeze(-3)).to(q.dtype)
 
 
 class LinearAttention(nn.Module):
-    """Features of queries and keys, and running sums; `mode` changes no value."""
+    """Feature maps of queries and keys, and running sums. `mode` does not change the values."""
 
     def __init__(self, d_model, context_length, num_heads, mode="parallel"):
         super().__init__()
@@ -62,10 +55,6 @@ class LinearAttention(nn.Module):
 
     def forward(self, x, document_ids=None):
         """The projected context vectors."""
-        queries, keys, values = (
-            layer(x).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
-            for layer in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = (split_heads(proj(x), self.num_heads) for proj in (self.q_proj, self.k_proj, self.v_proj))
         document_ids = None if document_ids is None else document_ids[..., None, :]
-        context = linear_attention(elu_plus_one(queries), elu_plus_one(keys), values, document_ids)
-        return self.o_proj(context.transpose(-3, -2).flatten(-2))
+        return self.o_proj(join_heads(linear_attention(elu_plus_one(q), elu_plus_one(k), v, document_ids)))

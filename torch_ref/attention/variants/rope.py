@@ -22,7 +22,7 @@ def rotary(x, positions, frequencies, layout="halves", amplitude=1.0):
     return torch.cat([pairs.flatten(-2), rest], dim=-1)
 
 
-def frequencies(dim, theta=10000.0, scaling=None):
+def rotary_frequencies(dim, theta=10000.0, scaling=None):
     """theta^(−2i/dim) for each pair i, scaled as the configuration says (its class's name is the method)."""
     i = torch.arange(dim // 2, dtype=torch.float64)
     plain = theta ** (-2 * i / dim)
@@ -59,7 +59,7 @@ def frequencies(dim, theta=10000.0, scaling=None):
     raise ValueError(f"scaling is {scaling!r}")
 
 
-def amplitude(scaling):
+def rotary_amplitude(scaling):
     """YaRN multiplies queries and keys by 0.1 ln(s) + 1, which is √(1/t) in the paper."""
     return 0.1 * math.log(scaling.factor) + 1.0 if type(scaling).__name__ == "YaRNScaling" else 1.0
 
@@ -67,5 +67,5 @@ def amplitude(scaling):
 def apply_rope(q, k, positions, rope):
     """Rotate queries and keys as the RoPE configuration says."""
     dim = int(q.shape[-1] * rope.partial_rotary_factor)
-    f = frequencies(dim, rope.theta, rope.scaling)
-    return tuple(rotary(x, positions, f, rope.layout, amplitude(rope.scaling)) for x in (q, k))
+    f = rotary_frequencies(dim, rope.theta, rope.scaling)
+    return tuple(rotary(x, positions, f, rope.layout, rotary_amplitude(rope.scaling)) for x in (q, k))
