@@ -214,10 +214,7 @@ class DecoderBlock(Module):
     ) -> tuple[np.ndarray, Cache]:
         """y, and the cache of every step by the children's names."""
         h, input_layernorm = self.input_layernorm.forward(x)
-        if kv_cache is not None:  # until the variants' forward takes a kv_cache
-            h, self_attn = self.self_attn(h, kv_cache, document_ids), None
-        else:
-            h, self_attn = self.self_attn.forward(h, rng=rng, document_ids=document_ids)
+        h, self_attn = self.self_attn.forward(h, rng=rng, kv_cache=kv_cache, document_ids=document_ids)
         h, drop_1 = self.drop_1.forward(h, rng=rng)
         x = x + h
         h, post_attention_layernorm = self.post_attention_layernorm.forward(x)

@@ -68,9 +68,10 @@ def build(name, config, rng, dtype):
     return laws.randomize(implementation(name)(**config, rng=rng, dtype=dtype), rng)
 
 
-def build_default(name, **arguments):
-    sizes_of_mla = {"kv_lora_rank": 5, "head_dim": 3, "qk_rope_head_dim": 4}
-    config = CONFIGS[name](2, **(sizes_of_mla if name == "MultiHeadLatentAttention" else {}))
+def build_default(name, options=None, **arguments):
+    """A layer with the defaults of its configuration, except for these options."""
+    ranks = {"kv_lora_rank": 5, "head_dim": 3, "qk_rope_head_dim": 4} if name == "MultiHeadLatentAttention" else {}
+    config = CONFIGS[name](num_heads=2, **ranks, **(options or {}))
     return config.build(8, CONTEXT, **{"rng": np.random.default_rng(0), "dtype": "float64"} | arguments)
 
 
@@ -84,13 +85,22 @@ def test_equals_pytorch(name, data, dtype, batch, T, dropout, packed):
     check_layer(name, config, x, dtype=dtype, dropout=dropout, document_ids=document_ids, loosen=LOOSEN[name][dtype])
 
 
-@each_layer
-@given(data=st.data(), T=sizes, seed=st.integers(0, 999), packed=st.booleans())
-def test_finite_differences(name, data, T, seed, packed):
-    config, rng = data.draw(configs(name)), np.random.default_rng(seed)
-    layer = implementation(name)(**config, rng=rng, dtype="float64")
-    document_ids = laws.documents_of(rng, 2, T) if packed else None
-    laws.check_finite_differences(layer, rng.standard_normal((2, T, config["d_model"])), rng, document_ids)
+@pytest.mark.parametrize("document_ids", [None, np.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ShawAttention", {"max_distance": 2}),
+        ("DifferentialAttention", {}),
+        ("MultiHeadLatentAttention", {}),
+        ("MultiHeadLatentAttention", {"q_lora_rank": 4}),
+        ("LinearAttention", {"mode": "parallel"}),
+        ("LinearAttention", {"mode": "recurrent"}),
+        ("DeltaNet", {"chunk": 2}),
+    ],
+)
+def test_finite_differences(name, options, document_ids):
+    rng, layer = np.random.default_rng(0), build_default(name, options, dropout=0.2)
+    laws.check_finite_differences(layer, rng.standard_normal((2, 5, 8)), rng, document_ids)
 
 
 @each_layer
