@@ -26,7 +26,7 @@ from npllm.attention.simplified import (
 )
 from npllm.attention.variants.delta_net import Delta, DeltaNet
 from npllm.attention.variants.differential import Differential, DifferentialAttention
-from npllm.attention.variants.grouped_query import GQA, PARTS, GroupedQueryAttention
+from npllm.attention.variants.grouped_query import GQA, GroupedQueryAttention
 from npllm.attention.variants.linear_attention import LinearAttention, LinearAttn
 from npllm.attention.variants.mla import MLA, MultiHeadLatentAttention
 from npllm.attention.variants.options import BlockSparseMask, QKNorm, SlidingWindow, StridedMask

@@ -5,8 +5,17 @@ The tests in tests/ search wider: Hypothesis draws shapes, masks, memory layouts
 
 import numpy as np
 
-from npllm.attention.variants.grouped_query import GQA
-from npllm.attention.variants.rope import RoPE
+from npllm.attention import (
+    GQA,
+    ALiBi,
+    BlockSparseMask,
+    QKNorm,
+    RoPE,
+    SlidingWindow,
+    StridedMask,
+    T5Bias,
+    YaRNScaling,
+)
 from npllm.functional import rotary_frequencies as frequencies
 from npllm.models.decoder_config import DecoderConfig, GatedMLP, MoE, Norm
 from npllm.models.gpt import GPTConfig
@@ -90,15 +99,15 @@ def _relative_attention(draw):
     return draw.function("relative_attention", q, k, v, draw.normal(5, 8), draw.normal(5, 6), buckets)
 
 
-def _grouped_query(num_kv_heads=2, **parts):
-    """Grouped-query attention with hooks."""
-    config = GROUPED_QUERY | {"num_kv_heads": num_kv_heads, "parts": parts}
+def _grouped_query(num_kv_heads=2, **options):
+    """Grouped-query attention with options."""
+    config = GROUPED_QUERY | {"num_kv_heads": num_kv_heads, **options}
     return lambda d: d.layer("GroupedQueryAttention", config, d.normal(2, 9, 12), dropout=True)
 
 
 def _packed(draw):
     document_ids = np.repeat([[0, 1, 2]], [4, 3, 2], axis=1)
-    config = GROUPED_QUERY | {"parts": {"rotary": {}}}
+    config = GROUPED_QUERY | {"rope": RoPE()}
     return draw.layer("GroupedQueryAttention", config, draw.normal(1, 9, 12), document_ids=document_ids)
 
 
@@ -111,7 +120,7 @@ DECODER_BLOCK = {"d_model": 12, "context_length": 16, "attention": LLAMA_ATTENTI
 LLAMA = DecoderConfig(50, 16, 12, 2, LLAMA_ATTENTION, dropout=0.2)
 MIXTURE = DecoderConfig(50, 16, 12, 2, LLAMA_ATTENTION, MoE(num_experts=4), dropout=0.2)
 CROSS = {"d_model": 12, "num_heads": 3, "d_context": 10, "dropout": 0.2}
-YARN = {"kind": "yarn", "factor": 4.0, "original_length": 64}
+DIAGONALS = np.eye(4)[::-1] + np.eye(4)
 HEADS = {"d_in": 12, "d_out": 8, "context_length": 16, "dropout": 0.2, "num_heads": 2, "qkv_bias": True}
 ONE_HEAD = {key: value for key, value in HEADS.items() if key != "num_heads"}
 GPT2_HEADS = {"d_model": 12, "context_length": 16, "dropout": 0.2, "num_heads": 3}
@@ -156,17 +165,17 @@ CASES = {
     "GroupedQueryAttention": _grouped_query(),
     "… multi-query": _grouped_query(1),
     "… on packed documents": _packed,
-    "… with query/key norm": _grouped_query(query_key_norm={}),
-    "… with a soft cap": _grouped_query(soft_cap={"cap": 2.0}),
-    "… with a sliding window and sinks": _grouped_query(window={"size": 4, "sinks": 1}),
-    "… with a strided pattern": _grouped_query(strided={"stride": 3}),
-    "… with a pattern of blocks": _grouped_query(blocks={"size": 4, "layout": np.eye(4)[::-1] + np.eye(4)}),
-    "… with a gated output": _grouped_query(gate={}),
-    "… with ALiBi": _grouped_query(alibi={}),
-    "… with T5's bias": _grouped_query(t5_bias={"num_buckets": 8, "max_distance": 12}),
+    "… with QK norm": _grouped_query(qk_norm=QKNorm()),
+    "… with a soft cap": _grouped_query(softcap=2.0),
+    "… with a sliding window and sinks": _grouped_query(window=SlidingWindow(4, num_sink_tokens=1)),
+    "… with a strided mask": _grouped_query(sparsity=StridedMask(3)),
+    "… with a block-sparse mask": _grouped_query(sparsity=BlockSparseMask(4, DIAGONALS)),
+    "… with an output gate": _grouped_query(output_gate=True),
+    "… with ALiBi": _grouped_query(relative_bias=ALiBi()),
+    "… with T5's bias": _grouped_query(relative_bias=T5Bias(num_buckets=8, max_distance=12)),
     "rotary": lambda d: d.function("rotary", d.normal(2, 3, 9, 8), np.arange(9), frequencies(8)),
-    "… in attention, half of each head": _grouped_query(rotary={"share": 0.5}),
-    "… in attention, stretched by YaRN": _grouped_query(rotary={"stretch": YARN}),
+    "… in attention, half of each head": _grouped_query(rope=RoPE(partial_rotary_factor=0.5)),
+    "… in attention, scaled by YaRN": _grouped_query(rope=RoPE(scaling=YaRNScaling(4.0, 64))),
     "relative_attention": _relative_attention,
     "ShawAttention": lambda d: d.layer("ShawAttention", SHAW, d.normal(2, 9, 12), dropout=True),
     "elu_plus_one": lambda d: d.function("elu_plus_one", 3 * d.normal(4, 50)),

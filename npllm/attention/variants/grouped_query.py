@@ -39,7 +39,6 @@ from npllm.attention.variants.options import (
 )
 from npllm.attention.variants.relative_bias import ALiBi, T5Bias, t5_bias_backward, t5_bias_forward
 from npllm.attention.variants.rope import RoPE, rope_backward, rope_forward
-from npllm.attention.variants.rope_frequencies import LinearScaling, Llama3Scaling, NTKScaling, YaRNScaling
 from npllm.core.cache import Cache
 from npllm.core.checks import check_heads, check_positive
 from npllm.core.module import as_generator
@@ -110,16 +109,10 @@ class GroupedQueryAttention(Attention):
         window: SlidingWindow | None = None,
         sparsity: StridedMask | BlockSparseMask | None = None,
         output_gate: bool = False,
-        parts: dict | None = None,
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = "float32",
         init: bool = True,
     ) -> None:
-        if parts is not None:
-            found = options_from_parts(parts)
-            qk_norm, rope, softcap = found.get("qk_norm"), found.get("rope"), found.get("softcap")
-            relative_bias, window = found.get("relative_bias"), found.get("window")
-            sparsity, output_gate = found.get("sparsity"), found.get("output_gate", False)
         num_kv_heads, head_dim = _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length)
         _check_options(context_length, num_heads, head_dim, rope, softcap, relative_bias, sparsity)
         self.context_length, self.num_heads, self.num_kv_heads = context_length, num_heads, num_kv_heads
@@ -228,44 +221,6 @@ class GroupedQueryAttention(Attention):
             return mask
         pattern = self.sparsity.mask(positions, key_positions)
         return pattern if mask is None else mask & pattern
-
-
-PARTS = {  # to be removed with `parts`
-    "query_key_norm": QKNorm, "rotary": RoPE, "alibi": ALiBi, "t5_bias": T5Bias, "soft_cap": QKNorm,
-    "window": SlidingWindow, "strided": StridedMask, "blocks": BlockSparseMask, "gate": QKNorm,
-}  # fmt: skip
-
-
-def options_from_parts(parts: dict) -> dict:
-    """The options that these dicts mean; to be removed with `parts`."""
-    classes = {
-        "query_key_norm": ("qk_norm", QKNorm), "rotary": ("rope", RoPE), "alibi": ("relative_bias", ALiBi),
-        "t5_bias": ("relative_bias", T5Bias), "window": ("window", SlidingWindow), "strided": ("sparsity", StridedMask),
-        "blocks": ("sparsity", BlockSparseMask),
-    }  # fmt: skip
-    renamed = {"base": "theta", "share": "partial_rotary_factor", "stretch": "scaling", "sinks": "num_sink_tokens"}
-    found = {}
-    for name, options in parts.items():
-        if name == "soft_cap":
-            found["softcap"] = options["cap"]
-        elif name == "gate":
-            found["output_gate"] = True
-        else:
-            option, cls = classes[name]
-            options = {renamed.get(key, key): value for key, value in options.items()}
-            if name == "blocks":
-                options["block_size"] = options.pop("size")
-            if options.get("scaling"):
-                options["scaling"] = _scaling_from_dict(dict(options["scaling"]))
-            found[option] = cls(**options)
-    return found
-
-
-def _scaling_from_dict(options):
-    classes = {"linear": LinearScaling, "ntk": NTKScaling, "yarn": YaRNScaling, "llama3": Llama3Scaling}
-    renamed = {"fast": "beta_fast", "slow": "beta_slow", "low_factor": "low_freq_factor",
-               "high_factor": "high_freq_factor"}  # fmt: skip
-    return classes[options.pop("kind")](**{renamed.get(key, key): value for key, value in options.items()})
 
 
 def _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length):

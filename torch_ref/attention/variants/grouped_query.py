@@ -18,18 +18,24 @@ class GroupedQueryAttention(nn.Module):
     """
 
     def __init__(
-        self, d_model, context_length, dropout, num_heads, num_kv_heads=None, head_dim=None, qkv_bias=False, *,
-        qk_norm=None, rope=None, softcap=None, relative_bias=None, window=None, sparsity=None, output_gate=False,
-        parts=None,
-    ):  # fmt: skip
+        self,
+        d_model,
+        context_length,
+        dropout,
+        num_heads,
+        num_kv_heads=None,
+        head_dim=None,
+        qkv_bias=False,
+        *,
+        qk_norm=None,
+        rope=None,
+        softcap=None,
+        relative_bias=None,
+        window=None,
+        sparsity=None,
+        output_gate=False,
+    ):
         super().__init__()
-        if parts is not None:
-            from npllm.attention.variants.grouped_query import options_from_parts
-
-            found = options_from_parts(parts)
-            qk_norm, rope, softcap = found.get("qk_norm"), found.get("rope"), found.get("softcap")
-            relative_bias, window = found.get("relative_bias"), found.get("window")
-            sparsity, output_gate = found.get("sparsity"), found.get("output_gate", False)
         num_kv_heads = num_kv_heads or num_heads
         head_dim = head_dim or d_model // num_heads
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
