@@ -42,7 +42,8 @@ def test_a_window_keeps_the_keys_that_later_queries_need_and_no_others(chunks, s
         queries = np.arange(start, kv_cache.length)
         needed = F.position_mask(queries, np.arange(kv_cache.length), window, sinks).any(axis=0)
         assert set(np.flatnonzero(needed)) <= set(positions)
-    assert kv_cache.nbytes <= (window + sinks) * 2 * 3 * (4 + 5) * 8
+    kept = F.position_mask(kv_cache.positions(1), np.arange(kv_cache.length), window, sinks).sum()
+    assert kv_cache.nbytes == kept * 2 * 3 * (4 + 5) * 8
 
 
 @given(seeds)

@@ -91,6 +91,19 @@ def test_nothing_impossible_is_drawn_at_the_ends():
     assert sample(logits, Edge(np.nextafter(1.0, 0.0))) == 2
 
 
+def test_the_largest_random_number_draws_the_last_token_whatever_rounding_adds_to_the_probabilities():
+    class Largest:
+        def random(self):
+            return np.nextafter(1.0, 0.0)
+
+    sums = set()
+    for seed in range(60):
+        logits = np.random.default_rng(seed).standard_normal(300)
+        sums.add(float(np.sign(np.cumsum(F.softmax(logits))[-1] - 1.0)))
+        assert sample(logits, Largest()) == 299
+    assert {-1.0, 1.0} <= sums, "probabilities that add up to less than 1, and to more"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -24,7 +24,7 @@ def main():
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__, formatter_class=formatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="part of a bug's name (default: all bugs)")
-    parser.add_argument("--folder", metavar="NAME", help="one data file only (with --random: a folder of npllm)")
+    parser.add_argument("--folder", metavar="NAME", help="one data file (with --random: a folder or file of npllm)")
     parser.add_argument("--whole-suite", action="store_true", help="run all tests instead of those named with the bug")
     parser.add_argument("--random", type=int, metavar="N", help="run N random changes instead")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random changes (default: 0)")

@@ -38,9 +38,10 @@ class Change:
 
 
 def random_changes(folder, number, seed):
-    """`number` different changes in the files of npllm/`folder`, or all there are."""
+    """`number` different changes in the files of npllm/`folder` (or in one file), or all there are."""
     rng = random.Random(seed)
-    paths = [path for path in sorted((ROOT / "npllm" / folder).rglob("*.py")) if path.name != "__init__.py"]
+    top = ROOT / "npllm" / folder
+    paths = [top] if top.is_file() else [path for path in sorted(top.rglob("*.py")) if path.name != "__init__.py"]
     changes = [change for path in paths for change in _changes_of(path, rng)]
     return rng.sample(changes, min(number, len(changes)))
 
