@@ -1,8 +1,4 @@
-"""How fast npllm is, beside what a user would run instead and beside the plain loop.
+"""Benchmarks: npllm beside other implementations of the same computation, and beside plain Python loops.
 
-    python -m benchmarks                      every job; results in benchmarks/results/
-    python -m benchmarks softmax attention    these files' jobs
-
-One file a job: it yields `Job`s, see `measure`. To add one, write a file with a function `jobs()` and name it in
-`__main__.JOBS`.
+One file for each kind of job; `python -m benchmarks --help` says how to run them.
 """

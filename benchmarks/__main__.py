@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run the jobs, print what they took, and keep the results."""
+"""`python -m benchmarks`: run the jobs, print the times, and save the results."""
 
 import argparse
 import importlib.util
@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Hugging Face's tokenizers on one thread, as npllm's are
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which measures memory, tells its life otherwise
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise PyTorch's profiler logs verbosely
 
 JOBS = [
     "tokenizing",
@@ -17,7 +17,7 @@ JOBS = [
     "embedding",
     "softmax",
     "attention",
-    "attention_family",
+    "attention_variants",
     "transformer_block",
     "gpt2",
 ]
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments=None):
-    """Run the jobs and return the exit status: 0, or 1 where something is missing or contenders do not agree."""
+    """Run the jobs and return the exit status: 0, 1 where a package is missing or results differ, 130 after Ctrl-C."""
     options = _options(arguments)
     errors = Console(stderr=True, highlight=False)
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
@@ -53,10 +53,12 @@ def run(console, options):
     from benchmarks.machine import machine
     from benchmarks.measure import measure
 
-    settings = {"rounds": options.rounds, "shortest": options.shortest}
+    settings = {"rounds": options.rounds, "min_time": options.min_time}
     found = machine()
     report.show_machine(console, found)
-    console.print(f"{options.rounds} rounds in turn: median (quartiles) × how many times longer than npllm (quartiles)")
+    console.print(
+        f"{options.rounds} rounds, contenders in turn: median (quartiles), × time relative to npllm (quartiles)"
+    )
     everything = []
     for name in options.jobs or JOBS:
         for job in importlib.import_module(f"benchmarks.{name}").jobs():
@@ -66,28 +68,28 @@ def run(console, options):
     report.write_json(options.results / "results.json", found, settings, everything)
     report.draw(options.results / "results.png", everything)
     console.print(f"\nwrote results.json and results.png into {options.results}", soft_wrap=True)
-    if options.readme is not None:
-        report.write_readme(options.readme, found, settings, everything)
 
 
 def _options(arguments):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast npllm is, beside others.")
-    parser.add_argument("jobs", metavar="JOB", nargs="*", help=f"which, of {', '.join(JOBS)} (default: all)")
-    parser.add_argument("--rounds", metavar="N", type=int, default=7, help="how often each has its turn (default: 7)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time npllm and other implementations of the same computation, in turn.",
+    )
+    parser.add_argument("jobs", metavar="JOB", nargs="*", help=f"files of jobs: {', '.join(JOBS)} (default: all)")
     parser.add_argument(
-        "--shortest", metavar="S", type=float, default=0.03, help="seconds that a turn takes at least (default: 0.03)"
+        "--rounds", metavar="N", type=int, default=7, help="rounds, in which every contender is timed once (default: 7)"
+    )
+    parser.add_argument(
+        "--min-time", metavar="S", type=float, default=0.03, help="least seconds of one timing (default: 0.03)"
     )
     parser.add_argument("--results", metavar="FOLDER", type=Path, default=RESULTS, help=f"default: {RESULTS}")
-    parser.add_argument("--readme", metavar="FILE", help="also write the table into this file's section “benchmarks”")
     options = parser.parse_args(arguments)
     if unknown := set(options.jobs) - set(JOBS):
         parser.error(f"unknown job {', '.join(sorted(unknown))}; it must be one of {', '.join(JOBS)}")
     if options.rounds < 1:
         parser.error(f"--rounds is {options.rounds}; it must be at least 1")
-    if not options.shortest >= 0:
-        parser.error(f"--shortest is {options.shortest}; it must be a number of seconds, 0 or more")
-    if options.readme is not None and options.jobs:
-        parser.error("--readme takes the table of all jobs; leave the JOBs out")
+    if not options.min_time >= 0:
+        parser.error(f"--min-time is {options.min_time}; it must be a number of seconds, at least 0")
     return options
 
 

@@ -1,6 +1,6 @@
-"""Every attention class, on a sequence that a loop can bear and on batches of a size to train with.
+"""Every attention layer, on a sequence short enough for plain loops and on batches of a training size.
 
-The twin in torch_ref is attention as one writes it in PyTorch from the book; "fused" calls PyTorch's own operator.
+"PyTorch" is the reference in torch_ref, written as in the book; "fused" calls PyTorch's own operator.
 """
 
 import numpy as np

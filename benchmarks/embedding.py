@@ -1,4 +1,4 @@
-"""Looking up embeddings, and adding up their gradient: many ids, a vocabulary of GPT-2's size."""
+"""Embedding lookup and its gradient: many ids, a vocabulary of GPT-2's size."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ NUM_IDS, V, C = 4096, 50257, 768
 
 
 def jobs():
-    """Forward, and backward against autograd and against index_add_, which a careful user would write."""
+    """Forward, and backward against autograd and against index_add_."""
     rng = np.random.default_rng(0)
     ids = rng.zipf(1.2, NUM_IDS) % V  # a few ids come often and most seldom, as in a text
     weight = rng.standard_normal((V, C), dtype=np.float32)

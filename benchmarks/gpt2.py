@@ -1,7 +1,7 @@
-"""GPT-2 124M with random weights, beside the twin in PyTorch and transformers' GPT2LMHeadModel.
+"""GPT-2 124M with random weights, beside the PyTorch reference and transformers' GPT2LMHeadModel.
 
-Forward, a training step (forward, backward, clipping, AdamW), and generation, greedy and with a key/value cache. The
-twin has no cache, so it does not generate. Every contender has weights of its own, the same at the start.
+Forward, a training step (forward, backward, clipping, AdamW), and greedy generation with a key-value cache. The
+reference has no cache, so it is not timed in generation. All contenders have equal weights at the start.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ def jobs(config=None, forward_length=512, step_shape=(2, 256), prompt_length=64,
     """The three jobs; the 124M shape unless another `config` is given."""
     config = config or GPTConfig.gpt2("124M")
     rng = np.random.default_rng(0)
-    model, twin, theirs = _contenders(config, rng)
+    model, reference, theirs = _contenders(config, rng)
 
     ids = rng.integers(0, config.vocab_size, (1, forward_length))
     ids_t = torch.from_numpy(ids)
@@ -32,7 +32,7 @@ def jobs(config=None, forward_length=512, step_shape=(2, 256), prompt_length=64,
         "GPT forward",
         f"{_shape(config)}, 1 × {forward_length}",
         lambda: model(ids),
-        {"PyTorch": lambda: _inference(twin, ids_t), "transformers": lambda: _inference(theirs, ids_t).logits},
+        {"PyTorch": lambda: _inference(reference, ids_t), "transformers": lambda: _inference(theirs, ids_t).logits},
     )
     prompt = ids[0, :prompt_length].tolist()
     prompt_t = torch.tensor([prompt])
@@ -56,14 +56,14 @@ def jobs(config=None, forward_length=512, step_shape=(2, 256), prompt_length=64,
         f"{_shape(config)}, {step_shape[0]} × {step_shape[1]}",
         _step(model, inputs, targets),
         {
-            "PyTorch": _torch_step(twin, twin, inputs, targets),
+            "PyTorch": _torch_step(reference, reference, inputs, targets),
             "transformers": _torch_step(theirs, lambda x: theirs(x).logits, inputs, targets),
         },
     )
 
 
 def _contenders(config, rng):
-    """npllm's model, the twin and transformers' model, with the same weights."""
+    """npllm's model, the PyTorch reference and transformers' model, with the same weights."""
     model = GPT(config, rng=rng)
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The jobs of a layer: forward, and forward with backward, against its twin in PyTorch with the same weights."""
+"""The jobs of a layer: forward, and forward with backward, against its PyTorch reference with the same weights."""
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ def layer_jobs(layer_class, config, x, loops=None, fused=None, title=None, memor
     """Yield the jobs.
 
     loops(x, state)  the same forward on lists, with the layer's state_dict as lists
-    fused            a torch module class that uses PyTorch's fused attention, besides the twin
-    title            what to call the layer, if not by its class
+    fused            a torch module class that uses PyTorch's fused attention, besides the reference
+    title            the name of the layer in the report; its class unless given
     memory           {contender: how to measure the peak memory of its call}, for forward + backward
     """
     name = layer_class.__name__
@@ -46,7 +46,7 @@ def layer_jobs(layer_class, config, x, loops=None, fused=None, title=None, memor
 
 
 def forward_and_backward(layer, x, dy):
-    """One pass there and back: the value, the gradient of x, and those of the parameters in order."""
+    """Forward and backward: the output, the gradient of x, and those of the parameters in order."""
     layer.zero_grad()
     y, cache = layer.forward(x)
     dx = layer.backward(dy, cache)

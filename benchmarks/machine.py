@@ -1,4 +1,4 @@
-"""What the numbers were measured on: without it they say nothing."""
+"""The machine, the versions and the threads that the numbers were measured with."""
 
 import importlib.metadata
 import os
@@ -23,7 +23,7 @@ def machine():
     }
     slowed = [f"{name}={os.environ[name]}" for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ]
     if slowed:
-        found["beware"] = f"{' '.join(slowed)} is set: NumPy's OpenBLAS may not run at its full speed"
+        found["warning"] = f"{' '.join(slowed)} is set: NumPy's OpenBLAS may not run at its full speed"
     return found
 
 

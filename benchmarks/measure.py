@@ -1,9 +1,9 @@
-"""Timing that is fair: the contenders agree on the result, then run in turn, and are compared within each round.
+"""Timing: the contenders must give the same result, then run in turn, and are compared within each round.
 
-    A B C   A B C   A B C   …        a round each; what slows the machine for a while slows all of them
+    A B C   A B C   A B C   …        rounds; a slow period of the machine affects all contenders of a round
 
-A ratio is taken in each round, and the median of these ratios is reported with its quartiles: a round that was
-disturbed moves neither much.
+A ratio is taken in each round, and the median of these ratios is reported with its quartiles, on which a few
+disturbed rounds have little influence.
 """
 
 import gc
@@ -20,14 +20,14 @@ LONGEST = 20.0  # seconds
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do, and everyone who can do it.
+    """One computation, and the contenders that can do it.
 
     npllm    a function without arguments that does it with npllm
-    instead  the same for what a user would run instead, by name
-    loops    the same as a plain loop, where that is bearable
+    instead  the same by other libraries, by name
+    loops    the same as a plain Python loop, where that ends in time
     agree    called with another's result and npllm's; raises AssertionError if they are not the same
-    memory   for whom peak memory is measured: by name a function of the contender that gives bytes
-    before   called before every single run, and not timed: so that a "first time" is one
+    memory   by name of a contender, a function that measures its peak memory in bytes
+    before   called before every run, and not timed: it empties a cache for a cold run
     """
 
     name: str
@@ -47,13 +47,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one job: for each contender the seconds of one call, one number a round."""
+    """The measurement of one job: for each contender the seconds of one call in every round."""
 
     name: str
     size: str
     seconds: dict[str, list[float]]
     calls: dict[str, int]  # how many calls were timed together in a round
-    peaks: dict[str, int] = field(default_factory=dict)  # bytes that one call took at its highest point
+    peaks: dict[str, int] = field(default_factory=dict)  # peak memory of one call in bytes
 
     @property
     def others(self):
@@ -65,7 +65,7 @@ class Measurement:
         return quartiles(self.seconds[contender])
 
     def ratio(self, contender):
-        """How many times longer than npllm it takes, as (lower quartile, median, upper quartile) over the rounds."""
+        """Its time relative to npllm's, as (lower quartile, median, upper quartile) over the rounds."""
         return quartiles([theirs / ours for theirs, ours in zip(self.seconds[contender], self.seconds[OURS])])
 
 
@@ -76,12 +76,12 @@ def quartiles(numbers):
     return tuple(statistics.quantiles(numbers, n=4, method="inclusive"))
 
 
-def measure(job, rounds, shortest, clock=time.perf_counter):
+def measure(job, rounds, min_time, clock=time.perf_counter):
     """Run a job's contenders in turn, `rounds` times; return the Measurement.
 
-    Each is first run to warm up, and its result is held against npllm's: a contender that does something else
-    raises AssertionError and nothing is timed. In a round, a contender runs as often as fills `shortest` seconds; one
-    that takes longer than LONGEST for a single run has its turn in the first round alone.
+    Each is first run once, and its result is compared with npllm's: AssertionError is raised where they differ. In a
+    round, a contender runs until `min_time` seconds are filled; one that takes longer than LONGEST for a single run is
+    timed in the first round only.
     """
     calls, ours = {}, None
     for name, run in job.contenders.items():
@@ -90,9 +90,9 @@ def measure(job, rounds, shortest, clock=time.perf_counter):
             ours = result
         else:
             _compare(job, name, result, ours)
-        if seconds < shortest:  # the first call also filled caches and woke threads: a second one tells better
+        if seconds < min_time:  # the first call also filled caches and started threads
             seconds = _timed(run, 1, clock, job.before)[1]
-        calls[name] = max(1, round(shortest / seconds)) if seconds > 0 else 1
+        calls[name] = max(1, round(min_time / seconds)) if seconds > 0 else 1
     seconds = {name: [] for name in calls}
     for number in range(rounds):
         for name, run in job.contenders.items():
@@ -120,13 +120,11 @@ def _compare(job, name, result, ours):
     try:
         (job.agree or close)(result, ours)
     except AssertionError as error:
-        raise AssertionError(
-            f"{job.name}: {name} and npllm do not agree, so their times mean nothing\n{error}"
-        ) from None
+        raise AssertionError(f"{job.name}: {name} and npllm give different results\n{error}") from None
 
 
 def _timed(run, calls, clock, before=None):
-    """The last call's result, and the seconds that all calls took; the garbage collector waits meanwhile."""
+    """The last call's result, and the seconds that all calls took; garbage collection is off meanwhile."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Peak memory of one call, as a library's own allocator counts it: what it took beyond what was there before."""
+"""Peak memory of one call, counted by the library's own allocator: the bytes beyond those allocated before."""
 
 import tracemalloc
 
@@ -6,7 +6,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_of_numpy(run):
-    """Bytes at the highest point; NumPy tells tracemalloc of every array."""
+    """Peak bytes; NumPy reports every array to tracemalloc."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -20,7 +20,7 @@ def peak_of_numpy(run):
 
 
 def peak_of_torch(run):
-    """Bytes at the highest point; PyTorch's profiler notes every block that is taken and given back."""
+    """Peak bytes; PyTorch's profiler records every allocation and release."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         result = run()
     del result

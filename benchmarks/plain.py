@@ -1,4 +1,4 @@
-"""Attention and its surroundings in plain loops over lists, as one would write them without NumPy.
+"""Attention and a transformer block in plain loops over lists, without NumPy.
 
 They show what arrays are good for, and share no code with npllm: that both agree before they are timed is a test.
 A sequence is a list of vectors, a vector a list of numbers.
@@ -33,7 +33,7 @@ def softmax_backward(drow, weights):
 
 
 def attention(q, k, v, scale=None, causal=False):
-    """Each query against each key it may see, softmax, and the average of the values."""
+    """Each query against each key it may attend to, softmax, and the weighted average of the values."""
     scale = 1 / math.sqrt(len(q[0])) if scale is None else scale
     context = []
     for t, query in enumerate(q):
@@ -44,13 +44,13 @@ def attention(q, k, v, scale=None, causal=False):
 
 
 def projected_attention(x, state, causal=False, prefix=""):
-    """Attention behind three linear maps, whose weights are in `state` by the names of a state_dict."""
+    """Attention with three linear maps, whose weights are in `state` by the names of a state_dict."""
     q, k, v = (linear(x, state[f"{prefix}{name}.weight"]) for name in ("W_query", "W_key", "W_value"))
     return attention(q, k, v, causal=causal)
 
 
 def multi_head_attention(x, state, num_heads):
-    """All heads in turn, each on its channels; joined and projected."""
+    """All heads in turn, each on its channels; concatenated and projected."""
     q, k, v = (linear(x, state[f"{name}.weight"]) for name in ("W_query", "W_key", "W_value"))
     return linear(attention_in_heads(q, k, v, num_heads), state["out_proj.weight"], state["out_proj.bias"])
 
@@ -75,7 +75,7 @@ def attention_in_heads(q, k, v, num_heads):
 
 
 def join(heads):
-    """The heads' vectors behind each other, position by position."""
+    """The heads' vectors concatenated, position by position."""
     return [[number for vector in vectors for number in vector] for vectors in zip(*heads)]
 
 

@@ -1,6 +1,7 @@
-"""What was measured, for a person (a table, a plot), for a program (JSON) and for the README."""
+"""Reports of the measurements: lines for the terminal, JSON, a plot, and a Markdown table."""
 
 import json
+import statistics
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,17 +9,17 @@ from rich.text import Text
 
 from benchmarks.measure import LOOPS, OURS
 from npllm.utils.files import atomic_write
-from npllm.utils.markdown import markdown_table, replace_section
+from npllm.utils.markdown import markdown_table
 
 
 def show_machine(console, machine):
-    """Print what the numbers are measured on, a line each."""
+    """Print the machine, one line for each property."""
     for name, what in machine.items():
-        console.print(Text(f"{name:<9} {what}", style="red" if name == "beware" else ""), soft_wrap=True)
+        console.print(Text(f"{name:<9} {what}", style="red" if name == "warning" else ""), soft_wrap=True)
 
 
 def show(console, measurement):
-    """Print a job: a line for each contender, with its time, and how many times longer than npllm it takes."""
+    """Print a job: for each contender its time, and its time relative to npllm's."""
     head = Text.assemble((measurement.name, "bold"), f"   {measurement.size}")
     console.print()
     console.print(head, soft_wrap=True)
@@ -27,12 +28,12 @@ def show(console, measurement):
         if name != OURS:
             line = f"{line:<56} × {_spread(measurement.ratio(name), _ratio)}"
         if name in measurement.peaks:
-            line = f"{line}   at most {_mebibytes(measurement.peaks[name])}"
+            line = f"{line}   peak {_mebibytes(measurement.peaks[name])}"
         console.print(Text(line), soft_wrap=True)
 
 
 def write_json(path, machine, settings, measurements):
-    """Everything measured: machine, settings, and of each job the seconds of one call in every round."""
+    """Write the machine, the settings, and for each job the seconds of one call in every round."""
     content = {
         "machine": machine,
         "settings": settings,
@@ -53,13 +54,13 @@ def write_json(path, machine, settings, measurements):
 
 
 def draw(path, measurements):
-    """A plot: for each job how many times longer the others take, on a logarithmic scale."""
+    """Plot the time of the others relative to npllm's for each job, on a logarithmic scale."""
     shown = [m for m in measurements if m.others]
     figure = Figure(figsize=(9, 1.6 + 0.28 * len(shown)), layout="constrained")
     axes = figure.subplots()
-    groups = [  # name in the legend, colour, marker, height within the job's line, and who belongs to it
-        ("what a user would run instead", "C0", "o", -0.15, lambda m: [name for name in m.others if name != LOOPS][:1]),
-        ("another way to run it", "C2", "D", 0.15, lambda m: [name for name in m.others if name != LOOPS][1:]),
+    groups = [  # name in the legend, colour, marker, offset within the job's row, and the contenders
+        ("baseline", "C0", "o", -0.15, lambda m: [name for name in m.others if name != LOOPS][:1]),
+        ("further baselines", "C2", "D", 0.15, lambda m: [name for name in m.others if name != LOOPS][1:]),
         ("plain loops", "C1", "s", 0.0, lambda m: [name for name in m.others if name == LOOPS]),
     ]
     for label, colour, marker, height, who in groups:
@@ -73,29 +74,31 @@ def draw(path, measurements):
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(shown)), [f"{m.name}  ({m.size})" for m in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("times npllm's time: right of the line npllm is faster")
+    axes.set_xlabel("time relative to npllm: right of the line npllm is faster")
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
 
 
-def write_readme(path, machine, settings, measurements):
-    """Replace the README's section “benchmarks”: a line for each job, and below it on what it was measured."""
-    lines = []
-    for m in measurements:
-        instead = ", ".join(f"{name} {_ratio(m.ratio(name)[1])}{_peak(m, name)}" for name in m.others if name != LOOPS)
-        loops = _ratio(m.ratio(LOOPS)[1]) if LOOPS in m.others else ""
-        lines.append([m.name, m.size, f"{_duration(m.time(OURS)[1])}{_peak(m, OURS)}", instead, loops])
-    table = markdown_table(["job", "size", "npllm", "what a user would run instead", LOOPS], lines)
-    about = ". ".join(f"{name}: {what}" for name, what in machine.items())
-    content = f"{table}\n\nMedians of {settings['rounds']} rounds. {about}."
-    replace_section(path, "benchmarks", content)
+def markdown(content):
+    """The Markdown table of a results.json: npllm's time, and the time of the others relative to it."""
+    rows = []
+    for job in content["jobs"]:
+        ratios = {name: found["median"] for name, found in job["times_npllm"].items()}
+        peaks = {name: f" ({_mebibytes(number)})" for name, number in job["peak_bytes"].items()}
+        baselines = ", ".join(
+            f"{name} {_bold_loss(ratio)}{peaks.get(name, '')}" for name, ratio in ratios.items() if name != LOOPS
+        )
+        loops = _bold_loss(ratios[LOOPS]) if LOOPS in ratios else ""
+        own = f"{_duration(statistics.median(job['seconds'][OURS]))}{peaks.get(OURS, '')}"
+        rows.append([job["job"], job["size"], own, baselines, loops])
+    return markdown_table(["job", "size", "npllm", "baseline, relative to npllm", LOOPS], rows)
 
 
-def _peak(measurement, name):
-    """The peak memory in brackets, where it was measured."""
-    return f" ({_mebibytes(measurement.peaks[name])})" if name in measurement.peaks else ""
+def _bold_loss(ratio):
+    """A ratio; below 1 npllm is slower, and the number is set in bold."""
+    return _three_digits(ratio) if ratio >= 1 else f"**{ratio:.2f}**"
 
 
 def _mebibytes(number):

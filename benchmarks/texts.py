@@ -1,13 +1,20 @@
-"""Texts to be encoded: what people write, in several languages, programs, and what is hard for an encoder."""
+"""The texts that the tokenizer benchmarks encode: pinned files, and texts generated from a fixed seed.
+
+data/markdown_and_python.txt.xz is a snapshot of this project's Markdown and Python at one commit, 1.6 million
+characters; its hash is checked, so the text of a benchmark never changes with the project.
+"""
 
 import base64
+import hashlib
+import lzma
 import random
-import sysconfig
+from functools import lru_cache
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+SNAPSHOT = Path(__file__).parent / "data" / "markdown_and_python.txt.xz"
+SNAPSHOT_SHA256 = "f141a1cad639c21af534aa7835243ad5d29ed481e3e9b175f5a3633b6242b600"  # of the decompressed text
 
-# Sentences for this benchmark, in languages whose letters are not ASCII, or not all of them.
+# Sentences written for this benchmark, in languages with letters outside of ASCII.
 SENTENCES = (
     "Der Wärter prüfte täglich das Gerät auf dem Dach, schrieb die Höhe des Regens auf und ging früh nach Hause.",
     "Le météorologue notait chaque matin la température, même l'été, où presque rien n'arrivait à l'observatoire.",
@@ -23,24 +30,17 @@ SENTENCES = (
 )
 
 
-def own_sources():
-    """This project's programs and its README, one after the other."""
-    files = [ROOT / "README.md", *sorted(ROOT.glob("*/**/*.py"))]
-    return "\n".join(path.read_text(encoding="utf-8") for path in files)
+@lru_cache
+def markdown_and_python() -> str:
+    """The snapshot. Raises ValueError if the file was changed."""
+    data = lzma.decompress(SNAPSHOT.read_bytes())
+    if hashlib.sha256(data).hexdigest() != SNAPSHOT_SHA256:
+        raise ValueError(f"{SNAPSHOT} has another hash than {SNAPSHOT_SHA256}; restore the file")
+    return data.decode("utf-8")
 
 
-def markdown_and_python(size=5_000_000):
-    """Programs of Python's standard library and this project's README and sources, `size` characters of them."""
-    parts, length = [own_sources()], 0
-    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("**/*.py")):
-        if length < size and "site-packages" not in path.parts:
-            parts.append(path.read_text(encoding="utf-8", errors="replace"))
-            length += len(parts[-1])
-    return "".join(parts)[:size]
-
-
-def many_languages(size=500_000):
-    """`size` characters of these sentences in random order, each without a part of it, so that pieces differ."""
+def many_languages(size: int = 500_000) -> str:
+    """`size` characters of these sentences in random order, each with a random part removed, so that words differ."""
     draw = random.Random(0)
     parts, length = [], 0
     while length < size:
@@ -51,16 +51,16 @@ def many_languages(size=500_000):
     return "".join(parts)[:size]
 
 
-def hard_texts(size=1_000_000):
-    """Texts that are hard, by name: a single piece or nearly so, or hardly a piece twice."""
+def hard_texts(size: int = 1_000_000) -> dict[str, str]:
+    """Texts that are hard for an encoder, by name: one pre-token, or pre-tokens that hardly occur twice."""
     draw = random.Random(0)
-    words = [word.lower() for sentence in own_sources().split("\n") for word in sentence.split() if word.isalpha()]
+    words = [word.lower() for word in markdown_and_python().split() if word.isalpha()]
     return {
         "random letters": "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=size)),
         "random digits": "".join(draw.choices("0123456789", k=size)),
-        "words without blanks": "".join(draw.choices(words, k=size // 4)),
+        "words without spaces": "".join(draw.choices(words, k=size // 4)),
         "one letter": "a" * size,
-        "blanks": " " * size,
+        "spaces": " " * size,
         "base64": base64.b64encode(draw.randbytes(size // 4 * 3)).decode(),
         "random CJK": "".join(chr(draw.randrange(0x4E00, 0x9FFF)) for _ in range(size // 3)),
         "random emoji": "".join(

@@ -1,6 +1,6 @@
 """GPT-2's ids: npllm, tiktoken and Hugging Face's tokenizers from the same ranks, and OpenAI's algorithm in plain form.
 
-npllm remembers the pieces that it has seen: "first time" it starts without that memory, "again" it has it.
+npllm caches the ids of pre-tokens. "cold": the cache is emptied before each run; "warm": the text was encoded before.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ CORPORA = ("story", "tinyshakespeare")
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
-def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=5_000_000, strings=300):
+def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=2_000_000, strings=300):
     """Encode, decode, and load; the sizes are in characters."""
     tokenizer = GPT2Tokenizer.load()
     for name in names:
@@ -34,22 +34,24 @@ def jobs(names=CORPORA, sizes=SIZES, hard=1_000_000, sources=5_000_000, strings=
             text = corpora.read(name)
             size = f"{corpora.get_corpus(name).title}, {len(text):,} characters"
             yield from _corpus(tokenizer, text, size, with_loops=name == "story")
-    programs = texts.markdown_and_python(sources)
-    yield from _twice(tokenizer, programs, f"Markdown and Python, {len(programs):,} characters")
-    languages = texts.many_languages(sources // 10)
-    yield from _twice(tokenizer, languages, f"eleven languages, {len(languages):,} characters")
+    programs = texts.markdown_and_python()[:sources]
+    yield from _cold_and_warm(tokenizer, programs, f"Markdown and Python, {len(programs):,} characters")
+    languages = texts.many_languages(min(sources, 500_000))
+    yield from _cold_and_warm(tokenizer, languages, f"eleven languages, {len(languages):,} characters")
     yield from _short(tokenizer, programs, strings, "Markdown and Python")
     yield from _short(tokenizer, languages, strings // 6, "eleven languages")
     for size in sizes:
-        yield from _twice(tokenizer, (programs * (1 + size // len(programs)))[:size], f"growth: {size:,} characters")
+        yield from _cold_and_warm(
+            tokenizer, (programs * (1 + size // len(programs)))[:size], f"growth: {size:,} characters"
+        )
     for name, text in texts.hard_texts(hard).items():
-        yield _once(tokenizer, text, f"{name}, {len(text):,} characters")
-    yield _large_piece(tokenizer, 5 * hard)
+        yield _cold(tokenizer, text, f"{name}, {len(text):,} characters")
+    yield _large_pre_token(tokenizer, 5 * hard)
     yield from _patterns()
     yield from _loading()
 
 
-twin = lru_cache(tiktoken_encoding)
+tiktoken_reference = lru_cache(tiktoken_encoding)
 
 
 @lru_cache
@@ -63,27 +65,29 @@ def hugging_face(tokenizer):
 
 
 def _corpus(tokenizer, text, size, with_loops):
-    theirs, ids = twin(tokenizer), tokenizer.encode_to_numpy(text)
-    remembered = {}
+    theirs, ids = tiktoken_reference(tokenizer), tokenizer.encode_to_numpy(text)
+    cached = {}
 
     def plain(text=text):
-        """OpenAI's encoder.py: a regular expression, and merges by rank, with a dict of what was merged."""
+        """OpenAI's encoder.py: a regular expression, and merges by rank, with a dict of the ids of pre-tokens."""
         result = []
-        for piece in pretokenize(text):
-            if piece not in remembered:
-                remembered[piece] = [tokenizer.ranks[token] for token in merge_by_rank(piece.encode(), tokenizer.ranks)]
-            result += remembered[piece]
+        for pre_token in pretokenize(text):
+            if pre_token not in cached:
+                cached[pre_token] = [
+                    tokenizer.ranks[token] for token in merge_by_rank(pre_token.encode(), tokenizer.ranks)
+                ]
+            result += cached[pre_token]
         return result
 
     yield Job(
-        "encode to array, first time",
+        "encode to array, cold",
         size,
         lambda: tokenizer.encode_to_numpy(text),
         {"tiktoken": lambda: theirs.encode_to_numpy(text)},
         before=tokenizer.clear_cache,
     )
     yield Job(
-        "encode to array, again",
+        "encode to array, warm",
         size,
         lambda: tokenizer.encode_to_numpy(text),
         {"tiktoken": lambda: theirs.encode_to_numpy(text)},
@@ -91,7 +95,7 @@ def _corpus(tokenizer, text, size, with_loops):
 
     def clear():
         tokenizer.clear_cache()
-        remembered.clear()
+        cached.clear()
 
     others = {
         "tiktoken": lambda: theirs.encode_ordinary(text),
@@ -102,19 +106,23 @@ def _corpus(tokenizer, text, size, with_loops):
     if with_loops:
 
         def loops():
-            pieces = (piece.encode() for piece in pretokenize(text))
-            return [tokenizer.ranks[token] for piece in pieces for token in merge_by_rank(piece, tokenizer.ranks)]
+            pre_tokens = (pre_token.encode() for pre_token in pretokenize(text))
+            return [
+                tokenizer.ranks[token]
+                for pre_token in pre_tokens
+                for token in merge_by_rank(pre_token, tokenizer.ranks)
+            ]
 
-    yield Job("encode to list, first time", size, lambda: tokenizer.encode_ordinary(text), others, loops, before=clear)
+    yield Job("encode to list, cold", size, lambda: tokenizer.encode_ordinary(text), others, loops, before=clear)
     yield Job(
-        "encode to list, again",
+        "encode to list, warm",
         size,
         lambda: tokenizer.encode_ordinary(text),
         {name: others[name] for name in ("tiktoken", "OpenAI's algorithm, plain")},
     )
     lines = (text.split("\n") * (1 + LINES // (text.count("\n") + 1)))[:LINES]
     yield Job(
-        "encode_batch, again",
+        "encode_batch, warm",
         f"{LINES:,} lines of {size}",
         lambda: tokenizer.encode_batch(lines),
         {
@@ -127,10 +135,10 @@ def _corpus(tokenizer, text, size, with_loops):
     yield Job("decode a list", size, lambda: tokenizer.decode(as_list), {"tiktoken": lambda: theirs.decode(as_list)})
 
 
-def _once(tokenizer, text, size, theirs=None):
-    theirs = theirs or twin(tokenizer)
+def _cold(tokenizer, text, size, theirs=None):
+    theirs = theirs or tiktoken_reference(tokenizer)
     return Job(
-        "encode to list, first time",
+        "encode to list, cold",
         size,
         lambda: tokenizer.encode_ordinary(text),
         {"tiktoken": lambda: theirs.encode_ordinary(text)},
@@ -138,11 +146,11 @@ def _once(tokenizer, text, size, theirs=None):
     )
 
 
-def _twice(tokenizer, text, size, theirs=None):
-    theirs = theirs or twin(tokenizer)
-    yield _once(tokenizer, text, size, theirs)
+def _cold_and_warm(tokenizer, text, size, theirs=None):
+    theirs = theirs or tiktoken_reference(tokenizer)
+    yield _cold(tokenizer, text, size, theirs)
     yield Job(
-        "encode to list, again",
+        "encode to list, warm",
         size,
         lambda: tokenizer.encode_ordinary(text),
         {"tiktoken": lambda: theirs.encode_ordinary(text)},
@@ -150,38 +158,38 @@ def _twice(tokenizer, text, size, theirs=None):
 
 
 def _short(tokenizer, text, number, title):
-    theirs = twin(tokenizer)
+    theirs = tiktoken_reference(tokenizer)
     for length in (20, 100, 500, 2000, 5000, 20_000):
         parts = [text[begin : begin + length] for begin in range(0, min(len(text), number * length), length)]
         yield Job(
-            "encode strings, again",
+            "encode strings, warm",
             f"{title}, {len(parts)} of {length:,} characters",
             lambda parts=parts: [tokenizer.encode_ordinary(part) for part in parts],
             {"tiktoken": lambda parts=parts: [theirs.encode_ordinary(part) for part in parts]},
         )
 
 
-def _large_piece(tokenizer, size):
+def _large_pre_token(tokenizer, size):
     text = texts.hard_texts(size)["random letters"]
     return Job(
-        "encode one piece, to array",
+        "encode one pre-token to array",
         f"{size:,} letters",
         lambda: tokenizer.encode_to_numpy(text),
-        {"tiktoken": lambda: twin(tokenizer).encode_to_numpy(text)},
+        {"tiktoken": lambda: tiktoken_reference(tokenizer).encode_to_numpy(text)},
         memory={"npllm": peak_of_numpy},
     )
 
 
 def _patterns():
-    text = texts.own_sources()
+    text = texts.markdown_and_python()
     for name in ("cl100k", "o200k"):
         tokenizer = train_bpe(corpora.read("story"), 1024, pattern=PATTERNS[name])
         size = f"{name}'s pattern, 1,024 tokens, {len(text):,} characters"
-        yield from _twice(tokenizer, text, size, twin(tokenizer, TIKTOKEN_PATTERNS[name]))
+        yield from _cold_and_warm(tokenizer, text, size, tiktoken_reference(tokenizer, TIKTOKEN_PATTERNS[name]))
 
 
 def _loading():
-    """From the files to the ids of a text, everything that is built included."""
+    """From the files to the ids of a text, with all tables that are built on the way."""
 
     def theirs(load, text):
         pattern = TIKTOKEN_PATTERNS["gpt2"]
@@ -197,7 +205,7 @@ def _loading():
         ranks = str(Path(folder) / "gpt2.tiktoken")
         GPT2Tokenizer.load().save(ranks)
         for length in (3000, 1_000_000):
-            text = texts.own_sources()[:length]
+            text = texts.markdown_and_python()[:length]
             yield Job(
                 "load OpenAI's two files, then encode",
                 f"GPT-2, {length:,} characters",

@@ -1,4 +1,4 @@
-"""One transformer block: small enough for a loop, and as wide as GPT-2's."""
+"""One transformer block: one small enough for plain loops, and one of GPT-2's size."""
 
 import numpy as np
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import attention_family, bpe_training, gpt2, tokenizing
+from benchmarks import attention_variants, bpe_training, gpt2, tokenizing
 from benchmarks.__main__ import JOBS, main
 from benchmarks.measure import measure
 from npllm.models import GPTConfig
@@ -31,9 +31,9 @@ def benchmarks(*arguments):
 
 def test_every_job_once(tmp_path):
     small = [
-        name for name in JOBS if name not in ("gpt2", "attention_family", "tokenizing", "bpe_training")
+        name for name in JOBS if name not in ("gpt2", "attention_variants", "tokenizing", "bpe_training")
     ]  # with tests of their own
-    status, out, error = benchmarks(*small, "--rounds", 1, "--shortest", 0, "--results", tmp_path / "new")
+    status, out, error = benchmarks(*small, "--rounds", 1, "--min-time", 0, "--results", tmp_path / "new")
     assert (status, error) == (0, "")
     jobs = json.loads((tmp_path / "new" / "results.json").read_text())["jobs"]
     assert (tmp_path / "new" / "results.png").stat().st_size > 10_000
@@ -47,23 +47,23 @@ def test_every_job_once(tmp_path):
     assert sum("plain loops" in job["seconds"] for job in jobs) >= 10
 
 
-def test_every_form_of_attention_agrees_with_its_twin_and_takes_memory():
-    for job in attention_family.jobs(lengths=(16,)):
-        measured = measure(job, rounds=1, shortest=0)
+def test_every_variant_of_attention_gives_the_result_of_its_reference():
+    for job in attention_variants.jobs(lengths=(16,)):
+        measured = measure(job, rounds=1, min_time=0)
         assert measured.peaks.keys() == measured.seconds.keys()
         assert min(measured.peaks.values()) > 16 * 48 * 4, "the result alone is that large"
 
 
 def test_every_encoder_gives_the_same_ids():
     small = tokenizing.jobs(("story",), sizes=(3000,), hard=4000, sources=40_000, strings=2)
-    names = [measure(job, rounds=1, shortest=0).name for job in small]
-    assert {"encode to list, first time", "encode_batch, again", "decode a list", "encode one piece, to array"} <= set(
+    names = [measure(job, rounds=1, min_time=0).name for job in small]
+    assert {"encode to list, cold", "encode_batch, warm", "decode a list", "encode one pre-token to array"} <= set(
         names
     )
 
 
 def test_every_trainer_learns_the_same_vocabulary():
-    measured = [measure(job, rounds=1, shortest=0) for job in bpe_training.jobs(("story",), (300, 2000), 40_000)]
+    measured = [measure(job, rounds=1, min_time=0) for job in bpe_training.jobs(("story",), (300, 2000), 40_000)]
     assert {name for m in measured for name in m.others} == {"tiktoken's educational", "plain loops", "Hugging Face"}
     assert len(measured) == 1 + 2 + 2
 
@@ -78,8 +78,7 @@ def test_every_file_with_jobs_is_run():
     [
         (["sorting"], "unknown job sorting; it must be one of tokenizing"),
         (["--rounds", "0"], "--rounds is 0; it must be at least 1"),
-        (["--shortest", "nan"], "--shortest is nan"),
-        (["softmax", "--readme", "README.md"], "--readme takes the table of all jobs"),
+        (["--min-time", "nan"], "--min-time is nan"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys):
@@ -89,7 +88,7 @@ def test_wrong_usage(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_missing_package_is_an_advice(monkeypatch, capsys):
+def test_a_missing_package_is_named(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main([]) == 1
     assert 'PyTorch, which is not installed. In a checkout of npllm:\n  python -m pip install -e ".[test]"' in (
@@ -97,12 +96,12 @@ def test_a_missing_package_is_an_advice(monkeypatch, capsys):
     )
 
 
-def test_contenders_that_disagree_end_the_run(monkeypatch, capsys, tmp_path):
+def test_different_results_end_the_run(monkeypatch, capsys, tmp_path):
     from npllm import functional
 
     monkeypatch.setattr(functional, "softmax", lambda x: x)
     assert main(["softmax", "--results", str(tmp_path)]) == 1
-    assert "PyTorch and npllm do not agree" in capsys.readouterr().err
+    assert "PyTorch and npllm give different results" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -113,11 +112,3 @@ def test_gpt_jobs_agree_with_pytorch_and_transformers():
     assert [measurement.others for measurement in measured] == [
         ["PyTorch", "transformers"], ["transformers"], ["PyTorch", "transformers"]
     ]  # fmt: skip
-
-
-def test_the_readme_is_written(tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- benchmarks -->\n<!-- /benchmarks -->\n")
-    monkeypatch.setattr("benchmarks.__main__.JOBS", ["softmax"])
-    assert main(["--rounds", "1", "--shortest", "0", "--results", str(tmp_path), "--readme", str(readme)]) == 0
-    assert "| softmax forward | 512 × 1,024 |" in readme.read_text()

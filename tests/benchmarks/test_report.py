@@ -9,7 +9,7 @@ from benchmarks.machine import machine
 from benchmarks.measure import Measurement
 
 MACHINE = {"processor": "an abacus", "npllm": "NumPy by hand"}
-SETTINGS = {"rounds": 3, "shortest": 0.0}
+SETTINGS = {"rounds": 3, "min_time": 0.0}
 MEASUREMENTS = [
     Measurement(
         "softmax forward",
@@ -53,16 +53,12 @@ def test_plot(tmp_path):
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_readmes_table(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n")
-    report.write_readme(readme, MACHINE, SETTINGS, MEASUREMENTS)
-    text = readme.read_text()
-    assert text.startswith("before\n<!-- benchmarks -->\n| job | size | npllm |")
-    assert "| softmax forward | 3 × 4 | 1.10 ms | PyTorch 0.50 | 1,000 |\n" in text
-    assert "| decode | 9 ids | 20.0 µs | tiktoken 2.50 |  |\n" in text
-    assert "Medians of 3 rounds. processor: an abacus. npllm: NumPy by hand.\n<!-- /benchmarks -->\nafter\n" in text
-    assert "old" not in text
+def test_the_markdown_table(tmp_path):
+    report.write_json(tmp_path / "results.json", MACHINE, SETTINGS, MEASUREMENTS)
+    text = report.markdown(json.loads((tmp_path / "results.json").read_text()))
+    assert text.startswith("| job | size | npllm | baseline, relative to npllm | plain loops |")
+    assert "| softmax forward | 3 × 4 | 1.10 ms | PyTorch **0.50** | 1,000 |\n" in text
+    assert text.endswith("| decode | 9 ids | 20.0 µs | tiktoken 2.50 |  |")
 
 
 @pytest.mark.parametrize(
@@ -88,4 +84,4 @@ def test_the_machine_is_named(monkeypatch):
     assert "NumPy" in found["npllm"] and "thread" in found["npllm"]
     assert "thread" in found["PyTorch"]
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
-    assert "OPENBLAS_CORETYPE=Prescott is set" in machine()["beware"]
+    assert "OPENBLAS_CORETYPE=Prescott is set" in machine()["warning"]
