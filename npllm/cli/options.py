@@ -1,4 +1,4 @@
-"""What the commands share: a parser that knows which options were given, options of several commands, early checks.
+"""What the commands share: the parser, options of several commands, and checks before the work.
 
 A command is one file with two functions:
 
@@ -35,34 +35,30 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that notes the destinations of the options that were given in `options.given`."""
+    """An ArgumentParser whose result has the names of all options that were given in `options.given`."""
 
     def __init__(self, *arguments, **options) -> None:
         super().__init__(*arguments, **{"formatter_class": _HelpWithDefaults, **options})
-        self.register("action", None, _StoreAndNote)
+        self.register("action", None, _StoreAndRecord)
         self.set_defaults(parser=self, given=frozenset())
 
 
 class _HelpWithDefaults(argparse.HelpFormatter):
-    """Help texts end with the default, where there is one and the text does not say it itself."""
+    """Appends the default to each help text, unless there is none or the text names it."""
 
     def __init__(self, prog, max_help_position=28, **options):
         super().__init__(prog, max_help_position=max_help_position, **options)
 
     def _get_help_string(self, action):
-        text = action.help or ""
-        if (
-            action.default in (None, argparse.SUPPRESS)
-            or action.default is False
-            or not action.option_strings
-            or "default" in text
-        ):
-            return text
-        return f"{text} (default: %(default)s)".lstrip()
+        text, default = action.help or "", action.default
+        has_default = default not in (None, argparse.SUPPRESS) and not isinstance(default, bool)
+        if has_default and action.option_strings and "default" not in text:
+            return f"{text} (default: %(default)s)".lstrip()
+        return text
 
 
-class _StoreAndNote(argparse.Action):
-    """argparse's default action, which also notes that the option was given."""
+class _StoreAndRecord(argparse.Action):
+    """argparse's default action, which also records that the option was given."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, values)
@@ -70,7 +66,7 @@ class _StoreAndNote(argparse.Action):
 
 
 def print_help(console: Console, options: argparse.Namespace) -> None:
-    """The `run` of a command that needs a further word, such as `npllm bpe`: print which words there are."""
+    """The `run` of `npllm` and of `npllm bpe`, which need a further command: print the list of commands."""
     console.file.write(options.parser.format_help())
 
 
@@ -169,7 +165,7 @@ def try_threads(step: Callable[[], object]) -> tuple[int, str]:
     from npllm.utils.threads import faster_num_threads
 
     num_threads, seconds = faster_num_threads(step)
-    times = ", ".join(f"{1000 * value:.3g} ms a step with {number}" for number, value in seconds.items())
+    times = ", ".join(f"{1000 * value:,.1f} ms a step with {number}" for number, value in seconds.items())
     return num_threads, f" ({times})" if times else ""
 
 

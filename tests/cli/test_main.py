@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,13 @@ def test_bpe_without_a_command_prints_its_commands(capsys):
     assert status == 0
     assert "usage: npllm bpe" in out
     assert "encode" in out and "train" in out
+
+
+def test_the_readme_of_the_folder_lists_every_command_and_links_to_it():
+    text = (ROOT / "npllm" / "cli" / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `npllm (\w+)[^|]*\|[^|]*\| \[(\w+)\.py\]\((\w+)\.py\) \|$", text, re.MULTILINE)
+    names = [command.__name__.rpartition(".")[2] for command in COMMANDS]
+    assert listed == [(name, name, name) for name in names]
 
 
 def test_an_unknown_command_or_option_is_wrong_usage(capsys):

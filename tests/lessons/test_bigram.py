@@ -34,7 +34,7 @@ def test_gradients_against_finite_differences(batch):
     )
 
 
-def test_embeddings_move_so_that_the_loss_falls_exactly_as_in_pytorch(batch):
+def test_training_gives_the_losses_and_weights_of_pytorch(batch):
     ids, targets = batch
     model = BigramLanguageModel(11, 8, rng=np.random.default_rng(0), dtype="float64")
     start = model.wte.weight.data.copy()
@@ -60,22 +60,22 @@ def test_embeddings_move_so_that_the_loss_falls_exactly_as_in_pytorch(batch):
     np.testing.assert_array_equal(model.wte.weight.data[~used], start[~used])
 
 
-def test_attention_learns_what_the_present_token_does_not_tell():
-    # 0 1 2 1 0 1 2 1 …: after a 1 comes 0 or 2, and only the token before the 1 tells which
+def test_a_gpt_predicts_what_depends_on_the_token_before_the_current_one():
+    # 0 1 2 1 0 1 2 1 …: after 1 follows 0 or 2, depending on the token before the 1
     ids = np.array([0, 1, 2, 1] * 60)
     final = {}
-    for name in ("alone", "attention"):
+    for name in ("bigram", "gpt"):
         rng = np.random.default_rng(0)
-        model = BigramLanguageModel(3, 16, rng=rng) if name == "alone" else GPT(GPTConfig(3, 8, 16, 1, 2), rng=rng)
+        model = BigramLanguageModel(3, 16, rng=rng) if name == "bigram" else GPT(GPTConfig(3, 8, 16, 1, 2), rng=rng)
         loader = DataLoader(WindowDataset(ids, 8, 8), 4, shuffle=True, drop_last=True, rng=rng)
         losses = list(train(model, AdamW(model.named_parameters(), 1e-2), loader, 150))
         assert len(losses) == 150
         final[name] = np.mean(losses[-10:])
-    assert final["alone"] == pytest.approx(math.log(2) / 2, abs=0.08)  # half of the questions are a coin's throw
-    assert final["attention"] < 0.12  # all that is left is the first position of each window
+    assert final["bigram"] == pytest.approx(math.log(2) / 2, abs=0.08)  # half of the targets have probability 1/2
+    assert final["gpt"] < 0.12  # only the first position of each window stays uncertain
 
 
-def test_a_loader_without_batches_is_an_error_not_an_endless_loop():
+def test_a_loader_without_batches_is_an_error():
     model = BigramLanguageModel(3, 4, rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="loader has no batch"):
         next(train(model, SGD(model.named_parameters(), 0.1), [], 3))
