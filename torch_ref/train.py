@@ -1,11 +1,12 @@
-"""Continue a run of npllm in PyTorch, for those who outgrow one machine; npllm can continue what comes out.
+"""Continue a training run of npllm in PyTorch, on one or several processes; npllm can continue the result.
 
     python -m torch_ref.train --out FOLDER
     torchrun --nproc_per_node=2 -m torch_ref.train --out FOLDER
 
-The folder is one that `npllm train` has begun. Every process takes its share of each batch, and DistributedDataParallel
-averages the gradients: the loss curve is that of one process with the whole batch. On GPUs the processes talk by NCCL,
-else by gloo. (Only dropout's draws are PyTorch's own.)
+FOLDER is the folder of a run of `npllm train`. Each process computes the gradient of its part of every batch, and
+DistributedDataParallel averages the gradients, so the loss curve is that of one process with the whole batch. On GPUs
+the processes communicate by NCCL, otherwise by gloo. Dropout masks are drawn by PyTorch, so with dropout the curve
+differs from npllm's.
 """
 
 import argparse
@@ -20,25 +21,28 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from npllm.training.log import StepLog
-from npllm.training.run import open_run
+from npllm.training.run import Run, open_run
+from npllm.training.trainer import Trainer
 from torch_ref import models
 
 
-def main(arguments=None):
-    """Train to the run's last step, or for --steps; process 0 writes checkpoints, the log, and at the end the model."""
+def main(arguments: list[str] | None = None) -> None:
+    """Train to the last step of the run, or for --steps steps."""
     parser = argparse.ArgumentParser(prog="python -m torch_ref.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", metavar="FOLDER", required=True, help="a run that npllm train has begun")
-    parser.add_argument("--steps", metavar="N", type=int, help="how many steps to go on (default: to the end)")
-    parser.add_argument("--checkpoint-every", metavar="N", type=int, default=250)
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="the folder of a run of npllm train")
+    parser.add_argument("--steps", metavar="N", type=int, help="number of steps (default: to the last one of the run)")
+    parser.add_argument(
+        "--checkpoint-interval", metavar="N", type=int, default=250, help="steps between checkpoints (default: 250)"
+    )
     options = parser.parse_args(arguments)
     distributed = "RANK" in os.environ  # set by torchrun
     device = _device()
     if distributed:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        train(open_run(options.out), device, options.steps, options.checkpoint_every)
+        train(open_run(options.out), device, options.steps, options.checkpoint_interval)
         if distributed:
-            dist.barrier()  # nobody leaves while process 0 still writes
+            dist.barrier()  # no process exits before process 0 has saved the checkpoint
     except (OSError, ValueError) as error:
         sys.exit(f"torch_ref.train: {error}")
     finally:
@@ -46,41 +50,50 @@ def main(arguments=None):
             dist.destroy_process_group()
 
 
-def train(run, device, num_steps=None, checkpoint_every=250):
-    """Continue an opened Run on this process's share of every batch."""
-    trainer, settings = run.trainer, run.trainer.config
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if settings.batch_size % world:
-        raise ValueError(f"batch_size is {settings.batch_size}; {world} processes must divide it into equal shares")
+def train(run: Run, device: torch.device, num_steps: int | None = None, checkpoint_interval: int = 250) -> None:
+    """Train a run on this process's part of every batch; process 0 writes the log, the checkpoints and the model."""
+    trainer, config = run.trainer, run.trainer.config
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if config.batch_size % world_size:
+        raise ValueError(
+            f"batch_size is {config.batch_size}; it must be divisible by {world_size}, the number of processes"
+        )
     model = getattr(models, type(run.model).__name__)(run.model.config).to(device)
     model.load_state_dict({name: torch.tensor(array) for name, array in run.model.state_dict().items()})
     optimizer = _optimizer(model, trainer)
-    parallel = DistributedDataParallel(model) if world > 1 else model
-    end = settings.num_steps if num_steps is None else min(trainer.steps_done + num_steps, settings.num_steps)
+    parallel = DistributedDataParallel(model) if world_size > 1 else model
+    last_step = config.num_steps if num_steps is None else min(trainer.steps_done + num_steps, config.num_steps)
     log = StepLog(run.folder / "log.jsonl", trainer.steps_done) if rank == 0 else None
-    while trainer.steps_done < end:
-        started, step = time.perf_counter(), trainer.steps_done
-        validation_loss = (
-            _evaluate(model, trainer, device) if rank == 0 and step % settings.eval_interval == 0 else None
+    while trainer.steps_done < last_step:
+        step = trainer.steps_done
+        evaluates = rank == 0 and step % config.eval_interval == 0
+        validation_loss = _evaluate(model, trainer, device) if evaluates else None
+        started = time.perf_counter()
+        inputs, targets = next(trainer.batches)  # every process draws the same batch and uses its rows of it
+        optimizer.zero_grad()
+        loss = _accumulate(
+            parallel, inputs[rank::world_size], targets[rank::world_size], config.grad_accum_steps, device
         )
-        inputs, targets = next(trainer.batches)  # all processes draw the same batch, and each keeps its rows
-        loss = _accumulate(parallel, inputs[rank::world], targets[rank::world], settings.grad_accum_steps, device)
-        norm = clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(step)
+            group["lr"] = config.learning_rate_at(step)
         optimizer.step()
         trainer.steps_done += 1
-        if world > 1:
+        if world_size > 1:
             dist.all_reduce(loss)
-        if rank == 0:
-            speed = round(targets.size / (time.perf_counter() - started))
-            record = {"step": step, "loss": loss.item() / world, "learning_rate": settings.learning_rate_at(step),
-                      "grad_norm": norm.item(), "tokens_per_second": speed}  # fmt: skip
+        if log is not None:
+            record = {
+                "step": step,
+                "loss": loss.item() / world_size,
+                "learning_rate": config.learning_rate_at(step),
+                "grad_norm": grad_norm.item(),
+                "tokens_per_second": round(targets.size / (time.perf_counter() - started)),
+            }
             log.add(record if validation_loss is None else record | {"validation_loss": validation_loss})
-            if trainer.steps_done % checkpoint_every == 0 or trainer.steps_done == end:
-                _hand_back(model, optimizer, trainer)
+            if trainer.steps_done % checkpoint_interval == 0 or trainer.steps_done == last_step:
+                _copy_to_npllm(model, optimizer, trainer)
                 run.save()
-    if rank == 0 and trainer.steps_done == settings.num_steps:
+    if rank == 0 and trainer.steps_done == config.num_steps:
         run.save_model()
 
 
@@ -93,15 +106,13 @@ def _device():
 
 
 def _accumulate(model, inputs, targets, grad_accum_steps, device):
-    """The gradient of the mean loss over this process's rows, part by part; return the loss."""
-    model.zero_grad()
+    """Add the gradient of the mean loss over this process's rows, one micro-batch at a time; return the loss."""
     total = torch.zeros((), device=device)
-    parts = min(grad_accum_steps, len(inputs))
-    for part, part_targets in zip(np.array_split(inputs, parts), np.array_split(targets, parts)):
-        logits = model(torch.from_numpy(part).to(device))
-        wanted = torch.from_numpy(part_targets).to(device)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), wanted.flatten())
-        loss = (loss + getattr(model, "module", model).aux_loss()) * (len(part) / len(inputs))
+    num_micro_batches = min(grad_accum_steps, len(inputs))
+    for x, y in zip(np.array_split(inputs, num_micro_batches), np.array_split(targets, num_micro_batches)):
+        logits = model(torch.from_numpy(x).to(device))
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), torch.from_numpy(y).to(device).flatten())
+        loss = (loss + getattr(model, "module", model).aux_loss()) * (len(x) / len(inputs))
         loss.backward()
         total += loss.detach()
     return total
@@ -109,22 +120,21 @@ def _accumulate(model, inputs, targets, grad_accum_steps, device):
 
 @torch.inference_mode()
 def _evaluate(model, trainer, device):
-    """What Trainer.evaluate does, on the device."""
+    """The validation loss, on the windows that Trainer.evaluate uses."""
     model.eval()
-    settings, data = trainer.config, trainer.validation
-    num_windows = min(len(data), settings.eval_batches * settings.batch_size)
+    config, dataset = trainer.config, trainer.validation
+    num_windows = min(len(dataset), config.eval_batches * config.batch_size)
     total = 0.0
-    for start in range(0, num_windows, settings.batch_size):
-        inputs, targets = data[np.arange(start, min(start + settings.batch_size, num_windows))]
-        total += model.loss(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)).item() * len(
-            inputs
-        )
+    for start in range(0, num_windows, config.batch_size):
+        batch = dataset[np.arange(start, min(start + config.batch_size, num_windows))]
+        inputs, targets = (torch.from_numpy(array).to(device) for array in batch)
+        total += model.loss(inputs, targets).item() * len(inputs)
     model.train()
     return total / num_windows
 
 
-def _optimizer(model, trainer):
-    """torch.optim.AdamW as npllm's stands: the same groups, averages and step counts."""
+def _optimizer(model: torch.nn.Module, trainer: Trainer) -> torch.optim.AdamW:
+    """torch.optim.AdamW with the state of npllm's: the same groups, running averages and step counts."""
     ours, named = trainer.optimizer, dict(model.named_parameters())
     groups = [
         {"params": [named[name] for name in named if name in ours.decaying], "weight_decay": ours.weight_decay},
@@ -140,8 +150,8 @@ def _optimizer(model, trainer):
     return optimizer
 
 
-def _hand_back(model, optimizer, trainer):
-    """Put weights, averages and step counts back into npllm's trainer."""
+def _copy_to_npllm(model: torch.nn.Module, optimizer: torch.optim.AdamW, trainer: Trainer) -> None:
+    """Copy the parameters, running averages and step counts into npllm's trainer."""
     ours = trainer.optimizer
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
