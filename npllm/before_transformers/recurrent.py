@@ -58,9 +58,9 @@ def unroll_forward(
 
 
 def unroll_backward(
-    step_backward: Callable, dh: np.ndarray, dstate: Sequence[np.ndarray], cache: Cache
+    step_backward: Callable, dh: np.ndarray, dlast: Sequence[np.ndarray], cache: Cache
 ) -> tuple[np.ndarray, np.ndarray, State]:
-    """Back-propagation through time; returns dx_gates, dh_gates (..., T, G·H) and the gradient of the initial state.
+    """Back-propagation through time: dx_gates, dh_gates (..., T, G·H), and the gradient of the initial state.
 
     h_t is used twice: it is an output of the layer, and step t + 1 reads it. So its gradient is the sum of
     dh_t, which comes from the loss, and of what step t + 1 returns. Going from t = T to 1:
@@ -70,7 +70,7 @@ def unroll_backward(
     """
     h, mask = cache.h, cache.mask
     dh = check_gradient(dh, h[..., 1:, :].shape, h.dtype)
-    dstate = tuple(check_gradient(array, h[..., 0, :].shape, h.dtype) for array in dstate)
+    dstate = tuple(check_gradient(array, h[..., 0, :].shape, h.dtype) for array in dlast)
     dx_gates, dh_gates = np.empty(cache.gates_shape, h.dtype), np.empty(cache.gates_shape, h.dtype)
     for t in reversed(range(len(cache.steps))):
         dstate = (dstate[0] + dh[..., t, :], *dstate[1:])
@@ -114,7 +114,7 @@ class RecurrentLayer(Module):
 
     def init_weights(self, rng: np.random.Generator) -> None:
         """Draw all weights and biases uniformly in ±1/√H."""
-        draw_recurrent_weights(self, rng)
+        draw_recurrent_weights(self, self.hidden_size, rng)
 
     def h_gates(self, h: np.ndarray) -> np.ndarray:
         """h W_hhᵀ + b_hh."""

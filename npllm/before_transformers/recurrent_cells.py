@@ -63,7 +63,7 @@ class RecurrentCell(Module):
 
     def init_weights(self, rng: np.random.Generator) -> None:
         """Draw all weights and biases uniformly in ±1/√H."""
-        draw_recurrent_weights(self, rng)
+        draw_recurrent_weights(self, self.hidden_size, rng)
 
     def _initial_state(self, name: str, state: np.ndarray | None, x: np.ndarray) -> np.ndarray:
         return initial_state(name, state, (*np.shape(x)[:-1], self.hidden_size), x)
@@ -232,9 +232,7 @@ def lstm_step_forward(
     return (o * tanh_c, new_c), Cache(i=i, f=f, g=g, o=o, c=c, tanh_c=tanh_c)
 
 
-def lstm_step_backward(
-    dstate: tuple[np.ndarray, np.ndarray], cache: Cache
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lstm_step_backward(dstate: tuple[np.ndarray, ...], cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """dold_c = f (dc′ + dh′ o (1 − tanh² c′))      (..., H), (..., H) → (..., 4H), (..., 4H), (..., H)
 
     h′ = o tanh(c′)      do = dh′ tanh(c′);  c′ also gets dh′ o (1 − tanh² c′), in addition to dc′ from the next step
@@ -279,9 +277,9 @@ class LSTMCell(RecurrentCell):
         return drop_none(dx, dold_h if cache.has_h else None, dold_c if cache.has_c else None)
 
 
-def draw_recurrent_weights(module: Module, rng: np.random.Generator) -> None:
+def draw_recurrent_weights(module: Module, hidden_size: int, rng: np.random.Generator) -> None:
     """Draw all parameters of a recurrent cell or layer uniformly in ±1/√H."""
-    bound = 1.0 / math.sqrt(module.hidden_size)
+    bound = 1.0 / math.sqrt(hidden_size)
     for parameter in module.params.values():
         parameter.data[...] = rng.uniform(-bound, bound, parameter.shape)
 

@@ -112,7 +112,7 @@ class Seq2Seq(Module):
         loss, cross_entropy = cross_entropy_forward(logits, targets)
         return loss, Cache(model=model, cross_entropy=cross_entropy)
 
-    def loss_backward(self, dloss: float, cache: Cache) -> None:
+    def loss_backward(self, dloss: Any, cache: Cache) -> None:
         """Add dloss times the gradient of the loss to every parameter's `grad`."""
         self.backward(cross_entropy_backward(dloss, cache.cross_entropy), cache.model)
 

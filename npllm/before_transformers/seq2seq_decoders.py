@@ -107,7 +107,8 @@ class BahdanauDecoder(Seq2SeqDecoder):
         """
         x, hidden_size = cache.x, cache.states.shape[-1]
         dstate = tuple(np.zeros_like(array) for array in cache.last)
-        dx, dstates, dkeys = np.empty_like(x), np.zeros_like(cache.states), 0.0
+        dx, dstates = np.empty_like(x), np.zeros_like(cache.states)
+        dkeys: Any = 0.0
         for t in reversed(range(x.shape[-2])):
             dh, dcontext = np.split(doutputs[..., t, :], 2, axis=-1)  # outputs_t = [h_t | c_t]
             dstate = (dstate[0] + dh, *dstate[1:])

@@ -91,7 +91,7 @@ class Word2Vec(Module):
         loss, sampling = negative_sampling_forward(x, self.context_vectors.weight.data, targets, negatives)
         return loss, Cache(hidden=hidden, negative_sampling=sampling)
 
-    def loss_backward(self, dloss: float, cache: Cache) -> None:
+    def loss_backward(self, dloss: Any, cache: Cache) -> None:
         """Add dloss times the gradient of the loss to the gradients of both tables."""
         if cache.negative_sampling is None:
             self.backward(cross_entropy_backward(dloss, cache.cross_entropy), cache.model)

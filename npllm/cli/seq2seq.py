@@ -56,7 +56,8 @@ def run(console: Console, options: argparse.Namespace) -> None:
         alignment = trained.longest_alignment()
         if alignment is not None:
             console.print(CAPTION)
-            console.print(matrix(*alignment, "generated", shade=True))
+            weights, generated, source = alignment
+            console.print(matrix(weights, generated, source, corner="generated", shade=True))
         if options.figures is not None:
             console.print(Text(f"drew {_draw(trained, options)}"), soft_wrap=True)
 

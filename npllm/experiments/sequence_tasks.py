@@ -93,7 +93,7 @@ def numbers_task(max_digits: int = 6) -> Task:
     return Task(words, ("<bos>", "<eos>", *"0123456789"), generate)
 
 
-TASKS = {"copy": copy_task, "reverse": reverse_task, "numbers": numbers_task}
+TASKS: dict[str, Callable[[], Task]] = {"copy": copy_task, "reverse": reverse_task, "numbers": numbers_task}
 
 
 def spell(number: int) -> list[str]:
