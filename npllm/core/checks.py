@@ -175,10 +175,3 @@ def drop_none(*gradients: np.ndarray | None) -> Any:
     """Return the gradients that are not None, those of the inputs that were given; a single one is returned bare."""
     present = tuple(gradient for gradient in gradients if gradient is not None)
     return present[0] if len(present) == 1 else present
-
-
-def check_size(what, expected, **sizes):
-    """Raise ValueError unless every named size equals `expected`; to be replaced by `check_shape`."""
-    for name, size in sizes.items():
-        if size != expected:
-            raise ValueError(f"{name} is {size}; it must be {expected}, {what}")

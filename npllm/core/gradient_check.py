@@ -21,7 +21,7 @@ STEP = 1e-6
 def check_gradients(
     function: Callable[..., Any],
     inputs: Sequence[np.ndarray],
-    gradients: Sequence[np.ndarray],
+    gradients: Sequence[np.ndarray | None],
     rng: np.random.Generator,
     directions: int = 3,
     tolerance: float = 1e-6,
@@ -33,6 +33,7 @@ def check_gradients(
     """
     for index, (x, gradient) in enumerate(zip(inputs, gradients, strict=True)):
         assert x.dtype == np.float64, f"input {index} has dtype {x.dtype}; finite differences need float64"
+        assert gradient is not None, f"gradient {index} is None; it must be an array"
         assert gradient.shape == x.shape, f"gradient {index} has shape {gradient.shape}; it must be {x.shape}"
         original = x.copy()
         for _ in range(directions):

@@ -166,18 +166,3 @@ def _describe(module: Module) -> list[str]:
         count = "" if len(names) == 1 else f"{len(names)} × "
         lines += [f"  ({label}): {count}{description[0]}", *(f"  {line}" for line in description[1:])]
     return [*lines, ")"]
-
-
-class Blank(np.random.Generator):
-    """A generator that draws zeros; to be replaced by `init=False`."""
-
-    def __init__(self):
-        super().__init__(np.random.PCG64(0))
-
-    def standard_normal(self, size=None, dtype=np.float32):
-        """Zeros."""
-        return np.zeros(size, dtype)
-
-    def uniform(self, low=0.0, high=1.0, size=None):
-        """Zeros."""
-        return np.zeros(size, np.float32)

@@ -81,7 +81,7 @@ def softmax_naive_limit(dtype: DTypeLike, n: int = 1) -> np.floating:
     x = np.log(largest / dtype.type(n))
     with np.errstate(over="ignore"):
         while not _sum_is_finite(x, n):
-            x = np.nextafter(x, dtype.type(-np.inf))
+            x = np.nextafter(x, -largest)
         while _sum_is_finite(above := np.nextafter(x, largest), n):
             x = above
     return x

@@ -69,16 +69,16 @@ def test_finite_differences_with_aux_loss(norm_topk_prob):
 @given(seeds, st.integers(1, 4))
 def test_aux_loss_equals_the_reference(seed, k):
     rng, layer = np.random.default_rng(seed), build(top_k=k)
-    twin = torch_ref.layers.MixtureOfExperts(4, 5, k, 3).double()
-    twin.load_state_dict({name: torch.tensor(array) for name, array in layer.state_dict().items()})
+    reference = torch_ref.layers.MixtureOfExperts(4, 5, k, 3).double()
+    reference.load_state_dict({name: torch.tensor(array) for name, array in layer.state_dict().items()})
     x = rng.standard_normal((2, 6, 4))
     _, cache = layer.forward(x)
     layer.backward(np.zeros_like(x), cache, daux_loss=1.0)
-    twin(torch.tensor(x))
-    aux_loss = twin.aux_loss()
+    reference(torch.tensor(x))
+    aux_loss = reference.aux_loss()
     assert cache.aux_loss == pytest.approx(aux_loss.item())
     assert 0 <= cache.aux_loss <= 5 + 1e-9
-    (expected,) = torch.autograd.grad(aux_loss, [twin.gate.weight])
+    (expected,) = torch.autograd.grad(aux_loss, [reference.gate.weight])
     np.testing.assert_allclose(layer.gate.weight.grad, expected, rtol=1e-9, atol=1e-12)
 
 

@@ -34,7 +34,7 @@ class Change:
         return replace_nodes(source, self.node, self.node, self.new)
 
     def __str__(self):
-        return f"{self.file}:{self.node.lineno}: {ast.unparse(self.node)}  →  {self.new}"
+        return f"{self.file}:{self.node.lineno}:{self.node.col_offset + 1}: {ast.unparse(self.node)}  →  {self.new}"
 
 
 def random_changes(folder, number, seed):
