@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.bytes_to_unicode import BYTE_TO_UNICODE, token_to_unicode, unicode_to_token
+from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from tests.strategies import texts
 from tests.tokenizers.peers import TIKTOKEN_GPT2_PATTERN, gpt2, plain_texts
 
@@ -30,17 +30,6 @@ def no_tiktoken_cache(monkeypatch):
 
 def same(one, other):
     return (one.ranks, one.pattern, one.special_tokens) == (other.ranks, other.pattern, other.special_tokens)
-
-
-@given(st.binary())
-def test_printable_bytes_survive_a_round_trip(data):
-    assert unicode_to_token(token_to_unicode(data)) == data
-    assert all(character.isprintable() and character != " " for character in token_to_unicode(data))
-
-
-def test_gpt2s_alphabet():
-    assert token_to_unicode(b" the\n") == "ĠtheĊ"
-    assert len(set(BYTE_TO_UNICODE.values())) == 256
 
 
 @given(texts, st.integers(0, 50))
