@@ -153,7 +153,7 @@ def encode_text_file(
             advice = f"progress is saved every {SAVE_INTERVAL >> 20} MiB; run the same command again to resume"
             console.print(Text(f"interrupted after {num_bytes:,} of {size:,} bytes; {advice}"), soft_wrap=True)
             return 130
-    rate = (size - resumed_at) / 1e6 / (time.perf_counter() - start_time)
+    rate = (size - (resumed_at or 0)) / 1e6 / (time.perf_counter() - start_time)
     console.print(f"{count:,} ids, {size / max(count, 1):.2f} bytes per id; {rate:.1f} MB/s", highlight=False)
     console.print(Text(f"wrote the ids to {out}"), soft_wrap=True)
     return 0

@@ -20,7 +20,7 @@ def test_round_trip_of_any_text(tmp_path_factory, text):
 
 
 @given(st.text(min_size=1))
-def test_ids_follow_the_characters_numbers(text):
+def test_ids_are_in_the_order_of_the_code_points(text):
     assert list(CharacterTokenizer.from_text(text).characters) == sorted(set(text))
 
 

@@ -15,19 +15,19 @@ EVERY = {"disallowed_special": ()}
 
 
 @given(texts)
-def test_they_are_hugging_faces(text):
+def test_offsets_equal_hugging_faces(text):
     text = replace_surrogates(text)
     assume("\ufffd" not in text)
     vocabulary = {token_to_unicode(token): rank for token, rank in gpt2().ranks.items()}
     theirs = _hugging_face(vocabulary)
     ids, offsets = gpt2().encode_with_offsets(text, **EVERY)
     expected = theirs.encode(text)
-    if expected.ids == ids.tolist():  # its Unicode is not tiktoken's for every letter
+    if expected.ids == ids.tolist():  # its version of Unicode differs from tiktoken's
         assert offsets.tolist() == [list(pair) for pair in expected.offsets]
 
 
 @given(texts)
-def test_each_token_lies_within_its_characters(text):
+def test_the_characters_contain_the_token(text):
     ids, offsets = gpt2().encode_with_offsets(text, **EVERY)
     assert offsets.shape == (len(ids), 2)
     for token_id, (low, high) in zip(ids.tolist(), offsets.tolist()):
@@ -39,7 +39,7 @@ def test_each_token_lies_within_its_characters(text):
 
 
 @given(texts)
-def test_they_begin_where_tiktoken_says(text):
+def test_first_characters_equal_tiktokens(text):
     ids, offsets = gpt2().encode_with_offsets(replace_surrogates(text), **EVERY)
     _, starts = gpt2_tiktoken().decode_with_offsets(ids.tolist())
     assert offsets[:, 0].tolist() == starts
@@ -52,12 +52,12 @@ def test_surrogates():
     assert {tuple(pair) for pair in offsets.tolist()} == {(0, 1), (1, 3), (3, 4), (4, 5), (5, 6)}
 
 
-def test_special_tokens_have_places_too():
+def test_offsets_of_special_tokens():
     _, offsets = gpt2().encode_with_offsets("é<|endoftext|>é", allowed_special="all")
     assert offsets.tolist() == [[0, 1], [1, 14], [14, 15]]
 
 
-def test_a_pattern_that_leaves_text_out():
+def test_a_pattern_that_leaves_text_out_is_refused():
     tokenizer = BPETokenizer(gpt2().ranks, r"\p{L}+")
     with pytest.raises(ValueError, match="the pattern leaves out part of the text"):
         tokenizer.encode_with_offsets("a b")
@@ -71,3 +71,20 @@ def _hugging_face(vocabulary):
             add_prefix_space=False, trim_offsets=False
         )
     return _hugging_face.made
+
+
+def test_the_offsets_of_an_empty_text():
+    ids, offsets = gpt2().encode_with_offsets("")
+    assert (ids.shape, offsets.shape, offsets.dtype) == ((0,), (0, 2), np.int64)
+
+
+def test_a_pattern_that_leaves_out_everything_is_refused():
+    with pytest.raises(ValueError, match="the pattern leaves out part of the text"):
+        BPETokenizer(gpt2().ranks, r"\p{L}+").encode_with_offsets("12")
+
+
+def test_offsets_after_several_surrogates():
+    text = "\ud83d\ude00\ud83d\ude00\ud800\ud83d\ude00x"
+    _, offsets = gpt2().encode_with_offsets(text)
+    assert offsets[-1].tolist() == [7, 8]
+    assert sorted({tuple(pair) for pair in offsets.tolist()}) == [(0, 2), (2, 4), (4, 5), (5, 7), (7, 8)]

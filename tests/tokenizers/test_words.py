@@ -9,12 +9,12 @@ from tests.strategies import texts
 SAMPLE = "Hello, world. Is this-- a test?"
 
 
-def test_the_cut_step_by_step():
+def test_splitting_step_by_step():
     text = "Hello, world. This, is a test."
     assert split_on_whitespace(text) == ["Hello,", " ", "world.", " ", "This,", " ", "is", " ", "a", " ", "test."]
-    with_marks = split_on_commas_and_periods(text)
-    assert with_marks[:6] == ["Hello", ",", "", " ", "world", "."]
-    assert drop_whitespace(with_marks) == ["Hello", ",", "world", ".", "This", ",", "is", "a", "test", "."]
+    with_punctuation = split_on_commas_and_periods(text)
+    assert with_punctuation[:6] == ["Hello", ",", "", " ", "world", "."]
+    assert drop_whitespace(with_punctuation) == ["Hello", ",", "world", ".", "This", ",", "is", "a", "test", "."]
     assert split_words(SAMPLE) == ["Hello", ",", "world", ".", "Is", "this", "--", "a", "test", "?"]
 
 
@@ -24,7 +24,7 @@ def test_the_first_pattern_leaves_colon_and_semicolon_on_the_word():
 
 
 @given(texts)
-def test_the_cut_loses_nothing_but_blanks(text):
+def test_splitting_loses_only_whitespace(text):
     assert "".join("".join(split_words(text)).split()) == "".join(text.split())
 
 
@@ -45,7 +45,7 @@ def test_words_survive_a_round_trip(text):
     assert tokenizer.encode(" ".join(split_words(text))) == ids
 
 
-def test_decode_puts_no_blank_before_a_mark():
+def test_decode_puts_no_space_before_punctuation():
     text = "It's the last he painted, you know, \" Mrs. Gisburn said with pride; (really): yes! No?"
     tokenizer = SimpleTokenizerV2(build_vocab(text, ["<|unk|>"]))
     decoded = tokenizer.decode(tokenizer.encode(text))
@@ -53,7 +53,7 @@ def test_decode_puts_no_blank_before_a_mark():
     assert split_words(decoded) == split_words(text)
 
 
-def test_v1_names_the_unknown_word_and_points_to_v2():
+def test_v1_names_the_unknown_word_and_mentions_v2():
     tokenizer = SimpleTokenizerV1(build_vocab("the cat sat", pattern=V1_PATTERN))
     with pytest.raises(KeyError, match=r"'dog' is not among the 3 tokens of the vocabulary; SimpleTokenizerV2 would"):
         tokenizer.encode("the dog sat")
@@ -64,15 +64,15 @@ def test_v2_encodes_unknown_words_as_unk():
     assert tokenizer.decode(tokenizer.encode("the dog sat")) == "the <|unk|> sat"
 
 
-def test_decoding_strips_nothing_that_looks_like_a_special_token():
+def test_decoding_removes_no_characters_of_special_tokens():
     text = "unkind knights of the junk"
     tokenizer = SimpleTokenizerV2(build_vocab(text, ["<|unk|>"]))
     assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert tokenizer.decode(tokenizer.encode("nobody unkind nobody")) == "<|unk|> unkind <|unk|>"
+    assert tokenizer.decode(tokenizer.encode("person unkind person")) == "<|unk|> unkind <|unk|>"
 
 
 @pytest.mark.parametrize("tokenizer_class", [SimpleTokenizerV1, SimpleTokenizerV2])
-def test_joined_texts_stay_apart(tokenizer_class):
+def test_joined_texts_are_separated_by_one_token(tokenizer_class):
     one, two = "the cat sat", "the mat."
     tokenizer = tokenizer_class(build_vocab(one + " " + two, ["<|endoftext|>", "<|unk|>"]))
     joined = join_texts(one, two)
@@ -83,7 +83,7 @@ def test_joined_texts_stay_apart(tokenizer_class):
     assert tokenizer.decode(ids) == joined
 
 
-def test_a_special_token_in_the_text_is_no_word():
+def test_a_special_token_in_the_text_does_not_count_as_a_word():
     joined = join_texts("the cat", "the mat")
     assert build_vocab(joined, ["<|endoftext|>"]) == {"cat": 0, "mat": 1, "the": 2, "<|endoftext|>": 3}
 
@@ -106,7 +106,7 @@ def test_bad_arguments():
         SimpleTokenizerV1({"a": 0}).decode([0, 7])
 
 
-def test_what_is_no_text_is_refused():
+def test_wrong_types_are_refused():
     for function in (split_words, build_vocab, SimpleTokenizerV1({"a": 0}).encode):
         with pytest.raises(TypeError, match="text is NoneType; it must be a str"):
             function(None)

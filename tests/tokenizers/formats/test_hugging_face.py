@@ -1,4 +1,4 @@
-"""tokenizer.json, opened by its owners: tokenizers and transformers."""
+"""tokenizer.json, opened by Hugging Face's tokenizers and transformers."""
 
 import copy
 import json
@@ -67,7 +67,7 @@ def split_by(pattern, behavior="isolated", invert=False):
 
 
 @lru_cache
-def owners(name):
+def libraries(name):
     """(ours, read by tokenizers, content of the file) for GPT-2's vocabulary, or for one trained with a pattern."""
     ours = gpt2() if name == "GPT-2 itself" else trained(name)
     content = to_tokenizer_json(ours)
@@ -77,8 +77,8 @@ def owners(name):
 class TestSaved:
     @pytest.mark.parametrize("name", ["GPT-2 itself", *PATTERNS])
     @given(plain_texts)
-    def test_the_owner_gives_the_same_ids_offsets_and_text(self, name, text):
-        ours, theirs, _ = owners(name)
+    def test_tokenizers_gives_the_same_ids_offsets_and_text(self, name, text):
+        ours, theirs, _ = libraries(name)
         ids, offsets = ours.encode_with_offsets(text, allowed_special="all")
         encoding = theirs.encode(text)
         assert encoding.ids == ids.tolist()
@@ -86,13 +86,13 @@ class TestSaved:
         assert theirs.decode(encoding.ids, skip_special_tokens=False) == text
 
     @pytest.mark.parametrize("name", PATTERNS)
-    def test_of_a_long_text_too(self, name, story):
-        ours, theirs, _ = owners(name)
+    def test_the_ids_of_a_long_text(self, name, story):
+        ours, theirs, _ = libraries(name)
         assert theirs.encode(story).ids == ours.encode(story)
 
     @pytest.mark.parametrize("name", ["GPT-2 itself", *PATTERNS])
     def test_transformers_reads_it(self, name, story, tmp_path):
-        ours, _, _ = owners(name)
+        ours, _, _ = libraries(name)
         ours.save(tmp_path / "tokenizer.json")
         theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
         text = story[:3000] + "<|endoftext|>  naïve\n"
@@ -101,8 +101,8 @@ class TestSaved:
         assert theirs.decode(ids) == text
 
     @pytest.mark.parametrize("name", ["GPT-2 itself", *PATTERNS])
-    def test_we_read_it(self, name, tmp_path):
-        ours, _, _ = owners(name)
+    def test_round_trip(self, name, tmp_path):
+        ours, _, _ = libraries(name)
         ours.save(tmp_path / "tokenizer.json")
         ours.save(tmp_path / "own.json")
         (tmp_path / "tokenizer.json").rename(tmp_path / "theirs.json")
@@ -111,10 +111,10 @@ class TestSaved:
 
     def test_gpt2s_merges_are_those_of_its_file(self):
         merges = [[token_to_unicode(left), token_to_unicode(right)] for left, right in gpt2()._merges]
-        assert owners("GPT-2 itself")[2]["model"]["merges"] == merges
+        assert libraries("GPT-2 itself")[2]["model"]["merges"] == merges
 
     @given(texts, st.integers(0, 50), st.sampled_from([*PATTERNS.values(), *STRANGE_PATTERNS]), plain_texts)
-    def test_whatever_was_trained(self, training_text, merges, pattern, text):
+    def test_trained_vocabularies(self, training_text, merges, pattern, text):
         ours = train_bpe(training_text, 258 + merges, pattern, special_tokens=["<|x|>", "naïve a"])
         content = to_tokenizer_json(ours)
         assert same(loaded(content), ours)
@@ -122,7 +122,7 @@ class TestSaved:
         assert opened(content).encode(text).ids == ours.encode(text, allowed_special="all")
 
     @given(st.integers(0, 1 << 32), st.lists(st.text("abcd", max_size=40), max_size=20), st.booleans())
-    def test_tokens_before_their_parts_and_tokens_that_no_merges_make(self, seed, words, shuffled):
+    def test_tokens_of_lower_rank_than_their_parts_and_unreachable_tokens(self, seed, words, shuffled):
         draw = random.Random(seed)
         ranks = random_ranks(draw)
         if shuffled:
@@ -137,14 +137,14 @@ class TestSaved:
         made = {left + right for left, right in reachable_merges(ranks)}
         assert content["model"]["ignore_merges"] == any(len(token) > 1 and token not in made for token in ranks)
 
-    def test_a_special_token_that_reads_like_a_token_is_refused(self, tmp_path):
+    def test_a_special_token_with_the_spelling_of_a_token_is_refused(self, tmp_path):
         for special in ("a", "Ġ", "Ġl"):
             ours = BPETokenizer({**train_bpe(STORY, 300).ranks, b" l": 400}, special_tokens={special: 500})
             with pytest.raises(ValueError, match=f"cannot distinguish the special token '{special}' from a token"):
                 ours.save(tmp_path / "tokenizer.json")
         assert not list(tmp_path.iterdir())
 
-    def test_a_special_token_that_would_be_a_piece_is_refused(self):
+    def test_a_special_token_with_the_spelling_of_a_pretoken_is_refused(self):
         ranks = train_bpe("ab ab", 257).ranks
         theirs = opened(to_tokenizer_json(BPETokenizer(ranks, special_tokens={"Ġx": 500})))
         assert theirs.encode(" x").ids == [32, 120]
@@ -154,7 +154,7 @@ class TestSaved:
 
 class TestLoaded:
     @given(texts, plain_texts, st.integers(0, 60), st.sampled_from([None, LLAMA3_PATTERN, *PATTERNS.values()]))
-    def test_what_the_owner_trained_and_back(self, training_text, text, merges, pattern):
+    def test_round_trip_of_a_vocabulary_trained_by_tokenizers(self, training_text, text, merges, pattern):
         if pattern is not None:
             pattern = to_oniguruma(pattern)
         theirs = their_trained(replace_surrogates(training_text), 257 + merges, pattern and split_by(pattern))
@@ -167,17 +167,17 @@ class TestLoaded:
         assert back.get_vocab() == theirs.get_vocab()
 
     @pytest.mark.parametrize("name", PATTERNS)
-    def test_a_pattern_of_ours_is_found_again(self, name):
+    def test_the_pattern_is_recognized(self, name):
         content = json.loads(their_trained(pre_tokenizer=split_by(to_oniguruma(PATTERNS[name]))).to_str())
         assert loaded(content).pattern == PATTERNS[name]
 
-    def test_llama_3s_is_not_gpt_4s(self):
-        text = "a\n "  # GPT-4's ends with a piece of all blanks
+    def test_llama_3s_pattern_differs_from_gpt_4s(self):
+        text = "a\n "  # GPT-4's last pre-token is all of the whitespace
         assert pretokenize(text, LLAMA3_PATTERN) == ["a", "\n", " "]
         assert pretokenize(text, PATTERNS["cl100k"]) == ["a", "\n "]
 
     @given(plain_texts | st.text("abc$. \n", max_size=20), st.sampled_from(STRANGE_PATTERNS), st.booleans())
-    def test_what_the_pattern_leaves_out(self, text, pattern, removed):
+    def test_text_that_the_pattern_leaves_out(self, text, pattern, removed):
         split = split_by(to_oniguruma(pattern), *(("removed", True) if removed else ("isolated",)))
         theirs = their_trained(pre_tokenizer=split, special_tokens=[])
         content = json.loads(theirs.to_str())
@@ -186,8 +186,8 @@ class TestLoaded:
         assert ours.encode(text) == theirs.encode(text).ids
         assert same(loaded(to_tokenizer_json(ours)), ours)
 
-    def test_merges_as_older_files_have_them(self):
-        ours, _, content = owners("GPT-2 itself")
+    def test_the_syntax_of_older_files(self):
+        ours, _, content = libraries("GPT-2 itself")
         content = copy.deepcopy(content)
         content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
         for key in ("ignore_merges", "byte_fallback", "type"):
@@ -197,14 +197,14 @@ class TestLoaded:
         content["post_processor"] = content["pre_tokenizer"]
         assert same(loaded(content), ours)
 
-    def test_what_surrounds_a_text_is_left_out(self):
+    def test_a_post_processor_is_ignored(self):
         theirs = their_trained()
         theirs.post_processor = tokenizers.processors.TemplateProcessing("<|x|> $A", special_tokens=[("<|x|>", 0)])
         ours = loaded(json.loads(theirs.to_str()))
         assert theirs.encode("low").ids == [0, *ours.encode("low")]
         assert theirs.encode("low", add_special_tokens=False).ids == ours.encode("low")
 
-    def test_added_tokens_are_special_whether_called_so_or_not(self):
+    def test_all_added_tokens_become_special_tokens(self):
         theirs = their_trained()
         theirs.add_tokens(["lowest", tokenizers.AddedToken("new", normalized=False)])
         theirs.add_special_tokens(["<|y|>"])
@@ -213,7 +213,7 @@ class TestLoaded:
         text = "the lowest<|y|>newer"
         assert ours.encode(text, allowed_special="all") == theirs.encode(text).ids
 
-    def test_more_merges_than_happen_change_nothing(self):
+    def test_unreachable_merges_change_nothing(self):
         ours = BPETokenizer({bytes([byte]): byte for byte in range(256)} | {b"bc": 256, b"ab": 257, b"abc": 258})
         content = to_tokenizer_json(ours)
         assert content["model"]["merges"] == [["b", "c"], ["a", "b"], ["a", "bc"]]
@@ -224,7 +224,7 @@ class TestLoaded:
 
 
 def changed(path, value):
-    """A good file with one thing changed; the path is written with dots."""
+    """A valid file with one thing changed; the path is written with dots."""
     content = json.loads(their_trained().to_str())
     *way, last = path.split(".")
     part = content
@@ -299,7 +299,7 @@ def sequence(*parts):
         ),
     ],
 )
-def test_what_would_give_other_ids_is_refused(tmp_path, path, value, message):
+def test_files_that_would_give_other_ids_are_refused(tmp_path, path, value, message):
     (tmp_path / "v.json").write_text(json.dumps(changed(path, value)))
     with pytest.raises(ValueError, match=message) as caught:
         BPETokenizer.load(tmp_path / "v.json")
@@ -316,8 +316,8 @@ json_values = st.recursive(
 
 
 @st.composite
-def hostile(draw):
-    """A good file, of which one to three parts are replaced, removed, or exchanged for another part."""
+def corrupted(draw):
+    """A valid file, of which one to three parts are replaced, removed, or exchanged for another part."""
     content = json.loads(their_trained(pre_tokenizer=draw(st.sampled_from([None, split_by("a|[^a]+")]))).to_str())
     for _ in range(draw(st.integers(1, 3))):
         part, key = {"the file": content}, "the file"
@@ -337,9 +337,9 @@ def hostile(draw):
     return content
 
 
-@given(hostile(), plain_texts)
-def test_a_hostile_file_is_refused_or_means_the_same_to_its_owner(tmp_path_factory, content, text):
-    path = tmp_path_factory.mktemp("hostile") / "v.json"
+@given(corrupted(), plain_texts)
+def test_a_corrupted_file_is_refused_or_read_as_tokenizers_reads_it(tmp_path_factory, content, text):
+    path = tmp_path_factory.mktemp("corrupted") / "v.json"
     path.write_text(json.dumps(content))
     try:
         ours = BPETokenizer.load(path)
@@ -347,15 +347,15 @@ def test_a_hostile_file_is_refused_or_means_the_same_to_its_owner(tmp_path_facto
         return
     try:
         theirs = tokenizers.Tokenizer.from_file(str(path))
-    except Exception:  # it is stricter in what says nothing on ids
+    except Exception:  # it is stricter about fields that do not affect the ids
         return
     for part in (text, "lower newest low<|x|>est", "l lo low Ġ", "naïve naïve"):
         assert theirs.encode(part, add_special_tokens=False).ids == ours.encode(part, allowed_special="all")
 
 
 @given(st.text(max_size=30) | json_values.map(json.dumps))
-def test_no_json_ends_in_anything_but_a_sentence(tmp_path_factory, text):
-    path = tmp_path_factory.mktemp("hostile") / "tokenizer.json"
+def test_any_other_json_raises_value_error(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("corrupted") / "tokenizer.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ValueError):
         BPETokenizer.load(path)

@@ -1,0 +1,46 @@
+"""tiktoken's *.tiktoken, whole and line by line."""
+
+import base64
+
+import pytest
+
+from npllm.tokenizers import BPETokenizer, train_bpe
+from npllm.tokenizers.formats.tiktoken_ranks import from_tiktoken, to_tiktoken
+
+
+@pytest.fixture
+def tokenizer():
+    return train_bpe("low lower lowest new newer newest\n" * 3 + "naïve café 日本", 300, special_tokens=["<|x|>"])
+
+
+def test_lines_in_any_order_are_read(tokenizer, tmp_path):
+    with open(tmp_path / "theirs.tiktoken", "wb") as file:
+        for token, rank in tokenizer.ranks.items():
+            file.write(base64.b64encode(token) + b" " + str(rank).encode() + b"\n")
+    assert BPETokenizer.load(tmp_path / "theirs.tiktoken").ranks == tokenizer.ranks
+
+
+def test_lines_are_in_the_order_of_the_ranks():
+    assert to_tiktoken({b'"': 1, b"!": 0, b"ab": 300}) == b"IQ== 0\nIg== 1\nYWI= 300\n"
+
+
+@pytest.mark.parametrize(
+    "content", [b"IQ== 0\nIg== 1\n", b"IQ== 0\n\nIg== 1\n", b"IQ== 0\r\nIg== 1\r\n", b"IQ==  0\nIg== 01"]
+)
+def test_other_spellings_are_read(content):
+    assert from_tiktoken(content, "v.tiktoken") == {b"!": 0, b'"': 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"IQ== 0\nnonsense\n", "line 2 of v.tiktoken is b'nonsense'; it must be base64, a space and a rank"),
+        (b"IQ== 0 1\n", "line 1 of v.tiktoken"),
+        (b"IQ== x\n", "line 1 of v.tiktoken"),
+        (b"I?Q== 0\n", "line 1 of v.tiktoken"),
+        (b"IQ== 0\nIQ== 1\n", "line 2 of v.tiktoken repeats the token b'!'"),
+    ],
+)
+def test_invalid_lines_are_named(content, message):
+    with pytest.raises(ValueError, match=message):
+        from_tiktoken(content, "v.tiktoken")
