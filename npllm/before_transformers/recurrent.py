@@ -2,8 +2,8 @@
 
     x_1 → h_1 → h_2 → … → h_T      each h_t from x_t and h_(t−1), with the same weights at every step
 
-Before attention, this was how sequences were read. Everything the network knows about the earlier positions is in one
-vector, the state, and a gradient at the last position reaches the first through all steps between them.
+Before attention, sequence models were recurrent. One vector, the state, holds all information about the earlier
+positions, and the gradient of the last position reaches the first one through every step between them.
 
 A layer has the step function of its cell, the loop over time, and the four weights under the names of torch.nn:
 `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0` (`_l0`: the first of several stacked layers). A state is

@@ -140,6 +140,15 @@ def test_sequences_of_a_batch_are_independent():
     np.testing.assert_allclose(layer(q, k, v)[1], layer(q[1], k[1], v[1]), rtol=1e-12, atol=1e-14)
 
 
+def test_initial_weights_are_in_their_bounds():
+    layer = AdditiveAttention(400, 100, 900, rng=np.random.default_rng(0))
+    for name, bound in {"W_query.weight": 1 / 20, "W_key.weight": 1 / 10, "v": 1 / 30}.items():
+        array = layer.state_dict()[name]
+        assert array.dtype == np.float32
+        assert 0.98 * bound < array.max() <= bound
+        assert -bound <= array.min() < -0.98 * bound
+
+
 def test_invalid_arguments():
     with pytest.raises(ValueError, match="hidden_size is 0; it must be at least 1"):
         AdditiveAttention(3, 4, 0)

@@ -129,6 +129,15 @@ def test_without_init_all_weights_are_zero(name):
         np.testing.assert_array_equal(layer.state_dict()[key], array)
 
 
+def test_initial_weights_are_in_their_bounds():
+    general, concat = (kind(400, 500, rng=np.random.default_rng(0)) for kind in (GeneralAttention, ConcatAttention))
+    for array, bound in (
+        (general.W.weight.data, 500**-0.5), (concat.W.weight.data, 900**-0.5), (concat.v.data, 400**-0.5),
+    ):  # fmt: skip
+        assert 0.98 * bound < array.max() <= bound
+        assert -bound <= array.min() < -0.98 * bound
+
+
 def test_invalid_arguments():
     with pytest.raises(ValueError, match="key_size is 0; it must be at least 1"):
         GeneralAttention(3, 0)

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm import functional as F
 from npllm.before_transformers import Seq2Seq
 from npllm.before_transformers.seq2seq_decoders import ATTENTIONS, CELLS
 from npllm.core.gradient_check import check_gradients
@@ -140,42 +139,6 @@ def test_alignment_is_a_distribution_over_the_source_without_padding(attention):
     np.testing.assert_allclose(alignment.sum(axis=-1), 1.0, rtol=1e-12)
     assert not alignment[1, :, 3:].any()
     assert alignment[0].all()
-
-
-def test_luongs_decoder_equals_a_plain_loop():
-    model, source, inputs, _ = build("dot")
-    states, h = model.encoder(model.source_embedding(source[0]))
-    W = model.decoder.combine.weight.data
-    for t, logits in enumerate(model(source[0], inputs[0])):
-        _, h = model.decoder.recurrent(model.target_embedding(inputs[0, t : t + 1]), h)
-        weights = F.softmax(np.array([sum(h * state) for state in states]))
-        context = sum(weight * state for weight, state in zip(weights, states))
-        output = np.tanh(W @ np.concatenate([context, h]))
-        np.testing.assert_allclose(logits, model.head(output), rtol=1e-10)
-
-
-def test_bahdanaus_decoder_equals_a_plain_loop():
-    model, source, inputs, _ = build("additive")
-    states, h = model.encoder(model.source_embedding(source[0]))
-    attention = model.decoder.attention
-    for t, logits in enumerate(model(source[0], inputs[0])):
-        scores = [
-            attention.v.data @ np.tanh(attention.W_query.weight.data @ h + attention.W_key.weight.data @ state)
-            for state in states
-        ]
-        context = sum(weight * state for weight, state in zip(F.softmax(np.array(scores)), states))
-        h = model.decoder.cell(np.concatenate([model.target_embedding(inputs[0, t]), context]), h)
-        np.testing.assert_allclose(logits, model.head(np.concatenate([h, context])), rtol=1e-10)
-
-
-@pytest.mark.parametrize("attention", ATTENTIONS)
-def test_the_loss_reaches_the_encoder_by_all_states_only_with_attention(attention):
-    model, source, inputs, _ = build(attention)
-    _, cache = model.forward(source, inputs)
-    doutputs = np.random.default_rng(1).standard_normal(cache.head.x.shape)
-    _, dstates, dlast = model.decoder.backward(doutputs, cache.decoder)
-    assert dstates.any() == (attention != "none")
-    assert dlast.any()
 
 
 class TestInvalidArguments:
