@@ -34,14 +34,14 @@ class HashTable:
     `values[slot]` is the value of the key in a slot. Slots are valid until the next `insert`, which may grow the table.
     """
 
-    def __init__(self, num_words: int = 1, capacity: int = 4, dtype: npt.DTypeLike = np.int32):
+    def __init__(self, num_words: int = 1, capacity: int = 4, dtype: npt.DTypeLike = np.int64):
         self.num_words, self.dtype = num_words, dtype
         self._allocate(capacity)
 
     @classmethod
     def from_arrays(cls, keys: Keys, values: np.ndarray) -> HashTable:
         """A table of n keys with values (n,). Of equal keys, one keeps its value."""
-        table = cls(len(keys), capacity=len(values))
+        table = cls(len(keys), capacity=len(values), dtype=values.dtype)
         slots, _ = table.insert(keys)
         table.values[slots] = values
         return table

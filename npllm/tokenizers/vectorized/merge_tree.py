@@ -45,7 +45,7 @@ def reachable_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
 
     A token may come before its parts. No other pair of tokens is ever merged, even if its concatenation is a token.
     """
-    tokens = sorted(ranks, key=ranks.get)
+    tokens = sorted(ranks, key=ranks.__getitem__)
     indices = {token: index for index, token in enumerate(tokens)}  # in the same order as the ranks, without gaps
     left, right, _ = _merges(indices, PretokenCache(tokens, range(len(tokens))))
     return [(tokens[a], tokens[b]) for a, b in zip(left.tolist(), right.tolist())]

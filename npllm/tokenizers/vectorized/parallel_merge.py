@@ -115,9 +115,9 @@ class ParallelMerger:
         Its rank is END, as if another pre-token ended there. So every token has an element on its left.
         """
         tokens, ranks = np.zeros(len(data) + 1, np.int32), np.full(len(data) + 1, END)
-        tokens[1:] = self.id_of_byte.take(data)
+        self.id_of_byte.take(data, out=tokens[1:], mode="clip")  # "clip" writes into `out` without a buffer
         byte_pairs = np.ndarray((len(data) - 1,), "<u2", data, strides=(1,))  # bytes i and i + 1 as one number
-        ranks[1:-1] = self.byte_pair_ranks.take(byte_pairs)
+        self.byte_pair_ranks.take(byte_pairs, out=ranks[1:-1], mode="clip")
         ranks[1:][is_last] = END
         return tokens, ranks
 
@@ -177,13 +177,13 @@ def _conflicts(grown, consumed, ids, end_part):
         ranks.append(ids)
         ending = end_part[ending]
     if not ranks:
-        return HashTable()
+        return HashTable(dtype=np.int32)
     return _lowest_ranks(np.concatenate(neighbours), np.concatenate(tokens), np.concatenate(ranks))
 
 
 def _lowest_ranks(left, right, ranks):
     """A table from pairs to ranks, with the lowest rank of each pair."""
-    table = HashTable(capacity=len(ranks))
+    table = HashTable(capacity=len(ranks), dtype=np.int32)
     slots, _ = table.insert(pair_keys(left, right))
     table.values[slots] = NO_RANK
     np.minimum.at(table.values, slots, ranks)

@@ -51,3 +51,14 @@ def test_the_cache_is_bounded_and_clearing_it_changes_no_ids(monkeypatch, story)
     assert cache._used < cache._vocabulary_size + 5000
     encoder_of(tokenizer).clear_cache()
     assert encode_vectorized(tokenizer, story) == expected
+
+
+def test_many_millions_of_cached_ids(monkeypatch):
+    """Offset and count of a pre-token are packed into one integer, which must have more than 32 bits."""
+    monkeypatch.setattr(pretoken_cache, "MAX_CACHED_IDS", 1 << 25)
+    cache = PretokenCache([b"a"], [7])
+    cache._used, cache._ids = 1 << 24, np.empty(1 << 25, np.int32)
+    for _ in range(2):
+        offsets, counts = cache.look_up(*arrays(b"bc", b"ab"), two_ids_each)
+        assert offsets.tolist() == [1 << 24, (1 << 24) + 2]
+        assert cache.ids(offsets, counts).tolist() == [1000, 1001, 1002, 1003]
