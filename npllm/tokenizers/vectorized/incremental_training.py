@@ -199,13 +199,11 @@ class _PairTable:
         """The first position where the pair still exists; earlier ones are deleted, because they do not come back."""
         ids, following, positions = self.arrays[0], self.arrays[1], self.positions[pair]
         left, right = divmod(pair, self.base)
-
-        def exists(position):
-            return ids[position] == left and (second := following[position]) != NONE and ids[second] == right
-
-        gone = next(index for index, position in enumerate(positions) if exists(position))
+        gone = 0
+        while ids[at := positions[gone]] != left or (second := following[at]) == NONE or ids[second] != right:
+            gone += 1
         del positions[:gone]
-        return positions[0]
+        return at
 
 
 def _group_equal(pairs):
