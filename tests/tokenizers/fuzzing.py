@@ -180,7 +180,7 @@ def compare_ids(name, ours, theirs, text):
 
 ROUNDS = {  # each with the arguments of a short round, for every run of the tests
     "random strings": (random_strings, {"number": 300}),
-    "random merges": (random_merges, {"vocabularies": 100, "pretokens": 100}),
+    "random merges": (random_merges, {"vocabularies": 25, "pretokens": 100}),
     "long pre-tokens": (long_pretokens, {"size": 20_000}),
     "documents": (documents, {"number": 500}),
     "every code point": (every_code_point, {"every": 500}),
