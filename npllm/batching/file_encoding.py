@@ -80,16 +80,16 @@ def _settings(tokenizer, special):
 
 def _hash_saved_part(path: str | Path, file: PartialTokenFile, special_tokens):
     """The SHA-256 of the part of the text that is already encoded; raise ValueError if the text is another one."""
-    sha256, remaining, before = hashlib.sha256(), file.num_bytes, b""
+    sha256, remaining, tail = hashlib.sha256(), file.num_bytes, b""
     if not remaining:
         return sha256
     nearby = 4 * max(map(len, special_tokens), default=1)  # bytes; a character has at most four
     with open(path, "rb") as text:
         while remaining and (chunk := text.read(min(remaining, CHUNK))):
             sha256.update(chunk)
-            remaining, before = remaining - len(chunk), (before + chunk)[-nearby:]
-        after = text.read(nearby)
-    before, after = (part.decode(errors="ignore") for part in (before, after))
+            remaining, tail = remaining - len(chunk), (tail + chunk)[-nearby:]
+        head = text.read(nearby)
+    before, after = tail.decode(errors="ignore"), head.decode(errors="ignore")  # on both sides of the split
     changed = remaining or sha256.hexdigest() != file.sha256
     if changed or after and not is_split_point(before, after, special_tokens):
         raise ValueError(

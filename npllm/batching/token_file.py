@@ -68,16 +68,16 @@ def open_token_file(path: str | Path) -> np.ndarray:
     Raises ValueError for a file that is not a token file, is of another version, or is truncated.
     """
     header = read_header(path)
-    if header.count == 0:
+    if header.num_ids == 0:
         return np.empty(0, header.dtype)
-    return np.memmap(path, header.dtype, "r", HEADER.size, (header.count,))
+    return np.memmap(path, header.dtype, "r", HEADER.size, (header.num_ids,))
 
 
 class TokenFileHeader(NamedTuple):
     """The content of a token file's header."""
 
     dtype: np.dtype
-    count: int
+    num_ids: int
     vocab_size: int
 
 

@@ -146,14 +146,14 @@ def _zero_grad(parameters):
         parameter.grad = None
 
 
-def _as_dict(parameters):
+def _as_dict(parameters: NamedParameters) -> dict[str, Parameter]:
     """The parameters as a dict by name; raise unless there is at least one."""
-    parameters = list(parameters.items() if isinstance(parameters, Mapping) else parameters)
-    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in parameters):
+    pairs = [*parameters.items()] if isinstance(parameters, Mapping) else [*parameters]
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError("parameters must be pairs of a name and a Parameter, as model.named_parameters() yields them")
-    if not parameters:
+    if not pairs:
         raise ValueError("parameters is empty (a generator can be used once only); it must have at least one")
-    return dict(parameters)
+    return dict(pairs)
 
 
 def _check_not_negative(**numbers):

@@ -30,7 +30,10 @@ from npllm.utils.files import atomic_write
 
 FORMAT, VERSION = "npllm run", 2
 RUN, VOCABULARY, CHECKPOINT = "run.json", "vocabulary.json", "checkpoint.safetensors"
-TOKENIZERS = {characters.FORMAT: CharacterTokenizer, npllm_json.FORMAT: BPETokenizer}
+TOKENIZERS: dict[str, type[CharacterTokenizer] | type[BPETokenizer]] = {
+    characters.FORMAT: CharacterTokenizer,
+    npllm_json.FORMAT: BPETokenizer,
+}
 
 
 class RunConfig(NamedTuple):

@@ -69,7 +69,7 @@ class StepMetrics:
     step: int
     loss: float
     learning_rate: float
-    grad_norm: float  # before clipping
+    grad_norm: float | None  # before clipping
     tokens: int  # targets in the batch
     seconds: float  # duration of the step, without the evaluation
     validation_loss: float | None = None  # only every eval_interval steps

@@ -1,1 +1,1 @@
-"""Files, downloads and terminal output: what every folder may use and nothing teaches."""
+"""Files, downloads, threads, plots and terminal output: helpers of the other folders."""
