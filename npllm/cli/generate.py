@@ -106,7 +106,7 @@ def generate_and_show(
     steps = generate(model, [ids], max_new_tokens, stop_ids=stop_ids, rng=rng, **options)
     console.print(Text(printable(prompt), style="bold"), end="", soft_wrap=True)
     for (new_id,) in steps:
-        if new_id != end:
+        if new_id is not None and new_id != end:
             console.print(Text(printable(decode([new_id]))), end="", soft_wrap=True)
     console.print()
 

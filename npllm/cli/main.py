@@ -15,7 +15,7 @@ COMMANDS = (tour, tokenize, data, bpe, word2vec, seq2seq, attention, train, gene
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C."""
+    """Run one command and return its exit status: 0, 1 for a failure, 130 after Ctrl-C. Wrong usage exits with 2."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show becomes "?"
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print("interrupted")
         return 130
     except UsageError as error:
-        options.parser.error(str(error))  # prints the usage and exits with status 2
+        raise SystemExit(_usage_error(options.parser, str(error))) from None
     except MemoryError as error:
         return _failure(f"not enough memory: {error}")
     except (OSError, ValueError, IndexError, ArithmeticError) as error:
@@ -49,6 +49,13 @@ def build_parser() -> Parser:
     for command in COMMANDS:
         command.add_parser(commands)
     return parser
+
+
+def _usage_error(parser: Parser, message: str) -> int:
+    """Print what argparse prints for wrong usage; return the exit status."""
+    parser.print_usage(sys.stderr)
+    print(f"{parser.prog}: error: {message}", file=sys.stderr)
+    return 2
 
 
 def _failure(message: str) -> int:

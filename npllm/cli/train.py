@@ -1,6 +1,7 @@
 """`npllm train`: train a language model on a text, in a folder from which the run can be resumed at any time."""
 
 import argparse
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,7 +145,7 @@ def train_and_show(console: Console, training_run: Run, checkpoint_interval: int
         def after_step(_, metrics: StepMetrics) -> None:
             log.add(_record(training_run, metrics))
             if metrics.validation_loss is not None:
-                _show_evaluation(console, log.records[-1], metrics.perplexity)
+                _show_evaluation(console, log.records[-1])
             speed = f"{metrics.tokens / metrics.seconds:,.0f} tokens/s"
             status = f"loss {log.recent_loss():.3f}  learning rate {metrics.learning_rate:.1e}  {speed}"
             bar.update(task, completed=trainer.steps_done, status=status)
@@ -160,8 +161,8 @@ def train_and_show(console: Console, training_run: Run, checkpoint_interval: int
         return 130
     training_run.save_model()
     loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
-    perplexity = np.exp(min(loss, 700.0))
-    console.print(f"loss on the whole validation text {loss:.4f}  perplexity {perplexity:.2f}", highlight=False)
+    shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
+    console.print(shown, highlight=False)
     console.print(Text(f"the model is in {training_run.folder}"), soft_wrap=True)
     return 0
 
@@ -243,13 +244,19 @@ def _num_heads(config: Any) -> int:
     return config.num_heads if isinstance(config, GPTConfig) else config.attention_of(0).num_heads
 
 
-def _show_evaluation(console: Console, record: dict[str, Any], perplexity: float) -> None:
+def _show_evaluation(console: Console, record: dict[str, Any]) -> None:
+    loss = record["validation_loss"]
     console.print(
-        f"step {record['step']:,}  loss {record['loss']:.4f}  validation loss {record['validation_loss']:.4f}  "
-        f"perplexity {perplexity:.2f}  {record['tokens_per_second']:,} tokens/s",
+        f"step {record['step']:,}  loss {record['loss']:.4f}  validation loss {loss:.4f}  "
+        f"perplexity {_perplexity(loss):.2f}  {record['tokens_per_second']:,} tokens/s",
         highlight=False,
     )
     console.print(Text(printable(record["sample"]), style="dim"))
+
+
+def _perplexity(loss: float) -> float:
+    """exp(loss), finite for a loss of any size."""
+    return math.exp(min(loss, 700.0))
 
 
 @contextmanager

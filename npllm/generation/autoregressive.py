@@ -53,9 +53,10 @@ def generate(
     return _steps(logits, sequences, generators, max_new_tokens, sampling, set(stop_ids))
 
 
-def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Any) -> list[int | None]:
+def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Any) -> list[int]:
     """The ids that continue one prompt; options as for `generate`."""
-    return [ids[0] for ids in generate(model, [prompt], max_new_tokens, **options)]
+    steps = generate(model, [prompt], max_new_tokens, **options)
+    return [new_id for (new_id,) in steps if new_id is not None]
 
 
 def context_start(num_ids: int, context_length: int) -> int:

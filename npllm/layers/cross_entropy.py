@@ -94,7 +94,7 @@ def cross_entropy_forward(
     )  # fmt: skip
 
 
-def cross_entropy_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
+def cross_entropy_backward(dy: np.ndarray | float, cache: Cache) -> np.ndarray:
     """dlogitsᵢ = dyᵢ (p Σ_c q_c − q),  q = (1 − ε) weight[tᵢ] one_hot(tᵢ) + ε/V weight      (...) → (..., V)
 
     The loss is Σ_c q_c (−ln p_c), and the derivative of −ln p_c is p − one_hot(c). The part with one_hot(t) is the

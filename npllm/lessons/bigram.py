@@ -50,7 +50,7 @@ class BigramLanguageModel(Module):
         """Add the gradients of `wte` and `head` for dy, the gradient of the logits."""
         self.wte.backward(self.head.backward(dy, cache.head), cache.wte)
 
-    def loss_forward(self, ids: np.ndarray, targets: np.ndarray) -> tuple[float, Cache]:
+    def loss_forward(self, ids: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, Cache]:
         """(mean cross-entropy, cache); the cache holds the caches of the model and of the cross-entropy."""
         logits, model_cache = self.forward(ids)
         loss, loss_cache = cross_entropy_forward(logits, targets)
