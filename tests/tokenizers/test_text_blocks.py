@@ -1,4 +1,4 @@
-"""Blocks of a file: joined they are the text, and split into pieces or ids one by one they give what the text gives."""
+"""Blocks of a file: joined they are the text, and their pre-tokens and ids, one block after another, are the text's."""
 
 import tempfile
 from collections import Counter
@@ -15,7 +15,7 @@ from npllm.tokenizers.text_blocks import is_split_point, last_split_point, read_
 from tests.strategies import texts
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_encoding, trained
 
-SPECIAL = ["<|endoftext|>", "<|end", "a1 b", "1 b2", "'s", " ", "xx"]  # some of them begin or go on within others
+SPECIAL = ["<|endoftext|>", "<|end", "a1 b", "1 b2", "'s", " ", "xx"]  # some overlap others
 OTHER_PATTERN = r"\S+|\s+"
 awkward = st.lists(
     st.sampled_from(
@@ -30,7 +30,7 @@ some_special = st.lists(st.sampled_from(SPECIAL), unique=True, max_size=3)
 
 
 def read(content, block, *arguments, **options):
-    """The blocks of a file with these bytes, if so many are read at once."""
+    """The blocks of a file with this content, if `block` bytes are read at once."""
     before, text_blocks.BLOCK = text_blocks.BLOCK, block
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -44,21 +44,21 @@ def read(content, block, *arguments, **options):
 @given(
     some_texts, st.integers(1, 60), st.sampled_from([*PATTERNS.values(), OTHER_PATTERN]), some_special, st.booleans()
 )
-def test_joined_they_are_the_text(text, block, pattern, special, with_mark):
+def test_the_blocks_make_up_the_text(text, block, pattern, special, with_mark):
     content = text.encode("utf-8-sig" if with_mark else "utf-8")
     blocks = read(content, block, pattern, special)
-    assert "".join(one.text for one in blocks) == text, "line breaks as they are, without the mark"
+    assert "".join(one.text for one in blocks) == text, "with its line breaks, without the byte order mark"
     assert b"".join(one.data for one in blocks) == content
     assert all(one.data.decode("utf-8-sig") == one.text for one in blocks[:1])
     assert all(one.data.decode() == one.text for one in blocks[1:])
     if pattern != OTHER_PATTERN:
-        places = [sum(len(one.text) for one in blocks[:number]) for number in range(1, len(blocks))]
-        assert all(is_split_point(text[:place], text[place:], special) for place in places)
-    assert pattern != OTHER_PATTERN or len(blocks) == 1, "where its pieces begin, nobody knows"
+        positions = [sum(len(one.text) for one in blocks[:number]) for number in range(1, len(blocks))]
+        assert all(is_split_point(text[:i], text[i:], special) for i in positions)
+    assert pattern != OTHER_PATTERN or len(blocks) == 1, "its pre-tokens are unknown"
 
 
 @given(some_texts, st.integers(1, 60), st.sampled_from(list(PATTERNS)), some_special)
-def test_their_ids_are_the_ids_of_the_text(text, block, name, special):
+def test_the_ids_of_the_blocks_are_those_of_the_text(text, block, name, special):
     tokenizer = trained(name)
     tokenizer = BPETokenizer(tokenizer.ranks, PATTERNS[name], {token: 90_000 + i for i, token in enumerate(special)})
     blocks = read(text.encode(), block, PATTERNS[name], special)
@@ -73,7 +73,7 @@ def test_their_ids_are_the_ids_of_the_text(text, block, name, special):
 @given(
     st.lists(st.sampled_from(["a1 b2", "a1 b", "1 b2", "x", "!", "!!!!"]), min_size=1, max_size=20), st.integers(1, 30)
 )
-def test_a_place_within_a_special_token_is_no_place(parts, block):
+def test_no_block_ends_inside_a_special_token(parts, block):
     text, special = "".join(parts), ["a1 b2", "b2x"]
     tokenizer = BPETokenizer(trained("gpt2").ranks, special_tokens={"a1 b2": 90_000, "b2x": 90_001})
     blocks = read(text.encode(), block, special_tokens=special)
@@ -82,7 +82,7 @@ def test_a_place_within_a_special_token_is_no_place(parts, block):
 
 
 @given(some_texts, st.integers(1, 60), st.sampled_from(list(PATTERNS)))
-def test_tiktoken_gives_the_text_the_ids_of_the_blocks(text, block, name):
+def test_the_ids_of_the_blocks_are_tiktokens(text, block, name):
     tokenizer = trained(name)
     blocks = read(text.encode(), block, PATTERNS[name], tokenizer.special_tokens)
     ids = [token_id for one in blocks for token_id in tokenizer.encode(one.text, allowed_special="all")]
@@ -90,17 +90,17 @@ def test_tiktoken_gives_the_text_the_ids_of_the_blocks(text, block, name):
 
 
 @given(some_texts, st.integers(1, 60), st.sampled_from([*PATTERNS.values(), OTHER_PATTERN]), some_special)
-def test_training_counts_the_same_pieces(text, block, pattern, special):
+def test_the_pretokens_of_the_blocks_are_those_of_the_text(text, block, pattern, special):
     blocks = [one.text for one in read(text.encode(), block, pattern, special)]
     if not special:
-        pieces = [piece for one in blocks for piece in pretokenize(one, pattern)]
-        assert list(Counter(pieces).items()) == list(Counter(pretokenize(text, pattern)).items())
+        pretokens = [pretoken for one in blocks for pretoken in pretokenize(one, pattern)]
+        assert list(Counter(pretokens).items()) == list(Counter(pretokenize(text, pattern)).items())
     options = {"pattern": pattern, "special_tokens": special}
     assert train_bpe(iter(blocks), 280, **options).ranks == train_bpe(text, 280, **options).ranks
 
 
 @given(some_texts, st.integers(1, 60), some_special, st.data())
-def test_from_the_end_of_any_block_it_goes_on(text, block, special, data):
+def test_reading_can_start_at_the_end_of_any_block(text, block, special, data):
     blocks = read(text.encode(), block, special_tokens=special)
     number = data.draw(st.integers(0, len(blocks)))
     done = sum(len(one.data) for one in blocks[:number])
@@ -124,14 +124,14 @@ def test_a_single_word_is_one_block():
     assert [one.text for one in read(f"{word} {word}".encode(), 100)] == [word, f" {word}"]
 
 
-def test_no_special_token_is_cut_where_it_could_be():
+def test_last_split_point():
     assert last_split_point("aa bb a1 b2 c", ["a1 b2"]) == len("aa bb")
     assert last_split_point("aa bb a1 b2 cccc d", ["a1 b2"]) == len("aa bb a1 b2")
     assert last_split_point("aa bb a1 b2 ccc", ["a1 b3"]) == len("aa bb a1 b")
     assert last_split_point("a1 b2", ["a1 b2", "x"]) == last_split_point("a1", ["a1 b2"]) == last_split_point("") == 0
 
 
-def test_between_which_parts_a_text_may_be_cut():
+def test_is_split_point():
     assert is_split_point("one", " two")
     assert not is_split_point("on", "e two")
     assert not is_split_point("one ", "two")
@@ -145,16 +145,24 @@ def test_between_which_parts_a_text_may_be_cut():
     ("content", "position", "byte"),
     [(b"one two \xff three", 8, "ff"), (b"\xef\xbb\xbfone two \xff", 11, "ff"), (b"a b c d \xc3", 8, "c3")],
 )
-def test_what_is_not_utf8_is_named_by_its_place(block, content, position, byte):
+def test_the_first_byte_that_is_not_utf8_is_named(block, content, position, byte):
     with pytest.raises(ValueError, match=rf"text.txt is .*\(byte {position} is 0x{byte}\); it must be text in UTF-8"):
         read(content, block)
 
 
-def test_what_is_no_text(tmp_path):
-    for content, says in ((b"", "is empty"), (b"\xef\xbb\xbf", "is empty"), (b"a\0b\0", "UTF-16")):
-        with pytest.raises(ValueError, match=says):
+def test_other_files_are_refused(tmp_path):
+    for content, message in ((b"", "is empty"), (b"\xef\xbb\xbf", "is empty"), (b"a\0b\0", "UTF-16")):
+        with pytest.raises(ValueError, match=message):
             read(content, 100)
     with pytest.raises(FileNotFoundError, match="nothing.txt does not exist; it must be a text file"):
         next(read_text_blocks(tmp_path / "nothing.txt"))
     with pytest.raises(IsADirectoryError, match="is a folder"):
         next(read_text_blocks(tmp_path))
+
+
+def test_defaults(tmp_path, story):
+    (tmp_path / "text.txt").write_text(story, encoding="utf-8")
+    first = list(read_text_blocks(tmp_path / "text.txt"))
+    assert first == list(read_text_blocks(tmp_path / "text.txt", PATTERNS["gpt2"], (), 0))
+    assert last_split_point("one <|endoftext|> two") == last_split_point("one <|endoftext|> two", ())
+    assert is_split_point("one", " two") == is_split_point("one", " two", ())

@@ -1,4 +1,4 @@
-"""The plain trainer, and with it the laws of training; the fast one is held against it in fast/test_training.py."""
+"""The naive training. vectorized/test_incremental_training.py compares the incremental training with it."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ def test_every_merge_takes_a_most_frequent_pair(parts):
 
 @given(few_letters.filter(lambda text: len(text) > 20))
 def test_tiktokens_trainer_for_teaching_finds_the_same(text):
-    merges = learn_merges_naive([piece.encode() for piece in pretokenize(text)], 8)
+    merges = learn_merges_naive([pretoken.encode() for pretoken in pretokenize(text)], 8)
     theirs = bpe_train(text, 256 + len(merges), TIKTOKEN_GPT2_PATTERN, visualise=None)
     assert [merge.token for merge in merges] == list(theirs)[256:]
 
