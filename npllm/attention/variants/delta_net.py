@@ -103,18 +103,19 @@ def delta_rule_forward(
     return (time_last(y), state.copy()), cache
 
 
-def delta_rule_backward(dy: tuple[np.ndarray, np.ndarray | None], cache: Cache) -> tuple[np.ndarray, ...]:
+def delta_rule_backward(doutputs: tuple[np.ndarray, np.ndarray | None], cache: Cache) -> tuple[np.ndarray, ...]:
     """dv_t = β_t dS_tᵀ k_t,  dS_{t−1} = dS_t − k_t dv_tᵀ
 
     (..., T, E), (..., D, E) → (..., T, D), (..., T, D), (..., T, E), (..., T), (..., D, E)
 
-    dy is the pair of the gradients of y and of the last state; None for the latter means zeros.
+    `doutputs` is the pair of the gradients of y and of the last state; None for the latter means zeros.
     Last to first: dS_t gets q_t dy_tᵀ. S_t = S_{t−1} + k_t u_tᵀ with u_t = β_t (v_t − S_{t−1}ᵀ k_t) gives
     du_t = dS_tᵀ k_t, hence dβ_t and dv_t = β_t du_t, and the opposite sign for S_{t−1}ᵀ k_t. The terms with the states
     themselves, dq_t = S_t dy_t and −S_{t−1} dv_t of dk_t, follow first to last: the states are not in the cache and
     are computed again.
     """
-    dy, dlast = check_gradient(dy[0], cache.error.shape, cache.error.dtype), dy[1]
+    dy, dlast = doutputs
+    dy = check_gradient(dy, cache.error.shape, cache.error.dtype)
     q, k, error, beta, dy = time_first(cache.q, cache.k, cache.error, cache.beta[..., None], dy)
     written = beta * error  # u
     dq, dk, dv, dbeta = np.empty_like(q), np.empty_like(k), np.empty_like(error), np.empty_like(beta)

@@ -95,7 +95,7 @@ def delta_rule_chunked_forward(
     return (_join_chunks(y, length), state.copy()), cache
 
 
-def delta_rule_chunked_backward(dy: tuple[np.ndarray, np.ndarray | None], cache: Cache) -> tuple[np.ndarray, ...]:
+def delta_rule_chunked_backward(doutputs: tuple[np.ndarray, np.ndarray | None], cache: Cache) -> tuple[np.ndarray, ...]:
     """dU = tril(Q Kᵀ)ᵀ dY + K dS′,  G = L⁻ᵀ dU,  dV = β G
 
     (..., T, E), (..., D, E) → (..., T, D), (..., T, D), (..., T, E), (..., T), (..., D, E)
@@ -108,7 +108,8 @@ def delta_rule_chunked_backward(dy: tuple[np.ndarray, np.ndarray | None], cache:
     q, k, v, beta = cache.q, cache.k, cache.v, cache.beta
     states, written, reach = cache.states, cache.written, cache.reach
     shape = (*q.shape[1:-2], cache.length, v.shape[-1])
-    dy, dlast = _split_chunks(check_gradient(dy[0], shape, v.dtype), q.shape[-2]), dy[1]
+    dy, dlast = doutputs
+    dy = _split_chunks(check_gradient(dy, shape, v.dtype), q.shape[-2])
     dwritten = cache.scores.mT @ dy  # y = (q * from_start) @ states + scores @ written
     dstates = (q * reach.from_start).mT @ dy
     dright, dnext = np.empty_like(v), np.empty_like(states)  # of R; of the state after each chunk

@@ -158,25 +158,26 @@ def linear_attention_recurrent_forward(
 
 
 def linear_attention_recurrent_backward(
-    dy: tuple[np.ndarray, np.ndarray | None], cache: Cache
+    doutputs: tuple[np.ndarray, np.ndarray | None], cache: Cache
 ) -> tuple[np.ndarray, ...]:
     """dq_t = S_t dn_t,  dk_t = dS_t v_t,  dv_t = dS_tᵀ k_t
 
     (..., T, E), (..., D, E + 1) → (..., T, D), (..., T, D), (..., T, E), (..., D, E + 1)
 
-    dy is the pair of the gradients of y and of the last state; None for the latter means zeros. Here S is [S | z].
+    `doutputs` is the pair of the gradients of y and of the last state; None for the latter means zeros. S is [S | z].
     n_t = S_tᵀ q_t, so dq_t needs S_t; the states are not in the cache and are computed again, first to last. S_t is
     used by n_t and, within a document, by S_{t+1}: dS_t = q_t dn_tᵀ + dS_{t+1}, computed last to first. What remains
     before the first position is the gradient of the first state.
     """
-    dsums = _divide_backward(dy[0], cache.division)
+    dy, dlast = doutputs
+    dsums = _divide_backward(dy, cache.division)
     q, k, values, dsums = time_first(cache.q, cache.k, cache.values, dsums)
     dq, dk, dvalues = np.empty_like(q), np.empty_like(k), np.empty_like(values)
     state, keep = cache.start, cache.keep
     for t in range(len(q)):
         state = keep[t] * state + outer(k[t], values[t])
         dq[t] = vector_times(dsums[t], state.mT)  # sums = qᵀ state
-    dstate = last_state_gradient(dy[1], cache.start)
+    dstate = last_state_gradient(dlast, cache.start)
     for t in reversed(range(len(q))):
         dstate = dstate + outer(q[t], dsums[t])
         dk[t] = vector_times(values[t], dstate.mT)  # state = keep * state + k valuesᵀ

@@ -103,7 +103,7 @@ class BlockSparseMask:
 
     def mask(self, query_positions: Any, key_positions: Any) -> np.ndarray:
         """See block_mask."""
-        return block_mask(query_positions, key_positions, self.block_size, self.layout)
+        return block_mask(query_positions, key_positions, self.block_size, np.array(self.layout))
 
 
 def output_gate_forward(context: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, Cache]:
