@@ -4,7 +4,7 @@
     {"type": "GQA", "num_heads": 8, …, "rope": {"type": "RoPE", "theta": 1000000.0, …}}
 
 A field is annotated with what it may hold: bool, int, float, str, a Literal, None, another configuration, a tuple of
-these, or a union. `from_dict` compares the data with the annotations, so nothing else gets out of a file.
+these, or a union. `from_dict` checks data, such as that of a file, against the annotations.
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def _read_config(data: dict[str, Any], classes: list[Any], name: str) -> Any:
 
 
 def _choices(expected: Any) -> tuple[Any, ...]:
-    """The members of a union; anything else alone."""
+    """The members of a union; anything else as the only one."""
     return get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
 
 

@@ -1,5 +1,5 @@
 """Variants of multi-head attention.
 
-Read in this order: hooks, rope, relative_bias, grouped_query; then shaw, differential, mla, linear_attention,
-delta_net.
+Read in this order: rope, rope_frequencies, relative_bias, options, grouped_query; then mla, shaw, differential;
+recurrence, linear_attention, delta_net, delta_rule_chunked.
 """

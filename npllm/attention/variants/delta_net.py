@@ -137,27 +137,6 @@ def delta_rule_backward(doutputs: tuple[np.ndarray, np.ndarray | None], cache: C
     return drop_none(dq, dk, dv, dbeta[..., 0], dstate if cache.has_state else None)
 
 
-@dataclass(frozen=True)
-class Delta:
-    """The configuration of DeltaNet: the constructor's arguments apart from the model's sizes."""
-
-    num_heads: int
-    chunk: int = 32
-
-    def build(
-        self,
-        d_model: int,
-        context_length: int,
-        dropout: float = 0.0,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: DTypeLike = "float32",
-        init: bool = True,
-    ) -> "DeltaNet":
-        """The layer; it has no dropout, so that argument has no effect."""
-        return DeltaNet(d_model, context_length, **vars(self), rng=rng, dtype=dtype, init=init)
-
-
 class DeltaNet(Module):
     """y = join(norm(S_tᵀ q_t)) W_oᵀ,  S_t = S_{t−1} + k_t β_t (v_t − S_{t−1}ᵀ k_t)ᵀ      (..., T, C) → (..., T, C)
 
@@ -245,3 +224,24 @@ class DeltaNet(Module):
     @property
     def _projections(self) -> tuple[Linear, ...]:
         return self.q_proj, self.k_proj, self.v_proj, self.b_proj
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The configuration of DeltaNet: the constructor's arguments apart from the model's sizes."""
+
+    num_heads: int
+    chunk: int = 32
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> DeltaNet:
+        """The layer; it has no dropout, so that argument has no effect."""
+        return DeltaNet(d_model, context_length, **vars(self), rng=rng, dtype=dtype, init=init)

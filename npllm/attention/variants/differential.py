@@ -46,27 +46,6 @@ def lambda_of_layer(layer: int) -> float:
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
 
 
-@dataclass(frozen=True)
-class Differential:
-    """The configuration of DifferentialAttention: the constructor's arguments apart from the model's sizes."""
-
-    num_heads: int
-    lambda_init: float = 0.8
-
-    def build(
-        self,
-        d_model: int,
-        context_length: int,
-        dropout: float = 0.0,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: DTypeLike = "float32",
-        init: bool = True,
-    ) -> "DifferentialAttention":
-        """The layer."""
-        return DifferentialAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
-
-
 class DifferentialAttention(Attention):
     """y = join(norm((A₁ − λ A₂) v) (1 − λ_init)) W_oᵀ      (..., T, C) → (..., T, C)
 
@@ -196,3 +175,24 @@ class DifferentialAttention(Attention):
     def _join_maps(self, x: np.ndarray) -> np.ndarray:
         """Undo _split_maps."""
         return join_heads(x.reshape(*x.shape[:-4], 2 * self.num_heads, *x.shape[-2:]))
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The configuration of DifferentialAttention: the constructor's arguments apart from the model's sizes."""
+
+    num_heads: int
+    lambda_init: float = 0.8
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> DifferentialAttention:
+        """The layer."""
+        return DifferentialAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)

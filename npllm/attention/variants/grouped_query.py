@@ -2,10 +2,10 @@
 
     x → q (H heads), k, v (K heads) → QK norm → RoPE → scores → soft cap → bias → mask → softmax → context → gate → y
 
-Over `causal_self_attention`: generation keeps the keys and values of all positions, and reading them takes most of its
-time. With K < H there are H/K times fewer of them. K = H is multi-head attention, K = 1 multi-query attention.
+Generation keeps the keys and values of all positions, and reading them takes most of its time. With K < H there are H/K
+times fewer of them than in multi-head attention. K = H is multi-head attention, K = 1 is multi-query attention.
 
-The options stand in the formula where they act; each is off unless it is given. `GQA` is the configuration as data.
+`forward` shows where in the formula each option acts; an option that is not given is off.
 
 Ainslie et al. 2023, GQA; Shazeer 2019, Fast Transformer Decoding: One Write-Head is All You Need. The names of the
 parameters are those of Llama's, Qwen3's (q_norm, k_norm) and T5's (relative_attention_bias) published weights.
@@ -48,36 +48,6 @@ from npllm.layers.linear import Linear
 from npllm.layers.normalization import RMSNorm
 
 
-@dataclass(frozen=True)
-class GQA:
-    """The configuration of GroupedQueryAttention: the constructor's arguments apart from the model's sizes."""
-
-    num_heads: int
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    qkv_bias: bool = False
-    qk_norm: QKNorm | None = None
-    rope: RoPE | None = None
-    softcap: float | None = None
-    relative_bias: ALiBi | T5Bias | None = None
-    window: SlidingWindow | None = None
-    sparsity: StridedMask | BlockSparseMask | None = None
-    output_gate: bool = False
-
-    def build(
-        self,
-        d_model: int,
-        context_length: int,
-        dropout: float = 0.0,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: DTypeLike = "float32",
-        init: bool = True,
-    ) -> "GroupedQueryAttention":
-        """The layer."""
-        return GroupedQueryAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
-
-
 class GroupedQueryAttention(Attention):
     """y = join(softmax(causal(q kᵀ / √D)) v) W_oᵀ, query head h with key head h // (H/K)      (..., T, C) → (..., T, C)
 
@@ -87,7 +57,7 @@ class GroupedQueryAttention(Attention):
     rope            rotary position embedding
     softcap         scores become softcap · tanh(scores / softcap)
     relative_bias   a term added to the scores: ALiBi or T5's
-    window          a sliding window; the key-value cache then keeps the window alone
+    window          a sliding window; the key-value cache then keeps only the window
     sparsity        a pattern of masked pairs: StridedMask or BlockSparseMask
     output_gate     multiply the context by sigmoid(x W_gateᵀ)
     """
@@ -223,7 +193,39 @@ class GroupedQueryAttention(Attention):
         return pattern if mask is None else mask & pattern
 
 
-def _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length):
+@dataclass(frozen=True)
+class GQA:
+    """The configuration of GroupedQueryAttention: the constructor's arguments apart from the model's sizes."""
+
+    num_heads: int
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    qkv_bias: bool = False
+    qk_norm: QKNorm | None = None
+    rope: RoPE | None = None
+    softcap: float | None = None
+    relative_bias: ALiBi | T5Bias | None = None
+    window: SlidingWindow | None = None
+    sparsity: StridedMask | BlockSparseMask | None = None
+    output_gate: bool = False
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> GroupedQueryAttention:
+        """The layer."""
+        return GroupedQueryAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
+
+
+def _check_sizes(
+    d_model: int, num_heads: int, num_kv_heads: int | None, head_dim: int | None, context_length: int
+) -> tuple[int, int]:
     """The number of key-value heads and head_dim, with their defaults."""
     check_positive(d_model=d_model, num_heads=num_heads, context_length=context_length)
     if head_dim is None:
@@ -236,13 +238,21 @@ def _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length):
     return num_kv_heads, head_dim
 
 
-def _check_options(context_length, num_heads, head_dim, rope, softcap, relative_bias, sparsity):
+def _check_options(
+    context_length: int,
+    num_heads: int,
+    head_dim: int,
+    rope: RoPE | None,
+    softcap: float | None,
+    relative_bias: ALiBi | T5Bias | None,
+    sparsity: StridedMask | BlockSparseMask | None,
+) -> None:
     """Raise ValueError for options that do not fit the sizes of the layer."""
     if rope is not None:
         rope.frequencies(head_dim)
     if softcap is not None and not 0 < softcap < np.inf:
         raise ValueError(f"softcap is {softcap}; it must be greater than 0 and finite, or None for no cap")
-    if isinstance(relative_bias, ALiBi) and relative_bias.slopes and len(relative_bias.slopes) != num_heads:
-        raise ValueError(f"slopes has {len(relative_bias.slopes)} numbers; it must have {num_heads}, one for each head")
+    if isinstance(relative_bias, ALiBi):
+        relative_bias.check_num_heads(num_heads)
     if sparsity is not None:
         sparsity.check_context_length(context_length)

@@ -187,27 +187,6 @@ def linear_attention_recurrent_backward(
     return drop_none(dq, dk, dv, dstate if cache.has_state else None)
 
 
-@dataclass(frozen=True)
-class LinearAttn:
-    """The configuration of LinearAttention: the constructor's arguments apart from the model's sizes."""
-
-    num_heads: int
-    mode: Literal["parallel", "recurrent"] = "parallel"
-
-    def build(
-        self,
-        d_model: int,
-        context_length: int,
-        dropout: float = 0.0,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: DTypeLike = "float32",
-        init: bool = True,
-    ) -> "LinearAttention":
-        """The layer; it has no dropout, so that argument has no effect."""
-        return LinearAttention(d_model, context_length, **vars(self), rng=rng, dtype=dtype, init=init)
-
-
 class LinearAttention(Module):
     """y = join(φ(q)ᵀ S / φ(q)ᵀ z) W_oᵀ,  φ = elu + 1      (..., T, C) → (..., T, C)
 
@@ -281,6 +260,27 @@ class LinearAttention(Module):
         dq, dk = elu_plus_one_backward(dq, cache.q_map), elu_plus_one_backward(dk, cache.k_map)
         dqkv = [join_heads(gradient) for gradient in (dq, dk, dv)]
         return project_backward(dqkv, cache.projections, (self.q_proj, self.k_proj, self.v_proj))
+
+
+@dataclass(frozen=True)
+class LinearAttn:
+    """The configuration of LinearAttention: the constructor's arguments apart from the model's sizes."""
+
+    num_heads: int
+    mode: Literal["parallel", "recurrent"] = "parallel"
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> LinearAttention:
+        """The layer; it has no dropout, so that argument has no effect."""
+        return LinearAttention(d_model, context_length, **vars(self), rng=rng, dtype=dtype, init=init)
 
 
 def _append_ones(v: np.ndarray) -> np.ndarray:

@@ -41,31 +41,6 @@ from npllm.layers.normalization import RMSNorm
 ROPE = RoPE(layout="pairs")  # as in the published weights
 
 
-@dataclass(frozen=True)
-class MLA:
-    """The configuration of MultiHeadLatentAttention: the constructor's arguments apart from the model's sizes."""
-
-    num_heads: int
-    kv_lora_rank: int
-    head_dim: int
-    qk_rope_head_dim: int
-    q_lora_rank: int | None = None
-    rope: RoPE = ROPE
-
-    def build(
-        self,
-        d_model: int,
-        context_length: int,
-        dropout: float = 0.0,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: DTypeLike = "float32",
-        init: bool = True,
-    ) -> "MultiHeadLatentAttention":
-        """The layer."""
-        return MultiHeadLatentAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
-
-
 class MultiHeadLatentAttention(Attention):
     """y = join(softmax(causal([q | q_R] [k | k_R]ᵀ / √(D + R))) v) W_oᵀ,  [k | v] = c W_upᵀ
 
@@ -237,3 +212,28 @@ class MultiHeadLatentAttention(Attention):
         size = self.qk_rope_head_dim
         frequencies = self.rope.frequencies(size) if size else np.zeros(0)
         return rotary_forward(x, positions, frequencies, self.rope.layout, self.rope.amplitude)
+
+
+@dataclass(frozen=True)
+class MLA:
+    """The configuration of MultiHeadLatentAttention: the constructor's arguments apart from the model's sizes."""
+
+    num_heads: int
+    kv_lora_rank: int
+    head_dim: int
+    qk_rope_head_dim: int
+    q_lora_rank: int | None = None
+    rope: RoPE = ROPE
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> MultiHeadLatentAttention:
+        """The layer."""
+        return MultiHeadLatentAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)

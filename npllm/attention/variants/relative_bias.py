@@ -102,6 +102,11 @@ class ALiBi:
         if not all(0.0 <= slope < math.inf for slope in self.slopes):
             raise ValueError(f"slopes is {self.slopes}; they must be finite and at least 0")
 
+    def check_num_heads(self, num_heads: int) -> None:
+        """Raise ValueError unless there is one slope for each head."""
+        if self.slopes is not None and len(self.slopes) != num_heads:
+            raise ValueError(f"slopes has {len(self.slopes)} numbers; it must have {num_heads}, one for each head")
+
     def bias(self, num_heads: int, query_positions: Any, key_positions: Any, dtype: Any) -> np.ndarray:
         """The bias (..., H, T, S) of all heads."""
         slopes = alibi_slopes(num_heads) if self.slopes is None else np.array(self.slopes)

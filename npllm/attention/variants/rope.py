@@ -2,7 +2,7 @@
 
     x → q, k → [rotate by position] → scores → softmax → weights
 
-If two vectors are rotated by t·f and s·f, their dot product depends on t − s alone. So a score depends on the relative
+If two vectors are rotated by t·f and s·f, their dot product depends only on t − s. So a score depends on the relative
 position of query and key, without a table and without a term added to it. The key-value cache holds rotated keys.
 
 The frequencies, also for longer texts than a model was trained on, are in rope_frequencies.py.

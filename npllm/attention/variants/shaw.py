@@ -137,27 +137,6 @@ def relative_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarra
     return drop_none(dq, dk, dv, dkey_table, dvalue_table)
 
 
-@dataclass(frozen=True)
-class Shaw:
-    """The configuration of ShawAttention: the constructor's arguments apart from the model's sizes."""
-
-    num_heads: int
-    max_distance: int = 16
-
-    def build(
-        self,
-        d_model: int,
-        context_length: int,
-        dropout: float = 0.0,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: DTypeLike = "float32",
-        init: bool = True,
-    ) -> "ShawAttention":
-        """The layer."""
-        return ShawAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
-
-
 class ShawAttention(Attention):
     """y = join(Σ_s A_ts (v_s + b_{t−s})) W_oᵀ,  A = softmax(causal(q_t · (k_s + a_{t−s}) / √D))
 
@@ -238,6 +217,27 @@ class ShawAttention(Attention):
         self.add_grads(key_table=dkey_table, value_table=dvalue_table)
         dqkv = [join_heads(gradient) for gradient in dqkv]
         return project_backward(dqkv, cache.projections, (self.q_proj, self.k_proj, self.v_proj))
+
+
+@dataclass(frozen=True)
+class Shaw:
+    """The configuration of ShawAttention: the constructor's arguments apart from the model's sizes."""
+
+    num_heads: int
+    max_distance: int = 16
+
+    def build(
+        self,
+        d_model: int,
+        context_length: int,
+        dropout: float = 0.0,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        init: bool = True,
+    ) -> ShawAttention:
+        """The layer."""
+        return ShawAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
 
 
 def _check_boolean(attn_mask: np.ndarray) -> np.ndarray:

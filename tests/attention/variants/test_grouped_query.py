@@ -276,8 +276,8 @@ def test_equals_pytorchs_own_operator(window):
     )
     t = torch.arange(7)
     distance = t[:, None] - t
-    seen = (distance >= 0) & (distance < (window or 99))
-    context = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True)
+    mask = (distance >= 0) & (distance < (window or 99))
+    context = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
     expected = context.transpose(1, 2).flatten(-2) @ weight["o_proj.weight"].T
     np.testing.assert_allclose(layer(x), expected, rtol=1e-10, atol=1e-12)
 

@@ -29,7 +29,7 @@ def test_slopes_equal_those_of_the_reference(num_heads):
 def test_slopes_equal_those_of_bloom(num_heads):
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
-    theirs = build_alibi_tensor(torch.ones(1, 6), num_heads, torch.float32)  # slope · key place, the same per query
+    theirs = build_alibi_tensor(torch.ones(1, 6), num_heads, torch.float32)  # slope · position
     ours = F.alibi_bias(F.alibi_slopes(num_heads), np.array([5]), np.arange(6))[:, 0]
     np.testing.assert_allclose(ours - ours[:, :1], theirs[:, 0], rtol=1e-6, atol=1e-6)
 
