@@ -40,7 +40,7 @@ class FeedForward(Module):
             self.init_weights(as_generator(rng))
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
-        """y = gelu(x W₁ᵀ + b₁) W₂ᵀ + b₂; the cache holds those of the three steps."""
+        """y = gelu(x W₁ᵀ + b₁) W₂ᵀ + b₂; the cache holds the caches of the three steps."""
         hidden, c_fc = self.c_fc.forward(x)
         active, gelu = gelu_forward(hidden, approximate="tanh")
         y, c_proj = self.c_proj.forward(active)

@@ -120,7 +120,7 @@ class TokenPositionEmbedding(Module):
             self.init_weights(as_generator(rng))
 
     def forward(self, ids: np.ndarray) -> tuple[np.ndarray, Cache]:
-        """y_t = wte[ids_t] + wpe[t]; the cache holds those of the children.
+        """y_t = wte[ids_t] + wpe[t]; the cache holds the caches of the children.
 
         Raises ValueError for T > context_length.
         """

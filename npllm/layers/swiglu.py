@@ -42,9 +42,9 @@ class SwiGLU(Module):
             self.init_weights(as_generator(rng))
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
-        """y = (gate · up) W_downᵀ,  gate = silu(x W_gateᵀ),  up = x W_upᵀ.
+        """y = h W_downᵀ,  h = gate · up,  gate = silu(x W_gateᵀ),  up = x W_upᵀ.
 
-        The cache holds those of the steps, and the two factors.
+        The cache holds the caches of the four steps, and `gate` and `up`.
         """
         hidden, gate_proj = self.gate_proj.forward(x)
         gate, silu = silu_forward(hidden)
@@ -55,7 +55,7 @@ class SwiGLU(Module):
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """dx = dx through `up_proj` + dx through `gate_proj`.
 
-        h = gate · up, so dup = dh · gate and dgate = dh · up.
+        The product rule for h = gate · up gives dup = dh · gate and dgate = dh · up.
         """
         dh = self.down_proj.backward(dy, cache.down_proj)
         dx = self.up_proj.backward(dh * cache.gate, cache.up_proj)

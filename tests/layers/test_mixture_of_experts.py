@@ -82,7 +82,7 @@ def test_aux_loss_equals_the_reference(seed, k):
     np.testing.assert_allclose(layer.gate.weight.grad, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_a_aux_lossd_router_has_the_least_loss():
+def test_the_auxiliary_loss_is_least_for_a_balanced_router():
     layer = build(num_experts=4, top_k=1)
     layer.gate.weight.data[...] = 30 * np.eye(4)
     assert layer.forward(np.eye(4))[1].aux_loss == pytest.approx(1.0)

@@ -35,5 +35,5 @@ def test_finite_differences():
 
 
 @pytest.mark.parametrize(("d_model", "d_hidden"), [(3, 8), (12, 32), (10, 28)])
-def test_the_hidden_width_is_eight_thirds(d_model, d_hidden):
+def test_d_hidden_is_eight_thirds_of_d_model_rounded_up_to_even(d_model, d_hidden):
     assert implementation(NAME)(d_model).gate_proj.weight.shape == (d_hidden, d_model)
