@@ -1,0 +1,32 @@
+"""`python -m tests.docs`: write the generated sections of all README files; `--check` compares and writes nothing."""
+
+import argparse
+import sys
+
+from npllm.utils.markdown import replace_section, section
+from tests.docs.sections import SECTIONS, first_column, read
+
+
+def main(arguments=None):
+    """Return 0, or 1 where a section is out of date."""
+    parser = argparse.ArgumentParser(prog="python -m tests.docs", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="FILE", help="files to write or check (default: all)")
+    parser.add_argument("--check", action="store_true", help="compare, and name what is out of date")
+    options = parser.parse_args(arguments)
+    chosen = [found for found in SECTIONS if not options.names or found.file in options.names]
+    outdated = []
+    for found in chosen:
+        content = found.write()
+        if not options.check:
+            replace_section(read(found), found.name, content)
+            continue
+        written = section(read(found), found.name).rstrip("\n")
+        same = written == content if found.exact else first_column(written) == first_column(content)
+        if not same:
+            outdated.append(f"{found.file}: the section {found.name} is out of date; run python -m tests.docs")
+    print("\n".join(outdated) or f"{len(chosen)} generated sections are {'current' if options.check else 'written'}")
+    return 1 if outdated else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The reading order of npllm's files, and the path of 24 files for a first reading."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+ORDER = {  # folder: its files in reading order
+    "core": "cache checks module broadcasting gradient_check state config",
+    "utils": "files text_files corpora threads terminal plots markdown",
+    "tokenizers": "words characters base bpe_training bpe dispatch gpt2 streaming counting offsets text_blocks",
+    "tokenizers/byte_pair": "train pretokenize merge special_tokens surrogates encode bytes_to_unicode unicode_tables",
+    "tokenizers/formats": "npllm_json tiktoken_ranks openai oniguruma hugging_face vocabulary_files",
+    "tokenizers/vectorized": (
+        "char_classes pretokenize_gpt2 safe_split_points pretokenize_gpt4 ragged hash_table pretoken_table "
+        "pretoken_cache blocks parallel_merge merge_tree encode decode pretoken_counts incremental_training"
+    ),
+    "batching": "windows dataset loader infinite_batches token_file partial_token_file file_encoding",
+    "layers": (
+        "softmax linear embedding positions dropout normalization erf activations feed_forward swiglu "
+        "mixture_of_experts cross_entropy"
+    ),
+    "attention": (
+        "masks scaled_dot_product base simplified self_attention causal multi_head kv_cache causal_self_attention "
+        "cross softcap pytorch_interface"
+    ),
+    "attention/variants": (
+        "options rope_frequencies rope relative_bias grouped_query shaw differential mla recurrence linear_attention "
+        "delta_rule_chunked delta_net"
+    ),
+    "before_transformers": (
+        "skipgram negative_sampling word2vec recurrent_cells recurrent alignment additive luong seq2seq_decoders seq2seq"
+    ),
+    "weights": "safetensors model_folder gpt2 llama",
+    "models": "transformer_block language_model gpt decoder_config decoder hugging_face presets",
+    "training": "optimizers schedules clipping step trainer checkpoint log run",
+    "generation": "sampling autoregressive",
+    "inspect": "trace cost",
+    "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
+    "lessons": "bigram alignment_figure",
+    "lessons/tour": "run state text attention learning figures",
+    "cli": "main options tour tokenize data bpe verify attention train generate word2vec seq2seq",
+}
+PATH = [  # file, section of Raschka's book, paper
+    ("tokenizers/words", "2.2 – 2.4", ""),
+    ("tokenizers/byte_pair/train", "2.5", "Sennrich et al. 2016"),
+    ("tokenizers/byte_pair/merge", "2.5", ""),
+    ("batching/windows", "2.6", ""),
+    ("core/cache", "", ""),
+    ("layers/softmax", "3.3", ""),
+    ("layers/linear", "3.4", ""),
+    ("layers/embedding", "2.7", ""),
+    ("layers/positions", "2.8", "Vaswani et al. 2017"),
+    ("core/module", "", ""),
+    ("attention/scaled_dot_product", "3.4", "Vaswani et al. 2017"),
+    ("attention/simplified", "3.3", ""),
+    ("attention/self_attention", "3.4", ""),
+    ("attention/causal", "3.5", ""),
+    ("attention/multi_head", "3.6", "Vaswani et al. 2017"),
+    ("layers/normalization", "4.2", "Ba et al. 2016"),
+    ("layers/activations", "4.3", "Hendrycks, Gimpel 2016"),
+    ("layers/feed_forward", "4.3", ""),
+    ("layers/cross_entropy", "5.1", "Shannon 1948"),
+    ("models/transformer_block", "4.5", "Radford et al. 2019"),
+    ("models/gpt", "4.6", "Radford et al. 2019"),
+    ("training/optimizers", "5.2", "Loshchilov, Hutter 2019"),
+    ("training/step", "5.2", ""),
+    ("generation/sampling", "5.3", "Holtzman et al. 2020"),
+]
+
+
+def title(path: Path) -> str:
+    """The first sentence of a file's docstring, without the period."""
+    first = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n\n")[0].replace("\n", " ")
+    return first.split(". ")[0].rstrip(".")
+
+
+def lines(path: Path) -> int:
+    """The number of lines."""
+    return path.read_text(encoding="utf-8").count("\n")

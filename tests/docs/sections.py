@@ -1,0 +1,152 @@
+"""What the generated sections hold. Each function returns Markdown.
+
+An exact section is the same on every machine, and `--check` compares it to the letter. A measured section has numbers
+of one machine; `--check` compares the first column of its table.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from npllm.utils.markdown import markdown_table
+from tests.docs.reading import ORDER, PATH, ROOT, lines, title
+
+MEASURED = ROOT / "benchmarks" / "measured" / "results.json"
+VERIFY_ROWS = ["softmax", "attention", "MultiHeadAttention", "GroupedQueryAttention", "GPT"]
+SPEED_ROWS = [  # job, a part of its size, baseline
+    ("encode to array, warm", "Tiny Shakespeare", "tiktoken"),
+    ("encode strings, warm", "of 100 characters", "tiktoken"),
+    ("train BPE, ties by id", "5,000 tokens", "Hugging Face"),
+    ("GPT generation", "12 layers", "transformers"),
+    ("GPT training step", "12 layers", "PyTorch"),
+    ("multi-head forward + backward", "1,024", "PyTorch fused"),
+]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A generated part of a file, between <!-- name --> and <!-- /name -->."""
+
+    file: str
+    name: str
+    write: Callable[[], str]
+    exact: bool = True
+
+
+def reading_path() -> str:
+    """The starred path: file, idea, lines, section of the book, paper."""
+    rows = []
+    for number, (name, chapter, paper) in enumerate(PATH, start=1):
+        path = ROOT / "npllm" / f"{name}.py"
+        rows.append([f"{number}", f"[{name}](npllm/{name}.py)", title(path), lines(path), chapter, paper])
+    total = sum(row[3] for row in rows)
+    rows.append(["", "", "", f"{total:,}", "", ""])
+    return _table(["", "file", "idea", "lines", "book", "paper"], rows)
+
+
+def all_files() -> str:
+    """Every file of npllm in reading order."""
+    parts = []
+    for folder, names in ORDER.items():
+        rows = []
+        for name in names.split():
+            path = ROOT / "npllm" / folder / f"{name}.py"
+            rows.append([f"[{name}.py]({folder}/{name}.py)", title(path), lines(path)])
+        link = f"[{folder}/]({folder}/README.md)" if (ROOT / "npllm" / folder / "README.md").is_file() else f"{folder}/"
+        about = title(ROOT / "npllm" / folder / "__init__.py")
+        parts.append(f"### {link}\n\n{about}.\n\n{_table(['file', 'what it holds', 'lines'], rows)}")
+    return "\n\n".join(parts)
+
+
+def attention_variants() -> str:
+    """The table of `npllm attention`."""
+    from npllm.cli.attention import cache_table
+
+    header, rows = cache_table()
+    for row in rows:
+        file = row[1].removeprefix("../")
+        row[1] = f"[{file}]({'' if row[1].startswith('../') else 'variants/'}{file})"
+    return markdown_table(header, rows)
+
+
+def equivalence() -> str:
+    """The whole table of `npllm verify`."""
+    from npllm.cli.verify import equivalence_table
+    from tests.equivalence.verify import rows
+
+    return markdown_table(*equivalence_table(rows()))
+
+
+def equivalence_excerpt() -> str:
+    """Five rows of that table."""
+    from npllm.cli.verify import equivalence_table
+    from tests.equivalence.cases import CASES
+    from tests.equivalence.verify import rows
+
+    return markdown_table(*equivalence_table(rows({name: CASES[name] for name in VERIFY_ROWS})))
+
+
+def benchmark_table() -> str:
+    """All jobs of the committed results.json."""
+    from benchmarks.report import markdown
+
+    content = json.loads(MEASURED.read_text(encoding="utf-8"))
+    machine = "\n".join(f"- {name}: {what}" for name, what in content["machine"].items())
+    return f"Medians of {content['settings']['rounds']} rounds.\n\n{machine}\n\n{markdown(content)}"
+
+
+def speed() -> str:
+    """Six jobs, losses among them."""
+    content = json.loads(MEASURED.read_text(encoding="utf-8"))
+    rows = []
+    for job, part, baseline in SPEED_ROWS:
+        found = next(row for row in content["jobs"] if row["job"] == job and part in row["size"])
+        ratio = found["times_npllm"][baseline]["median"]
+        verdict = f"{ratio:.2f} × faster" if ratio >= 1 else f"{1 / ratio:.2f} × slower"
+        rows.append([f"{job}, {found['size']}", baseline, verdict])
+    return _table(["job", "compared with", "npllm is"], rows)
+
+
+def seq2seq() -> str:
+    """The comparison of `npllm seq2seq` with and without attention."""
+    from npllm.experiments.seq2seq_comparison import comparison
+
+    return comparison()
+
+
+def injected_bugs() -> str:
+    """Every injected bug, by data file."""
+    from tests.mutants import MUTANTS
+
+    rows = [[mutant.name, f"`{mutant.file}`", f"`{mutant.tests}`"] for mutant in MUTANTS]
+    return _table(["bug", "file", "tests that must fail"], rows)
+
+
+def _table(header: list[str], rows: list[list]) -> str:
+    """A table whose columns are all text."""
+    cells = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in cells)
+
+
+SECTIONS = [
+    Section("README.md", "path", reading_path),
+    Section("README.md", "verify", equivalence_excerpt, exact=False),
+    Section("README.md", "speed", speed),
+    Section("npllm/README.md", "files", all_files),
+    Section("npllm/attention/README.md", "variants", attention_variants),
+    Section("npllm/before_transformers/README.md", "seq2seq", seq2seq, exact=False),
+    Section("torch_ref/README.md", "verify", equivalence, exact=False),
+    Section("tests/README.md", "mutants", injected_bugs),
+    Section("benchmarks/README.md", "results", benchmark_table),
+]
+
+
+def first_column(table: str) -> list[str]:
+    """The first cell of every row of the Markdown tables in a text."""
+    return [line.split(" | ")[0] for line in table.split("\n") if line.startswith("| ")]
+
+
+def read(section: Section) -> Path:
+    """The file of a section."""
+    return ROOT / section.file
