@@ -1,5 +1,5 @@
 """The same system as a PyTorch user would write it: autograd in place of derivatives by hand.
 
-Every function, layer and class of npllm has its twin here, under the same name at the same path, with the same
-arguments and the same state_dict keys. `equivalence` holds one against the other; `verify` does so for all.
+Every function, layer and model of npllm has its reference here, under the same name at the same path, with the same
+constructor arguments and state_dict keys. tests/equivalence compares the two.
 """

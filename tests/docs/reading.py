@@ -28,7 +28,8 @@ ORDER = {  # folder: its files in reading order
         "delta_rule_chunked delta_net"
     ),
     "before_transformers": (
-        "skipgram negative_sampling word2vec recurrent_cells recurrent alignment additive luong seq2seq_decoders seq2seq"
+        "skipgram negative_sampling word2vec recurrent_cells recurrent alignment additive luong seq2seq_decoders "
+        "seq2seq"
     ),
     "weights": "safetensors model_folder gpt2 llama",
     "models": "transformer_block language_model gpt decoder_config decoder hugging_face presets",

@@ -75,7 +75,7 @@ def equivalence() -> str:
     from npllm.cli.verify import equivalence_table
     from tests.equivalence.verify import rows
 
-    return markdown_table(*equivalence_table(rows()))
+    return equivalence_table(rows())
 
 
 def equivalence_excerpt() -> str:
@@ -84,7 +84,7 @@ def equivalence_excerpt() -> str:
     from tests.equivalence.cases import CASES
     from tests.equivalence.verify import rows
 
-    return markdown_table(*equivalence_table(rows({name: CASES[name] for name in VERIFY_ROWS})))
+    return equivalence_table(rows({name: CASES[name] for name in VERIFY_ROWS}))
 
 
 def benchmark_table() -> str:
@@ -100,27 +100,33 @@ def speed() -> str:
     """Six jobs, losses among them."""
     content = json.loads(MEASURED.read_text(encoding="utf-8"))
     rows = []
-    for job, part, baseline in SPEED_ROWS:
-        found = next(row for row in content["jobs"] if row["job"] == job and part in row["size"])
-        ratio = found["times_npllm"][baseline]["median"]
-        verdict = f"{ratio:.2f} × faster" if ratio >= 1 else f"{1 / ratio:.2f} × slower"
-        rows.append([f"{job}, {found['size']}", baseline, verdict])
+    for row in SPEED_ROWS:
+        label, baseline, ratio = speed_row(content, *row)
+        verdict = f"{ratio:.2f} × as fast" if ratio >= 1 else f"{ratio:.2f} × as fast (slower)"
+        rows.append([label, baseline, verdict])
     return _table(["job", "compared with", "npllm is"], rows)
+
+
+def speed_row(content: dict, job: str, part: str, baseline: str) -> tuple[str, str, float]:
+    """One job of results.json: its label, the baseline, and the baseline's time relative to npllm's."""
+    found = next(row for row in content["jobs"] if row["job"] == job and part in row["size"])
+    return f"{job}, {found['size']}", baseline, found["times_npllm"][baseline]["median"]
 
 
 def seq2seq() -> str:
     """The comparison of `npllm seq2seq` with and without attention."""
-    from npllm.experiments.seq2seq_comparison import comparison
+    from npllm.experiments.seq2seq_comparison import comparison_markdown
 
-    return comparison()
+    return comparison_markdown()
 
 
 def injected_bugs() -> str:
     """Every injected bug, by data file."""
-    from tests.mutants import MUTANTS
+    from tests.mutants.bug import load_bugs
 
-    rows = [[mutant.name, f"`{mutant.file}`", f"`{mutant.tests}`"] for mutant in MUTANTS]
-    return _table(["bug", "file", "tests that must fail"], rows)
+    bugs = load_bugs()
+    rows = [[bug.name, f"`{bug.file}`", f"`{bug.function}`"] for found in bugs.values() for bug in found]
+    return f"{len(rows)} bugs.\n\n{_table(['bug', 'file', 'function'], rows)}"
 
 
 def _table(header: list[str], rows: list[list]) -> str:
