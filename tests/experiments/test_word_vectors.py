@@ -38,12 +38,12 @@ def test_words_with_the_same_contexts_get_similar_vectors(kind):
         assert cosines[-1] > 0.6
 
 
-@pytest.mark.parametrize("kind", [SkipGram, CBOW])
-def test_similar_words_in_shakespeare(kind):
+@pytest.mark.parametrize(("kind", "num_steps", "batch_size"), [(SkipGram, 500, 1024), (CBOW, 400, 512)])
+def test_similar_words_in_shakespeare(kind, num_steps, batch_size):
     corpus, rng = WordCorpus.from_text(text_of("tinyshakespeare"), min_count=20), np.random.default_rng(0)
     assert len(corpus.words) > 1000
     model = kind(len(corpus.words), 16, rng=rng)
-    for _ in train_word2vec(model, corpus, 500, rng=rng, learning_rate=0.02):
+    for _ in train_word2vec(model, corpus, num_steps, rng=rng, batch_size=batch_size, learning_rate=0.02):
         pass
     near = {corpus.words[i] for i in model.most_similar(corpus.words.index("romeo"), 10)[0]}
     assert len(near & {"juliet", "tybalt", "mercutio", "benvolio", "nurse", "paris", "friar"}) >= 3
