@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +125,14 @@ def test_loading_the_state_continues_exactly(make):
 def test_invalid_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make({"w": Parameter(np.ones(2))})
+
+
+def test_the_defaults_are_pytorchs():
+    def defaults(function):
+        parameters = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+    theirs = defaults(torch.optim.AdamW)
+    expected = {name: theirs[name] for name in ("betas", "eps", "weight_decay")} | {"learning_rate": theirs["lr"]}
+    assert defaults(AdamW) == expected | {"weight_decay_filter": None}
+    assert defaults(SGD) == {"momentum": defaults(torch.optim.SGD)["momentum"]}
