@@ -6,3 +6,18 @@ from npllm.batching.infinite_batches import InfiniteBatches
 from npllm.batching.loader import DataLoader, create_dataloader_v1
 from npllm.batching.token_file import open_token_file, write_token_file
 from npllm.batching.windows import EpochStats, epoch_stats, sliding_windows
+
+__all__ = [
+    "DataLoader",
+    "EpochStats",
+    "GPTDatasetV1",
+    "InfiniteBatches",
+    "WindowDataset",
+    "create_dataloader_v1",
+    "encode_file",
+    "encode_for_training",
+    "epoch_stats",
+    "open_token_file",
+    "sliding_windows",
+    "write_token_file",
+]

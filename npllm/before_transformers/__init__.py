@@ -11,3 +11,23 @@ from npllm.before_transformers.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from npllm.before_transformers.seq2seq import Seq2Seq
 from npllm.before_transformers.skipgram import NegativeSampler, cbow_windows, skip_gram_pairs, subsample
 from npllm.before_transformers.word2vec import CBOW, SkipGram
+
+__all__ = [
+    "CBOW",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "AdditiveAttention",
+    "ConcatAttention",
+    "DotAttention",
+    "GRUCell",
+    "GeneralAttention",
+    "LSTMCell",
+    "NegativeSampler",
+    "RNNCell",
+    "Seq2Seq",
+    "SkipGram",
+    "cbow_windows",
+    "skip_gram_pairs",
+    "subsample",
+]

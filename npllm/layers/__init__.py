@@ -12,3 +12,17 @@ from npllm.layers.mixture_of_experts import MixtureOfExperts
 from npllm.layers.normalization import LayerNorm, RMSNorm
 from npllm.layers.positions import LearnedPositionalEmbedding, SinusoidalPositionalEncoding, TokenPositionEmbedding
 from npllm.layers.swiglu import SwiGLU
+
+__all__ = [
+    "Dropout",
+    "Embedding",
+    "FeedForward",
+    "LayerNorm",
+    "LearnedPositionalEmbedding",
+    "Linear",
+    "MixtureOfExperts",
+    "RMSNorm",
+    "SinusoidalPositionalEncoding",
+    "SwiGLU",
+    "TokenPositionEmbedding",
+]

@@ -8,3 +8,20 @@ from npllm.models.decoder_config import MLP, DecoderConfig, GatedMLP, MoE, Norm
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.models.presets import ARCHITECTURES, architecture, build, from_pretrained
 from npllm.models.transformer_block import TransformerBlock
+
+__all__ = [
+    "ARCHITECTURES",
+    "GPT",
+    "MLP",
+    "Decoder",
+    "DecoderBlock",
+    "DecoderConfig",
+    "GPTConfig",
+    "GatedMLP",
+    "MoE",
+    "Norm",
+    "TransformerBlock",
+    "architecture",
+    "build",
+    "from_pretrained",
+]

@@ -11,3 +11,27 @@ from npllm.tokenizers.streaming import StreamDecoder
 from npllm.tokenizers.text_blocks import TextBlock, read_text_blocks
 from npllm.tokenizers.vectorized.incremental_training import learn_merges
 from npllm.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, join_texts, split_words
+
+__all__ = [
+    "CL100K_PATTERN",
+    "GPT2_PATTERN",
+    "O200K_PATTERN",
+    "PATTERNS",
+    "BPETokenizer",
+    "CharacterTokenizer",
+    "GPT2Tokenizer",
+    "Merge",
+    "SimpleTokenizerV1",
+    "SimpleTokenizerV2",
+    "StreamDecoder",
+    "TextBlock",
+    "Tokenizer",
+    "build_vocab",
+    "join_texts",
+    "learn_merges",
+    "learn_merges_naive",
+    "pretokenize",
+    "read_text_blocks",
+    "split_words",
+    "train_bpe",
+]

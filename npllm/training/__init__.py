@@ -7,3 +7,22 @@ from npllm.training.run import Run, create_run, open_run
 from npllm.training.schedules import warmup_cosine
 from npllm.training.step import training_step
 from npllm.training.trainer import StepMetrics, Trainer, TrainingConfig, evaluate
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "Run",
+    "StepMetrics",
+    "Trainer",
+    "TrainingConfig",
+    "clip_grad_norm",
+    "create_run",
+    "decays_weight",
+    "evaluate",
+    "grad_norm",
+    "load_checkpoint",
+    "open_run",
+    "save_checkpoint",
+    "training_step",
+    "warmup_cosine",
+]
