@@ -7,8 +7,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 NOT_FORMULAS = {  # what torch_ref may import besides configurations, which are dataclasses
-    "npllm.models.decoder_config": "configurations and how their attentions are named",
-    "npllm.attention.variants.grouped_query.options_from_parts": "how the options of an attention are named",
     "npllm.weights.gpt2": "the names of GPT-2's tensors in files",
 }
 

@@ -254,5 +254,5 @@ def _check_options(
         raise ValueError(f"softcap is {softcap}; it must be greater than 0 and finite, or None for no cap")
     if isinstance(relative_bias, ALiBi):
         relative_bias.check_num_heads(num_heads)
-    if sparsity is not None:
+    if isinstance(sparsity, BlockSparseMask):
         sparsity.check_context_length(context_length)

@@ -22,8 +22,8 @@ Attention Sinks, section 3.2. Child et al. 2019, Sparse Transformers, section 4.
 section 2. Qiu et al. 2025, Gated Attention for Large Language Models, section 2.2.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -41,6 +41,10 @@ class QKNorm:
     """
 
     eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.eps < math.inf:
+            raise ValueError(f"eps is {self.eps}; it must be at least 0 and finite")
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,7 @@ class StridedMask:
     def __post_init__(self) -> None:
         check_positive(stride=self.stride)
 
-    def check_context_length(self, context_length: int) -> None:
-        """Every length will do."""
-
-    def mask(self, query_positions: Any, key_positions: Any) -> np.ndarray:
+    def mask(self, query_positions: np.ndarray, key_positions: np.ndarray) -> np.ndarray:
         """See strided_mask."""
         return strided_mask(query_positions, key_positions, self.stride)
 
@@ -101,7 +102,7 @@ class BlockSparseMask:
                 f"{self.block_size} it must have at least {needed}"
             )
 
-    def mask(self, query_positions: Any, key_positions: Any) -> np.ndarray:
+    def mask(self, query_positions: np.ndarray, key_positions: np.ndarray) -> np.ndarray:
         """See block_mask."""
         return block_mask(query_positions, key_positions, self.block_size, np.array(self.layout))
 

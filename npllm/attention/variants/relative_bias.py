@@ -12,9 +12,9 @@ the Limits of Transfer Learning with a Unified Text-to-Text Transformer, section
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npllm.attention.masks import distances
 from npllm.core.broadcasting import unbroadcast
@@ -23,7 +23,9 @@ from npllm.core.checks import check_positive
 from npllm.layers.embedding import embedding_backward, embedding_forward
 
 
-def alibi_bias(slopes: Any, query_positions: Any, key_positions: Any, dtype: Any = np.float32) -> np.ndarray:
+def alibi_bias(
+    slopes: np.ndarray, query_positions: np.ndarray, key_positions: np.ndarray, dtype: DTypeLike = np.float32
+) -> np.ndarray:
     """bias[h, t, s] = −slope_h |t − s|      (H), (..., T), (..., S) → (..., H, T, S)
 
     Positions are (T), or (B, 1, T), with one row for all heads. Nothing is learned, so there is no backward.
@@ -46,7 +48,7 @@ def alibi_slopes(num_heads: int) -> np.ndarray:
 
 
 def t5_bias_forward(
-    weight: np.ndarray, query_positions: Any, key_positions: Any, max_distance: int = 128
+    weight: np.ndarray, query_positions: np.ndarray, key_positions: np.ndarray, max_distance: int = 128
 ) -> tuple[np.ndarray, Cache]:
     """bias[h, t, s] = weight[bucket(t − s), h]      (N, H), (..., T), (..., S) → (..., H, T, S)
 
@@ -65,7 +67,11 @@ def t5_bias_backward(dbias: np.ndarray, cache: Cache) -> np.ndarray:
 
 
 def t5_buckets(
-    query_positions: Any, key_positions: Any, num_buckets: int = 32, max_distance: int = 128, causal: bool = True
+    query_positions: np.ndarray,
+    key_positions: np.ndarray,
+    num_buckets: int = 32,
+    max_distance: int = 128,
+    causal: bool = True,
 ) -> np.ndarray:
     """The bucket of each relative position t − s      (..., T), (..., S) → (..., T, S)
 
@@ -107,7 +113,9 @@ class ALiBi:
         if self.slopes is not None and len(self.slopes) != num_heads:
             raise ValueError(f"slopes has {len(self.slopes)} numbers; it must have {num_heads}, one for each head")
 
-    def bias(self, num_heads: int, query_positions: Any, key_positions: Any, dtype: Any) -> np.ndarray:
+    def bias(
+        self, num_heads: int, query_positions: np.ndarray, key_positions: np.ndarray, dtype: DTypeLike
+    ) -> np.ndarray:
         """The bias (..., H, T, S) of all heads."""
         slopes = alibi_slopes(num_heads) if self.slopes is None else np.array(self.slopes)
         return alibi_bias(slopes, query_positions, key_positions, dtype)

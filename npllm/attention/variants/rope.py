@@ -11,7 +11,7 @@ Su et al. 2021, RoFormer, section 3.2.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from npllm.core.checks import as_floats, check_gradient
 
 
 def rotary(
-    x: np.ndarray, positions: Any, frequencies: np.ndarray, layout: str = "halves", amplitude: float = 1.0
+    x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray, layout: str = "halves", amplitude: float = 1.0
 ) -> np.ndarray:
     """(a, b) ← amplitude · (a cos φ − b sin φ, a sin φ + b cos φ),  φ = position · frequency
 
@@ -47,7 +47,7 @@ def rotary(
 
 
 def rotary_forward(
-    x: np.ndarray, positions: Any, frequencies: np.ndarray, layout: str = "halves", amplitude: float = 1.0
+    x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray, layout: str = "halves", amplitude: float = 1.0
 ) -> tuple[np.ndarray, Cache]:
     """The value; the cache holds the cosines and sines (..., T, F), times the amplitude."""
     x = as_floats(x=x)

@@ -157,9 +157,9 @@ class Llama3Scaling:
 
 
 def check_theta(theta: float) -> None:
-    """Raise ValueError unless theta is greater than 1."""
-    if not theta > 1.0:
-        raise ValueError(f"theta is {theta}; it must be greater than 1, for frequencies that decrease")
+    """Raise ValueError unless theta is greater than 1 and finite."""
+    if not 1.0 < theta < math.inf:
+        raise ValueError(f"theta is {theta}; it must be greater than 1 and finite, for frequencies that decrease")
 
 
 def _index_of_rotations(rotations: float, rotary_dim: int, theta: float, length: int) -> float:
@@ -176,6 +176,8 @@ def _check_low_high(low_freq_factor: float, high_freq_factor: float) -> None:
 
 
 def _check_factor(factor: float) -> float:
-    if not factor >= 1.0:
-        raise ValueError(f"factor is {factor}; it must be at least 1, the ratio of the new to the original length")
+    if not 1.0 <= factor < math.inf:
+        raise ValueError(
+            f"factor is {factor}; it must be at least 1 and finite, the ratio of the new to the original length"
+        )
     return float(factor)

@@ -348,6 +348,7 @@ def test_bad_arguments(changes, message):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
+        (lambda: QKNorm(-1.0), "eps is -1.0; it must be at least 0"),
         (lambda: SlidingWindow(0), "size is 0; it must be at least 1"),
         (lambda: SlidingWindow(2, -1), "num_sink_tokens is -1"),
         (lambda: StridedMask(0), "stride is 0"),

@@ -55,6 +55,13 @@ def test_buckets_equal_those_of_t5(causal, num_buckets, max_distance):
     np.testing.assert_array_equal(F.t5_buckets(positions, positions, num_buckets, max_distance, causal), theirs)
 
 
+def test_defaults_are_those_of_t5():
+    from transformers import T5Config
+
+    theirs = T5Config()
+    assert T5Bias() == T5Bias(theirs.relative_attention_num_buckets, theirs.relative_attention_max_distance)
+
+
 def test_buckets():
     buckets = F.t5_buckets([0], -np.arange(200), 8, 16)[0]
     assert buckets[:4].tolist() == [0, 1, 2, 3]

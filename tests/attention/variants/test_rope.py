@@ -135,6 +135,8 @@ def test_dtype():
         (lambda: F.interpolated_frequencies(4, 10.0, 0.5), "factor is 0.5; it must be at least 1"),
         (lambda: F.yarn_frequencies(4, 10.0, 2.0, 0), "original_length is 0"),
         (lambda: RoPE(theta=1.0), "theta is 1.0; it must be greater than 1"),
+        (lambda: RoPE(theta=math.inf), "theta is inf"),
+        (lambda: LinearScaling(math.nan), "factor is nan; it must be at least 1"),
         (lambda: RoPE(partial_rotary_factor=0.0), "partial_rotary_factor is 0.0"),
         (lambda: RoPE(layout="quarters"), 'layout is \'quarters\'; it must be "halves" or "pairs"'),
         (lambda: LinearScaling(0.5), "factor is 0.5; it must be at least 1"),
