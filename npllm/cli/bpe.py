@@ -43,7 +43,11 @@ def add_parser(commands) -> None:
     )
     train.add_argument("--out", metavar="FOLDER", required=True, help="folder for the vocabulary")
     train.add_argument(
-        "--special-token", metavar="TOKEN", action="append", default=[], help="a special token; may be repeated"
+        "--special-token",
+        metavar="TOKEN",
+        action="append",
+        default=[],
+        help="a special token; may be repeated (default: none)",
     )
     train.add_argument(
         "--pattern", choices=tuple(PATTERNS), default="gpt2", help="the pattern that splits the text into pre-tokens"
