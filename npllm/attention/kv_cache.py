@@ -142,6 +142,7 @@ class RecurrentState(SequenceState):
 
     def zero_padding(self, keys: np.ndarray) -> np.ndarray:
         """The next columns' keys (B, ..., T, D), with zeros for padding: a key of zeros adds nothing to the state."""
+        self._check_batch((keys,))
         return keys if self.left_padding is None else keys * (self.positions(keys.shape[-2]) >= 0)[..., None]
 
     without_filling = zero_padding

@@ -105,7 +105,7 @@ def test_finite_differences(name, options, document_ids):
 
 @each_layer
 @given(data=st.data(), batch=st.integers(1, 3), T=sizes, seed=st.integers(0, 999))
-def test_laws(name, data, batch, T, seed):
+def test_causality_kv_cache_padding_and_documents(name, data, batch, T, seed):
     config, rng = data.draw(configs(name)), np.random.default_rng(seed)
     layer = build(name, config, rng, "float64")
     x = rng.standard_normal((batch, T, config["d_model"]))
@@ -130,6 +130,8 @@ def test_invalid_calls(name):
         layer(x, document_ids=np.zeros(4, int))
     with pytest.raises(ValueError, match="document_ids and kv_cache are both set"):
         layer(x, kv_cache=layer.new_kv_cache(), document_ids=np.zeros(5, int))
+    with pytest.raises(ValueError, match="the kv_cache has batch_size 1 but the input has shape"):
+        layer(np.zeros((3, 5, 8)), kv_cache=layer.new_kv_cache())
     with pytest.raises(TypeError, match="positional argument"):
         layer(x, layer.new_kv_cache())
 

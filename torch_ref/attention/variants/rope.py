@@ -32,7 +32,7 @@ def rotary_frequencies(dim, theta=10000.0, scaling=None):
     if method == "LinearScaling":
         return plain / scaling.factor
     if method == "NTKScaling":
-        # b' = b · s^(dim/(dim − 2)), so that the last frequency is divided by s
+        # theta' = theta · factor^(dim/(dim − 2)): the last frequency is divided by the factor
         if dim == 2:
             return plain / scaling.factor
         return (theta * scaling.factor ** (dim / (dim - 2))) ** (-2 * i / dim)
@@ -60,7 +60,7 @@ def rotary_frequencies(dim, theta=10000.0, scaling=None):
 
 
 def rotary_amplitude(scaling):
-    """YaRN multiplies queries and keys by 0.1 ln(s) + 1, which is √(1/t) in the paper."""
+    """YaRN multiplies queries and keys by 0.1 ln(factor) + 1, which is √(1/t) in the paper."""
     return 0.1 * math.log(scaling.factor) + 1.0 if type(scaling).__name__ == "YaRNScaling" else 1.0
 
 
