@@ -1,8 +1,8 @@
-"""Look for a difference for as long as you like: python -m tests.fuzz tokenizers --minutes N
+"""Compare npllm with tiktoken on random texts, for as long as you like: python -m tests.fuzz tokenizers --minutes N
 
-Goes through the rounds of tests/tokenizers/fuzzing.py, each at least once, again and again with new random numbers. A
-difference ends it with what differs, and with the seed that found it: `--seed` repeats the run. tiktoken itself may
-print that it panics: on very long runs its regular expressions give up.
+Repeats the rounds of tests/tokenizers/fuzzing.py, each at least once, with new random numbers. The run stops at the
+first difference and shows it. It prints its seed at the start, and `--seed` repeats a run. tiktoken itself may
+print that it panics: its regular expressions fail on very long runs.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tests.tokenizers import fuzzing
 
 
 def main(arguments=None):
-    """Run until the time is over; raise AssertionError at the first difference."""
+    """Run for the given time; raise AssertionError at the first difference."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["tokenizers"])
     parser.add_argument("--minutes", metavar="N", type=float, default=10.0, help="how long (default: 10)")

@@ -1,4 +1,4 @@
-"""Rounds of random texts, each compared with tiktoken; `python -m tests.fuzz` repeats them for as long as you like.
+"""Rounds of random texts, compared with tiktoken or with plain BPE; `python -m tests.fuzz` repeats them.
 
 Each function takes a NumPy Generator, and how much to compare; it raises AssertionError at the first difference and
 returns how many texts, pre-tokens or characters were compared.
@@ -10,6 +10,7 @@ import sys
 import numpy as np
 
 from npllm.tokenizers import BPETokenizer, train_bpe
+from npllm.tokenizers.byte_pair.merge import merge_by_rank
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized.merge_tree import find_merges
@@ -115,6 +116,32 @@ def random_ranks(draw):
     return {token: first + index for index, token in enumerate(table)}
 
 
+def competing_merges(rng, vocabularies=10_000, pretokens=30):
+    """Vocabularies of a few merges of two letters, in which most merges compete with others, against plain BPE."""
+    draw, compared = random.Random(int(rng.integers(1 << 62))), 0
+    for _ in range(vocabularies):
+        ranks = competing_ranks(draw)
+        merges = find_merges(ranks)
+        if merges is not None:
+            drawn = [bytes(draw.choices(b"ab", k=draw.choice((4, 8, 20)))) for _ in range(pretokens)]
+            ids, _ = merge_in_parallel(merges, drawn, ranks)
+            expected = [ranks[token] for pretoken in drawn for token in merge_by_rank(pretoken, ranks)]
+            assert ids.tolist() == expected, f"{drawn} with {ranks}"
+            compared += pretokens
+    return compared
+
+
+def competing_ranks(draw):
+    """A vocabulary of the single bytes and up to ten random merges of a and b, with at most six letters."""
+    tokens, letters = [bytes([byte]) for byte in range(256)], [b"a", b"b"]
+    for _ in range(draw.randrange(5, 20)):
+        token = draw.choice(letters) + draw.choice(letters)
+        if len(token) <= 6 and token not in letters and len(letters) < 12:
+            letters.append(token)
+            tokens.append(token)
+    return {token: rank for rank, token in enumerate(tokens)}
+
+
 def merge_in_parallel(merges, pretokens, ranks):
     """The result of a ParallelMerger on byte strings: ids, and whether each is the last of its pre-token."""
     merger = ParallelMerger(*merges, np.array([ranks[bytes([byte])] for byte in range(256)]))
@@ -181,6 +208,7 @@ def compare_ids(name, ours, theirs, text):
 ROUNDS = {  # each with the arguments of a short round, for every run of the tests
     "random strings": (random_strings, {"number": 300}),
     "random merges": (random_merges, {"vocabularies": 25, "pretokens": 100}),
+    "competing merges": (competing_merges, {"vocabularies": 200}),
     "long pre-tokens": (long_pretokens, {"size": 20_000}),
     "documents": (documents, {"number": 500}),
     "every code point": (every_code_point, {"every": 500}),

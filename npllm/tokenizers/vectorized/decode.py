@@ -41,14 +41,20 @@ class Decoder:
             return None
         if int(ids.min()) < 0 or int(ids.max()) > int(self.ids[-1]):
             return None
-        parts = [self._decode_block(ids[begin : begin + BLOCK_SIZE]) for begin in range(0, len(ids), BLOCK_SIZE)]
-        return None if any(part is None for part in parts) else np.concatenate(parts).tobytes()
+        parts = []
+        for begin in range(0, len(ids), BLOCK_SIZE):
+            part = self._decode_block(ids[begin : begin + BLOCK_SIZE])
+            if part is None:
+                return None
+            parts.append(part)
+        return np.concatenate(parts).tobytes()
 
     def lengths_of(self, ids: np.ndarray) -> np.ndarray:
         """The number of bytes of each token; all must be ids of tokens: (n,) → (n,) int32."""
         return self.lengths.take(self._indices(ids))
 
     def _decode_block(self, ids):
+        """The bytes of an array of ids, (n,) uint8; None if not all are ids of tokens."""
         indices = self._indices(ids)
         known = self.ids.take(indices) == ids if self.index_of_id is None else indices >= 0
         if not known.all():

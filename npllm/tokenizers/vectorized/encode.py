@@ -51,10 +51,11 @@ def make_encoder(
         found = np.array([(ranks[a], ranks[b], ranks[a + b]) for a, b in merges], np.int64).reshape(-1, 3).T
     if found is None:
         return None
-    with_merge = set(found[2].tolist())
+    left, right, ids = found
+    with_merge = set(ids.tolist())
     unmergeable = {token: rank for token, rank in ranks.items() if len(token) > MAX_BYTES and rank not in with_merge}
-    id_of_byte = np.array([ranks[bytes([byte])] for byte in range(256)])
-    return Encoder(ranks, PRETOKENIZERS[pattern], ParallelMerger(*found, id_of_byte), cache, unmergeable)
+    merger = ParallelMerger(left, right, ids, np.array([ranks[bytes([byte])] for byte in range(256)]))
+    return Encoder(ranks, PRETOKENIZERS[pattern], merger, cache, unmergeable)
 
 
 class Encoder:

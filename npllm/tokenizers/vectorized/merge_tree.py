@@ -117,7 +117,7 @@ def _last_merges(tokens, ranks, pair_ranks):
 def _leftmost_lowest_pairs(ids, lengths, pair_ranks):
     """The leftmost pair of lowest rank in each segment of `ids`, its position (S,) and its rank (S,) or NO_RANK."""
     starts = np.cumsum(lengths) - lengths
-    found = np.full(len(ids), NO_RANK)
+    found = np.full(len(ids), NO_RANK, np.int32)
     found[:-1] = pair_ranks.get(pair_keys(ids[:-1], ids[1:]), NO_RANK)
     found[starts + lengths - 1] = NO_RANK
     lowest = np.minimum.reduceat(found, starts)

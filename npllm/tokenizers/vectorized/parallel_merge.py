@@ -55,9 +55,9 @@ import numpy as np
 
 from npllm.tokenizers.vectorized.hash_table import HashTable, Keys
 
-NO_RANK = np.int32((1 << 31) - 2)  # the rank of a pair that is not a merge
-END = np.int32((1 << 31) - 1)  # in place of a rank, at the last token of a pre-token
-MAX_ID = int(NO_RANK) - 1
+NO_RANK = (1 << 31) - 2  # the rank of a pair that is not a merge
+END = (1 << 31) - 1  # in place of a rank, at the last token of a pre-token
+MAX_ID = NO_RANK - 1
 ID_BITS = np.uint64(32)
 MAX_VISITS = 64  # tokens visited for each byte, in all rounds together; most texts need fewer than ten
 MAX_CHAIN = 32  # tokens examined to find out if one token is safe; beyond that it counts as not safe in this round
@@ -114,7 +114,7 @@ class ParallelMerger:
 
         Its rank is END, as if another pre-token ended there. So every token has an element on its left.
         """
-        tokens, ranks = np.zeros(len(data) + 1, np.int32), np.full(len(data) + 1, END)
+        tokens, ranks = np.zeros(len(data) + 1, np.int32), np.full(len(data) + 1, END, np.int32)
         self.id_of_byte.take(data, out=tokens[1:], mode="clip")  # "clip" writes into `out` without a buffer
         byte_pairs = np.ndarray((len(data) - 1,), "<u2", data, strides=(1,))  # bytes i and i + 1 as one number
         self.byte_pair_ranks.take(byte_pairs, out=ranks[1:-1], mode="clip")

@@ -47,7 +47,7 @@ class TestMergesEqualTheNaiveTrainers:
         assert learn_merges(pretokens_of(text), num_merges) == learn_merges_naive(pretokens_of(text), num_merges)
 
     def test_on_the_shipped_text(self, story):
-        assert learn_merges(pretokens_of(story), 60) == naive_merges(story, 60)
+        assert learn_merges(pretokens_of(story[:10_000]), 60) == naive_merges(story[:10_000], 60)
 
     def test_on_repetitions_of_one_letter(self):
         for length in range(12):

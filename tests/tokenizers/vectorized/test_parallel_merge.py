@@ -13,6 +13,7 @@ from npllm.tokenizers.byte_pair.merge import merge_by_rank, merge_by_rank_heap
 from npllm.tokenizers.vectorized import parallel_merge
 from npllm.tokenizers.vectorized.merge_tree import find_merges
 from tests.strategies import few_letters
+from tests.tokenizers import fuzzing
 from tests.tokenizers.fuzzing import merge_in_parallel, random_ranks
 from tests.tokenizers.peers import gpt2
 
@@ -43,7 +44,13 @@ def test_repetitions_of_one_letter(text):
     compare_with_plain_bpe(ranks, [text.encode(), b"a" * len(text)])
 
 
-@pytest.mark.parametrize("max_chain", [1, 2, 32])
+@pytest.mark.parametrize("max_chain", [1, 2])
+def test_merges_that_compete_with_others(monkeypatch, max_chain):
+    monkeypatch.setattr(parallel_merge, "MAX_CHAIN", max_chain)
+    fuzzing.competing_merges(np.random.default_rng(0), vocabularies=100)
+
+
+@pytest.mark.parametrize("max_chain", [1, 32])
 def test_the_result_does_not_depend_on_max_chain(monkeypatch, max_chain):
     monkeypatch.setattr(parallel_merge, "MAX_CHAIN", max_chain)
     draw, merges = random.Random(0), find_merges(gpt2().ranks)
