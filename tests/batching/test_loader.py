@@ -187,6 +187,30 @@ def test_end_of_text_is_special_where_the_tokenizer_has_it():
     assert encode_for_training(text, without).tolist() == without.encode_ordinary(text)
 
 
+def test_the_defaults_of_the_loader():
+    loader = DataLoader(dataset())
+    assert (loader.batch_size, loader.shuffle, loader.drop_last, loader.num_workers) == (4, False, False, 0)
+
+
+@pytest.mark.parametrize("ids", [[1, -1], [0.5], ["a"]])
+def test_ids_of_a_tokenizer_must_be_integers_of_0_or_more(ids):
+    class Tokenizer:
+        def encode(self, text):
+            return ids
+
+    with pytest.raises(TypeError, match="the tokenizer returned .*; ids must be integers of 0 or more"):
+        encode_for_training("text", Tokenizer())
+
+
+def test_a_tokenizer_may_return_the_id_0_and_no_id():
+    class Tokenizer:
+        def encode(self, text):
+            return [0] * len(text)
+
+    assert encode_for_training("ab", Tokenizer()).tolist() == [0, 0]
+    assert encode_for_training("", Tokenizer()).dtype == np.int64
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,24 @@ def test_all_gradients_are_scaled_by_one_factor(seed, max_norm):
     after = np.concatenate([p.grad.ravel() for _, p in named[:2]])
     assert grad_norm(named) == pytest.approx(max_norm, rel=1e-4)
     np.testing.assert_allclose(after / np.linalg.norm(after), before / np.linalg.norm(before), rtol=1e-9)
+
+
+def test_tiny_gradients_are_scaled_as_in_pytorch():
+    named = parameters(np.random.default_rng(0), np.dtype(np.float64), [(3,)])
+    named[0][1].grad *= 1e-6  # the 1e-6 in the denominator counts
+    tensor = torch.zeros(3, dtype=torch.float64)
+    tensor.grad = torch.tensor(named[0][1].grad)
+    torch.nn.utils.clip_grad_norm_([tensor], 1e-7)
+    clip_grad_norm(named, 1e-7)
+    np.testing.assert_allclose(named[0][1].grad, tensor.grad, rtol=1e-12)
+
+
+def test_the_norm_of_a_large_float32_gradient_is_summed_in_float64():
+    gradient = np.random.default_rng(0).random(1_000_000, dtype=np.float32)
+    parameter = Parameter(np.zeros_like(gradient))
+    parameter.grad = gradient
+    exact = math.sqrt(math.fsum((gradient.astype(np.float64) ** 2).tolist()))
+    assert grad_norm([("w", parameter)]) == pytest.approx(exact, rel=1e-12)
 
 
 def test_gradients_below_the_maximum_norm_are_not_changed():
