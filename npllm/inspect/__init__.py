@@ -1,1 +1,1 @@
-"""The inside of a model: every intermediate array, and what it costs in parameters, operations and bytes."""
+"""The inside of a model: every intermediate array and its gradient; parameters, operations and bytes."""

@@ -1,9 +1,7 @@
-"""What a GPT costs, worked out from its shape: parameters, floating-point operations, bytes.
+"""The cost of a GPT, computed from its configuration: parameters, floating-point operations and bytes.
 
-    GPTConfig → how many numbers it learns → how much work a token is → how much memory a training step takes
-
-V vocabulary, L layers, C channels, H heads, T positions, B sequences. A product of matrices (M, K) and (K, N) counts
-2 M K N operations, an addition and a multiplication for each term; everything else is small beside the products.
+V vocabulary, L layers, C channels, H heads, T positions, B sequences. A product of matrices (M, K) and (K, N) has
+2 M K N operations, a multiplication and an addition for each term; all other operations are few in comparison.
 
 Kaplan et al. 2020, Scaling Laws for Neural Language Models, section 2.1.
 """
@@ -11,10 +9,12 @@ Kaplan et al. 2020, Scaling Laws for Neural Language Models, section 2.1.
 import numpy as np
 
 from npllm.core.cache import Cache
+from npllm.core.module import Module
+from npllm.models.gpt import GPTConfig
 
 
-def count_parameters(config):
-    """How many numbers each part learns, as a dict, and under "total" all of them; a tied head counts once."""
+def count_parameters(config: GPTConfig) -> dict[str, int]:
+    """The number of parameters of each part, and their "total"; a tied head is counted once."""
     V, T, C, L = config.vocab_size, config.context_length, config.d_model, config.num_layers
     attention = C * 3 * C + C * C + C + (3 * C if config.qkv_bias else 0)
     feed_forward = C * 4 * C + 4 * C + 4 * C * C + C
@@ -29,10 +29,10 @@ def count_parameters(config):
     return parts | {"total": sum(parts.values())}
 
 
-def count_operations(config, batch_size, length):
-    """Operations of one forward pass by part, under "forward" their sum, and under "training step" three times that.
+def count_operations(config: GPTConfig, batch_size: int, length: int) -> dict[str, int]:
+    """The operations of one forward pass by part, their sum "forward", and three times that, "training step".
 
-    Backward does two products for each of the forward: one for the gradient of each factor.
+    The backward has two products for each of the forward: one for the gradient of each factor.
     """
     C, rows = config.d_model, batch_size * length
     parts = {
@@ -45,12 +45,12 @@ def count_operations(config, batch_size, length):
     return parts | {"forward": forward, "training step": 3 * forward}
 
 
-def count_activation_bytes(config, batch_size, length, dtype="float32"):
-    """Bytes that `GPT.loss_forward` keeps for its backward, without dropout; measured by `activation_bytes`.
+def count_activation_bytes(config: GPTConfig, batch_size: int, length: int, dtype: str = "float32") -> int:
+    """The bytes that `GPT.loss_forward` keeps for its backward, without dropout; `activation_bytes` measures them.
 
-    Each block keeps, for every position, 20 C + 2 numbers: what its norms gave (2 C and two standard deviations), what
-    its four linear maps read (C, C, C and 4 C), q, k and v (3 C), and GELU's input and slope (8 C); and its attention
-    weights, a number for every pair of positions.
+    Each block keeps 20 C + 2 numbers for every position: the outputs of its norms (2 C) and two standard deviations,
+    the inputs of its four linear maps (C, C, C and 4 C), q, k and v (3 C), and GELU's input and Φ (8 C); and its
+    attention weights, one for every pair of positions.
     """
     C, rows, itemsize = config.d_model, batch_size * length, np.dtype(dtype).itemsize
     block = rows * (20 * C + 2) + batch_size * config.num_heads * length * length
@@ -59,8 +59,8 @@ def count_activation_bytes(config, batch_size, length, dtype="float32"):
     return (config.num_layers * block + end) * itemsize + integers
 
 
-def count_training_bytes(config, batch_size, length, dtype="float32"):
-    """Bytes of a training step with AdamW by part: weights, gradients, both averages, activations; and their sum."""
+def count_training_bytes(config: GPTConfig, batch_size: int, length: int, dtype: str = "float32") -> dict[str, int]:
+    """The bytes of a training step with AdamW: weights, gradients, both averages, activations; and their sum."""
     weights = count_parameters(config)["total"] * np.dtype(dtype).itemsize
     parts = {
         "weights": weights,
@@ -71,7 +71,7 @@ def count_training_bytes(config, batch_size, length, dtype="float32"):
     return parts | {"total": sum(parts.values())}
 
 
-def activation_bytes(model, cache: Cache):
-    """Bytes of memory that a cache keeps alive, each buffer once, the model's own parameters left out."""
+def activation_bytes(model: Module, cache: Cache) -> int:
+    """The bytes of memory that a cache keeps alive, each buffer once, without the model's own parameters."""
     own = Cache(parameters=[parameter.data for _, parameter in model.named_parameters()]).buffers()
     return sum(buffer.nbytes for key, buffer in cache.buffers().items() if key not in own)

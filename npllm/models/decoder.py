@@ -10,10 +10,11 @@ Touvron et al. 2023, LLaMA, section 2.2.
 
 import math
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
-from npllm.attention.kv_cache import ModelKVCache, SequenceState
+from npllm.attention.kv_cache import ModelKVCache
 from npllm.attention.masks import document_positions
 from npllm.core.cache import Cache
 from npllm.core.checks import as_id_sequence
@@ -209,7 +210,7 @@ class DecoderBlock(Module):
         x: np.ndarray,
         *,
         rng: np.random.Generator | None = None,
-        kv_cache: SequenceState | None = None,
+        kv_cache: Any = None,
         document_ids: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Cache]:
         """y, and the cache of every step by the children's names."""

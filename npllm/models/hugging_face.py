@@ -28,7 +28,7 @@ CLASSES = {
     "qwen3_moe": "Qwen3MoeForCausalLM",
 }
 MODEL_TYPES = (*CLASSES, OWN)
-REQUIRED = {  # fields that npllm's Decoder supports with these values only
+REQUIRED: dict[str, list] = {  # fields that npllm's Decoder supports with these values only
     "model_type": list(MODEL_TYPES),
     "hidden_act": ["silu"],
     "attention_bias": [False],

@@ -6,6 +6,7 @@
 To compare kinds of attention, change the name and keep the sizes.
 """
 
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -25,22 +26,21 @@ from npllm.models.decoder import Decoder
 from npllm.models.decoder_config import DecoderConfig, MoE
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.models.hugging_face import MODEL_TYPES as DECODER_TYPES
-from npllm.weights.gpt2 import ONLY as GPT2_ONLY
+from npllm.weights.gpt2 import REQUIRED as GPT2_REQUIRED
 from npllm.weights.model_folder import read_config
 
 
 def _attention(name: str, num_heads: int, context_length: int, num_layers: int) -> Any:
     """The attention of an architecture. Grouped heads: half as many key heads as query heads, if that is even."""
     num_kv_heads = num_heads // 2 if num_heads % 2 == 0 else num_heads
-    grouped = {"num_heads": num_heads, "num_kv_heads": num_kv_heads}
     if name in ("llama", "mixtral"):
-        return GQA(**grouped, rope=RoPE())
+        return GQA(num_heads, num_kv_heads, rope=RoPE())
     if name == "mistral":
-        return GQA(**grouped, rope=RoPE(), window=SlidingWindow(max(context_length // 2, 1)))
+        return GQA(num_heads, num_kv_heads, rope=RoPE(), window=SlidingWindow(max(context_length // 2, 1)))
     if name == "qwen":
-        return GQA(**grouped, qk_norm=QKNorm(), rope=RoPE())
+        return GQA(num_heads, num_kv_heads, qk_norm=QKNorm(), rope=RoPE())
     if name == "alibi":
-        return GQA(**grouped, relative_bias=ALiBi())
+        return GQA(num_heads, num_kv_heads, relative_bias=ALiBi())
     if name == "differential":  # each head has two maps, so there are half as many heads
         if num_heads % 2:
             raise ValueError(f"num_heads is {num_heads}; for differential attention it must be even")
@@ -68,13 +68,11 @@ def architecture(
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture is {name!r}; it must be one of {', '.join(ARCHITECTURES)}")
     if name == "gpt":
-        rates = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), dropout)
-        return GPTConfig(vocab_size, context_length, d_model, num_layers, num_heads, **rates)
+        config = GPTConfig(vocab_size, context_length, d_model, num_layers, num_heads)
+        return replace(config, embedding_dropout=dropout, attention_dropout=dropout, residual_dropout=dropout)
     attention = _attention(name, num_heads, context_length, num_layers)
-    config = DecoderConfig(vocab_size, context_length, d_model, num_layers, attention, dropout=dropout)
-    if name == "mixtral":
-        return DecoderConfig(**vars(config) | {"feed_forward": MoE(num_experts=4, top_k=2)})
-    return config
+    decoder = DecoderConfig(vocab_size, context_length, d_model, num_layers, attention, dropout=dropout)
+    return replace(decoder, feed_forward=MoE(num_experts=4, top_k=2)) if name == "mixtral" else decoder
 
 
 def build(
@@ -99,9 +97,9 @@ def config_from_dict(data: dict[str, Any]) -> GPTConfig | DecoderConfig:
 def from_pretrained(path: str | PathLike, dtype: str = "float32") -> GPT | Decoder:
     """A GPT-2, a Llama or one of its relatives in Hugging Face's layout, by the model_type in config.json."""
     kind = read_config(path)[0].get("model_type", "gpt2")
-    known = [*GPT2_ONLY["model_type"], *DECODER_TYPES]
+    known = [*GPT2_REQUIRED["model_type"], *DECODER_TYPES]
     if kind not in known:
         raise ValueError(f"{path} has model_type {kind!r}; it must be one of {', '.join(known)}")
-    if kind in GPT2_ONLY["model_type"]:
+    if kind in GPT2_REQUIRED["model_type"]:
         return GPT.from_pretrained(path, dtype)
     return Decoder.from_pretrained(path, dtype)

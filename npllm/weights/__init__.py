@@ -1,4 +1,4 @@
-"""Weight files in and out: names and layouts, no model.
+"""Weight files: formats and names of tensors.
 
-Read in this order: safetensors, hugging_face.
+Read in this order: safetensors, model_folder, gpt2, llama.
 """

@@ -1,19 +1,21 @@
-"""GPT-2 as Hugging Face stores it: other names for the shape, and some matrices the other way round.
+"""GPT-2 as Hugging Face stores it: other names of the hyperparameters, and transposed matrices.
 
-    config.json         the shape        n_embd, n_layer, …
-    model.safetensors   the weights      transformer.h.0.attn.c_attn.weight, …
+    config.json         hyperparameters  n_embd, n_layer, …
+    model.safetensors   weights          transformer.h.0.attn.c_attn.weight, …
 
-In GPT-2's files the linear maps inside the blocks (there called Conv1D) are stored (in, out); npllm's Linear, like
-PyTorch's, has (out, in). The prefix `transformer.` may be there or not; a head that is tied may be left out.
+In GPT-2's files the linear maps of the blocks (there called Conv1D) are stored (in, out); npllm's Linear, like
+PyTorch's, has (out, in). The prefix `transformer.` is optional, and a tied head may be left out.
 """
 
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from npllm.weights.model_folder import read_config, read_tensors, require, write
 
-FIELDS = {  # ours: theirs
+FIELDS = {  # npllm's name: that of transformers
     "vocab_size": "vocab_size",
     "context_length": "n_positions",
     "d_model": "n_embd",
@@ -27,7 +29,7 @@ FIELDS = {  # ours: theirs
 }
 DEFAULTS = {"tie_word_embeddings": True, "embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1,
             "layer_norm_epsilon": 1e-5}  # fmt: skip
-ONLY = {  # what npllm's GPT is not built for must have these values
+REQUIRED: dict[str, list] = {  # fields that npllm's GPT supports with these values only
     "model_type": ["gpt2"],
     "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
     "scale_attn_weights": [True],
@@ -35,13 +37,13 @@ ONLY = {  # what npllm's GPT is not built for must have these values
     "add_cross_attention": [False],
 }
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-MASKS = (".attn.bias", ".attn.masked_bias")  # constants that old files hold
+MASKS = (".attn.bias", ".attn.masked_bias")  # constants in older files
 
 
-def load(path):
+def load(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read a folder, or the safetensors file in one; return (fields of GPTConfig, state dict of npllm's GPT).
 
-    The arrays are views of the mapped files. Raises FileNotFoundError, or ValueError saying what is wrong.
+    The arrays are views of the mapped files. Raises FileNotFoundError, or ValueError that says what is wrong.
     """
     path = Path(path)
     fields = _fields(*read_config(path))
@@ -58,8 +60,8 @@ def load(path):
     return fields, state
 
 
-def save(folder, fields, state):
-    """Write both files into a folder, which is made if need be. A head that is tied is left out."""
+def save(folder: str | PathLike, fields: dict[str, Any], state: dict[str, np.ndarray]) -> None:
+    """Write both files into a folder, which is created if it does not exist. A tied head is left out."""
     tensors = {}
     for name, array in state.items():
         if name == "lm_head.weight":
@@ -67,7 +69,7 @@ def save(folder, fields, state):
                 tensors[name] = array
             continue
         tensors[f"transformer.{name}"] = array.T if name.endswith(TRANSPOSED) else array
-        if name.endswith("attn.c_attn.weight") and not fields["qkv_bias"]:  # their layer always has a bias
+        if name.endswith("attn.c_attn.weight") and not fields["qkv_bias"]:  # transformers' layer always has a bias
             tensors[f"transformer.{name.removesuffix('weight')}bias"] = np.zeros(len(array), array.dtype)
     config = {
         "architectures": ["GPT2LMHeadModel"],
@@ -82,8 +84,8 @@ def save(folder, fields, state):
 
 
 def _fields(config, path):
-    """The fields of GPTConfig that a config.json means."""
-    require(path, config, ONLY, "npllm's GPT")
+    """The fields of GPTConfig, from those of config.json."""
+    require(path, config, REQUIRED, "npllm's GPT")
     missing = [theirs for theirs in FIELDS.values() if theirs not in config and theirs not in DEFAULTS]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; it must be the configuration of a GPT-2")

@@ -1,12 +1,16 @@
-"""A model as a folder, in Hugging Face's manner: its shape in config.json, its weights in safetensors files.
+"""A model as a folder in Hugging Face's layout: hyperparameters in config.json, weights in safetensors files.
 
 config.json                        a dict of plain values
 model.safetensors                  the weights, or
-model.safetensors.index.json       which of several files has which weight
+model.safetensors.index.json       the file of each weight, where there are several
 """
 
 import json
+from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from npllm.utils.files import atomic_write
 from npllm.weights import safetensors
@@ -14,25 +18,25 @@ from npllm.weights import safetensors
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 
-def read_config(path):
-    """The config.json of a folder, or of the folder that a weight file stands in, as a dict; and its path.
+def read_config(path: str | PathLike) -> tuple[dict[str, Any], Path]:
+    """The config.json of a folder, or of the folder of a weight file, as a dict; and its path.
 
-    Raises FileNotFoundError, or ValueError if it is no JSON object.
+    Raises FileNotFoundError, or ValueError if it is not a JSON object.
     """
     path = Path(path)
     path = (path if path.is_dir() else path.parent) / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; next to the weights there must be their {CONFIG}")
+        raise FileNotFoundError(f"there is no {path}; the folder of the weights must have a {CONFIG}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is not an object")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     return config, path
 
 
-def read_tensors(path):
+def read_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
     """The tensors of a file, of a folder's model.safetensors, or of the files that a folder's index names."""
     path = Path(path)
     if not path.is_dir():
@@ -48,17 +52,20 @@ def read_tensors(path):
     return {name: array for part in parts for name, array in safetensors.load(path / Path(part).name)[0].items()}
 
 
-def write(folder, config, tensors):
-    """Write both files into a folder, which is made if need be."""
-    folder, text = Path(folder), json.dumps(config, indent=2)  # what JSON cannot hold fails before a file is touched
+def write(folder: str | PathLike, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Write both files into a folder, which is created if it does not exist."""
+    folder, text = (
+        Path(folder),
+        json.dumps(config, indent=2),
+    )  # fails before a file is changed
     folder.mkdir(parents=True, exist_ok=True)
     safetensors.save(folder / WEIGHTS, tensors, {"format": "pt"})
     with atomic_write(folder / CONFIG) as file:
         file.write(text.encode())
 
 
-def require(path, config, allowed, model):
-    """Raise ValueError where the config has a value that is not among those allowed for its name."""
+def require(path: Path, config: dict[str, Any], allowed: dict[str, list], model: str) -> None:
+    """Raise ValueError for a field whose value is not among those allowed for it."""
     for name, values in allowed.items():
         if name in config and config[name] not in values:
             raise ValueError(f"{path} has {name} {config[name]!r}; {model} needs {' or '.join(map(repr, values))}")

@@ -22,7 +22,7 @@ def plain_greedy(model, ids, num_tokens):
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 99), st.booleans())
-def test_cached_logits_are_those_of_the_whole_sequence(chunks, seed, batched):
+def test_logits_with_a_kv_cache_equal_those_of_the_whole_sequence(chunks, seed, batched):
     model, *_ = small()
     length = min(sum(chunks), 8)
     ids = np.random.default_rng(seed).integers(0, 11, (2, length) if batched else (1, length))
@@ -36,7 +36,7 @@ def test_cached_logits_are_those_of_the_whole_sequence(chunks, seed, batched):
 
 
 @given(st.lists(st.integers(1, 8), min_size=1, max_size=4), st.integers(0, 99))
-def test_prompts_of_different_lengths_do_not_see_each_other_or_the_filling(lengths, seed):
+def test_prompts_of_different_lengths_do_not_affect_each_other(lengths, seed):
     model, *_ = small()
     rng, width = np.random.default_rng(seed), max(lengths)
     left_padding = np.array([width - length for length in lengths])
@@ -48,7 +48,7 @@ def test_prompts_of_different_lengths_do_not_see_each_other_or_the_filling(lengt
 
 @settings(max_examples=15)
 @given(prompts, st.integers(1, 20))
-def test_greedy_text_is_that_of_the_plain_loop(rows, num_tokens):
+def test_greedy_text_equals_that_of_a_plain_loop(rows, num_tokens):
     model, *_ = small()
     for use_kv_cache in (True, False):
         steps = list(generate(model, rows, num_tokens, temperature=0, use_kv_cache=use_kv_cache))
@@ -58,7 +58,7 @@ def test_greedy_text_is_that_of_the_plain_loop(rows, num_tokens):
 
 @settings(max_examples=15)
 @given(prompts, st.integers(0, 99))
-def test_a_seed_decides_and_rows_do_not_depend_on_each_other(rows, seed):
+def test_sequences_of_a_batch_are_reproducible_and_independent(rows, seed):
     model, *_ = small()
     options = {"temperature": 1.3, "top_k": 7, "top_p": 0.95, "repetition_penalty": 1.2}
     together = list(generate(model, rows, 12, rng=np.random.default_rng(seed), **options))
@@ -67,7 +67,7 @@ def test_a_seed_decides_and_rows_do_not_depend_on_each_other(rows, seed):
     assert [step[0] for step in together] == first_alone
 
 
-def test_a_row_ends_with_a_stop_id_and_the_others_go_on():
+def test_a_sequence_ends_with_a_stop_id_and_the_others_continue():
     model, *_ = small()
     rows = [[1, 2, 3], [4], [5, 6]]
     free = list(zip(*generate(model, rows, 15, temperature=0)))
@@ -80,7 +80,7 @@ def test_a_row_ends_with_a_stop_id_and_the_others_go_on():
         assert all(new_id is None for new_id in row[end:])
 
 
-def test_it_streams(monkeypatch):
+def test_ids_are_yielded_step_by_step(monkeypatch):
     model, *_ = small()
     calls = []
     hidden_states = model.hidden_states
@@ -95,7 +95,7 @@ def test_it_streams(monkeypatch):
     assert calls == [(1, 3), (1, 1)], "the second token costs one query"
 
 
-def test_a_long_prompt_is_read_in_chunks(monkeypatch):
+def test_a_long_prompt_is_processed_in_chunks(monkeypatch):
     model, *_ = small()
     expected = complete(model, [1, 2, 3, 4, 5, 6, 7], 3, temperature=0)
     monkeypatch.setattr("npllm.generation.autoregressive.CHUNK", 2)
@@ -103,7 +103,7 @@ def test_a_long_prompt_is_read_in_chunks(monkeypatch):
 
 
 @given(st.integers(1, 300), st.integers(1, 40))
-def test_the_window_holds_half_to_all_of_what_fits_and_moves_seldom(num_ids, context_length):
+def test_the_context_is_between_half_and_all_of_the_context_length(num_ids, context_length):
     start = context_start(num_ids, context_length)
     kept = num_ids - start
     assert min(num_ids, context_length - max(context_length // 2, 1) + 1) <= kept <= context_length
@@ -111,7 +111,7 @@ def test_the_window_holds_half_to_all_of_what_fits_and_moves_seldom(num_ids, con
     assert moved <= num_ids / max(context_length // 2, 1)
 
 
-def test_work_after_the_window_is_full_stays_bounded(monkeypatch):
+def test_the_work_per_token_is_bounded_beyond_the_context_length(monkeypatch):
     """Tokens read per new token, once the window has filled: at most a half window every half window, plus one."""
     model, *_ = small()
     read = []
@@ -144,7 +144,7 @@ def test_nothing_to_do():
     assert complete(model, [1], 0) == []
 
 
-def test_a_past_has_room_for_the_context_only():
+def test_a_kv_cache_has_room_for_the_context_length_only():
     model, *_ = small()
     kv_cache = model.new_kv_cache()
     model(np.zeros((1, 6), int), kv_cache=kv_cache)

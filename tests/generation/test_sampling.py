@@ -41,7 +41,7 @@ def test_top_p_keeps_the_fewest_that_reach_p(data, dtype, size, p):
 
 
 @given(st.integers(0, 999), st.integers(2, 30), st.integers(1, 30), st.floats(0.05, 0.95), st.floats(0.5, 2.0))
-def test_filters_are_those_of_transformers(seed, size, k, p, penalty):
+def test_filters_equal_those_of_transformers(seed, size, k, p, penalty):
     rng = np.random.default_rng(seed)
     logits = rng.standard_normal(size)
     ids = rng.integers(0, size, 4)
@@ -55,7 +55,7 @@ def test_filters_are_those_of_transformers(seed, size, k, p, penalty):
 @pytest.mark.parametrize(
     "options", [{}, {"temperature": 0.5}, {"temperature": 2.0, "top_k": 3}, {"top_p": 0.8}, {"top_k": 4, "top_p": 0.7}]
 )
-def test_what_is_drawn_has_the_distribution(options):
+def test_samples_have_the_distribution(options):
     logits = np.array([0.0, 2.0, 1.0, -1.0, 1.5, -np.inf], np.float32)
     scaled = logits.astype(np.float64) / options.get("temperature", 1.0)
     if "top_k" in options:
@@ -78,7 +78,7 @@ def test_temperature_0_takes_the_largest(data, dtype, size):
     assert sample(logits, np.random.default_rng(0), top_k=1) == logits.argmax()
 
 
-def test_nothing_impossible_is_drawn_at_the_ends():
+def test_excluded_tokens_are_never_drawn_at_the_edges():
     class Edge:
         def __init__(self, value):
             self.value = value
@@ -116,6 +116,6 @@ def test_the_largest_random_number_draws_the_last_token_whatever_rounding_adds_t
         (lambda x: sample(x - np.inf, None), "have no finite maximum"),
     ],
 )
-def test_errors(call, message):
+def test_invalid_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.ones(3))

@@ -101,7 +101,7 @@ def test_equals_pytorch_on_packed_documents(config, T, seed):
 
 
 @given(configs(), seeds)
-def test_loss_and_its_gradients_equal_the_twins(config, seed):
+def test_loss_and_gradients_equal_pytorchs(config, seed):
     """The auxiliary loss of the routers is part of it."""
     rng, model = np.random.default_rng(seed), build(config, seed)
     reference = torch_ref.models.Decoder(config).double().eval()

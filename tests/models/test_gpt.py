@@ -112,7 +112,7 @@ def test_weights_are_shared_not_copied():
     assert untied.lm_head.weight is not untied.wte.weight
 
 
-def test_it_starts_as_gpt2_does():
+def test_initial_weights_are_those_of_gpt2():
     model = GPT(GPTConfig(500, 64, 96, 8, 4), rng=np.random.default_rng(0))
     for name, parameter in model.named_parameters():
         assert parameter.data.dtype == np.float32
@@ -143,7 +143,7 @@ def test_golden_parameter_counts():
 
 
 @given(configs())
-def test_accounts_agree_with_counts(config):
+def test_counted_costs_equal_measured_ones(config):
     rng = np.random.default_rng(0)
     config = dataclasses.replace(config, embedding_dropout=0.0, attention_dropout=0.0, residual_dropout=0.0)
     model = GPT(config, rng=rng)
@@ -155,7 +155,7 @@ def test_accounts_agree_with_counts(config):
     assert total["total"] == 4 * 4 * model.num_parameters() + activation_bytes(model, cache)
 
 
-def test_operations_are_those_that_pytorch_counts():
+def test_operations_equal_those_that_pytorch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
     for config in (SMALL, dataclasses.replace(SMALL, num_layers=3, tied=False)):
@@ -179,7 +179,7 @@ class TestTrace:
         assert set(found.values) - set(found.gradients) == {"wte.input", "wpe.input"}, "ids have no gradient"
         assert found.loss == pytest.approx(model.loss_forward(ids, targets, rng=np.random.default_rng(1))[0])
 
-    def test_it_leaves_the_model_as_it_was(self):
+    def test_the_model_is_left_unchanged(self):
         model, ids, targets = small()
         _, cache = model.loss_forward(ids, targets)
         model.loss_backward(1.0, cache)
@@ -242,12 +242,12 @@ class TestTrace:
         ({"residual_dropout": 1.0}, "residual_dropout is 1.0; it must be at least 0 and less than 1"),
     ],
 )
-def test_bad_configurations(changes, message):
+def test_invalid_configurations(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **changes)
 
 
-def test_bad_input():
+def test_invalid_input():
     model, ids, _ = small()
     with pytest.raises(ValueError, match="the sequence has 9 positions; it must have at most 8"):
         model(np.zeros((1, 9), int))

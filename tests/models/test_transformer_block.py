@@ -11,8 +11,8 @@ pytestmark = pytest.mark.covers("TransformerBlock")
 
 
 @given(st.data(), dtypes, leading, sizes, st.integers(1, 3), st.integers(2, 3), st.booleans(), st.booleans())
-def test_equals_pytorch(data, dtype, batch, T, num_heads, width, qkv_bias, dropout):
-    d_model = num_heads * width
+def test_equals_pytorch(data, dtype, batch, T, num_heads, head_dim, qkv_bias, dropout):
+    d_model = num_heads * head_dim
     config = {"d_model": d_model, "context_length": 7, "dropout": 0.2, "num_heads": num_heads, "qkv_bias": qkv_bias}
     x = data.draw(arrays((*batch, T, d_model), dtype))
     # the norms divide by the spread of few channels, which may be tiny, and multiply all rounding before them
@@ -26,7 +26,7 @@ def test_finite_differences():
     check_layer_gradients(block, [x], rng, lambda: block.forward(x, rng=np.random.default_rng(1)))
 
 
-def test_the_shortcuts_carry_the_input_through():
+def test_residual_connections_pass_the_input_through():
     block = implementation("TransformerBlock")(8, 6, 0.0, 2, rng=np.random.default_rng(0), dtype="float64")
     for layer in (block.attn.c_proj, block.mlp.c_proj):
         layer.weight.data[...], layer.bias.data[...] = 0, 0
@@ -36,7 +36,7 @@ def test_the_shortcuts_carry_the_input_through():
     np.testing.assert_array_equal(block.backward(x, cache), x)
 
 
-def test_gradient_survives_depth_through_the_shortcuts():
+def test_the_gradient_does_not_vanish_with_depth():
     rng = np.random.default_rng(0)
     blocks = [implementation("TransformerBlock")(8, 6, 0.0, 2, rng=rng, dtype="float64") for _ in range(40)]
     x, caches = rng.standard_normal((5, 8)), []

@@ -30,7 +30,7 @@ def theirs(tmp_path, **changes):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_it_reads_what_transformers_writes(tmp_path, tied):
+def test_loads_what_transformers_saves(tmp_path, tied):
     reference, folder = theirs(tmp_path, tie_word_embeddings=tied)
     for path in (folder, folder / "model.safetensors"):
         _compare(GPT.from_pretrained(path), reference)
@@ -67,7 +67,7 @@ def _compare(model, reference, ids=None, tolerance=2e-5):
 
 @settings(max_examples=10)
 @given(configs())
-def test_transformers_reads_what_it_writes(tmp_path_factory, config):
+def test_transformers_loads_what_npllm_saves(tmp_path_factory, config):
     folder = tmp_path_factory.mktemp("model")
     model = GPT(config, rng=np.random.default_rng(0))
     model.save_pretrained(folder)
@@ -89,7 +89,7 @@ def test_the_full_124m_shape(tmp_path):
     _compare(model, reference, np.random.default_rng(1).integers(0, 50257, (1, 12)))
 
 
-def test_the_twin_takes_and_gives_the_same_files(tmp_path):
+def test_the_pytorch_reference_loads_and_saves_the_same_files(tmp_path):
     model, ids, _ = small("float32")
     model.save_pretrained(tmp_path / "ours")
     reference = torch_reference("GPT").from_pretrained(tmp_path / "ours").eval()
@@ -105,7 +105,7 @@ def _rewritten(folder, change):
     safetensors.torch.save_file(change(tensors), folder / "model.safetensors")
 
 
-def test_names_without_prefix_masks_of_old_files_and_a_tied_head_that_is_there(tmp_path):
+def test_names_without_prefix_masks_of_older_files_and_a_stored_tied_head(tmp_path):
     reference, folder = theirs(tmp_path)
 
     def as_openai(tensors):
@@ -154,7 +154,7 @@ def test_missing_and_damaged_files(tmp_path):
     _, folder = theirs(tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-10])
-    with pytest.raises(ValueError, match="is cut off"):
+    with pytest.raises(ValueError, match="is truncated"):
         GPT.from_pretrained(folder)
     (folder / "model.safetensors").write_bytes(whole)
     _rewritten(folder, lambda tensors: {k: v for k, v in tensors.items() if "h.1.ln_1.bias" not in k})
@@ -168,7 +168,7 @@ def test_missing_and_damaged_files(tmp_path):
         GPT.from_pretrained(folder)
 
 
-def test_a_bias_that_should_not_be_there_is_refused(tmp_path):
+def test_an_unexpected_bias_is_refused(tmp_path):
     GPT(dataclasses.replace(SMALL, qkv_bias=False), rng=np.random.default_rng(0)).save_pretrained(tmp_path)
     _rewritten(tmp_path, lambda tensors: {k: v + 1 if k.endswith("c_attn.bias") else v for k, v in tensors.items()})
     with pytest.raises(ValueError, match="a bias h.0.attn.c_attn.bias that is not 0"):

@@ -41,7 +41,7 @@ def tensors(draw):
 
 
 @given(tensors(), st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=2))
-def test_round_trip_and_the_librarys_reading(tmp_path_factory, arrays, metadata):
+def test_the_library_loads_what_npllm_saves(tmp_path_factory, arrays, metadata):
     path = tmp_path_factory.mktemp("files") / "x.safetensors"
     ours.save(path, arrays, metadata)
     found, texts = ours.load(path)
@@ -57,7 +57,7 @@ def test_round_trip_and_the_librarys_reading(tmp_path_factory, arrays, metadata)
 
 
 @given(tensors())
-def test_it_reads_what_the_library_writes(tmp_path_factory, arrays):
+def test_npllm_loads_what_the_library_saves(tmp_path_factory, arrays):
     path = tmp_path_factory.mktemp("files") / "x.safetensors"
     safetensors.numpy.save_file(
         {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}, path
@@ -67,7 +67,7 @@ def test_it_reads_what_the_library_writes(tmp_path_factory, arrays):
         np.testing.assert_array_equal(found[name], array)
 
 
-def test_bfloat16_comes_as_float32(tmp_path):
+def test_bfloat16_is_converted_to_float32(tmp_path):
     tensor = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
     safetensors.torch.save_file({"w": tensor}, tmp_path / "x.safetensors")
     array = ours.load(tmp_path / "x.safetensors")[0]["w"]
@@ -106,9 +106,9 @@ def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
     [
         (b"{{", b"", "its header is no JSON"),
         (b"[]", b"", "damaged header"),
-        ({"__metadata__": {"a": 1}}, b"", "texts as its __metadata__"),
-        ({"w": entry()}, b"\0" * 7, "is cut off: tensor 'w' would end at byte 8 of 7"),
-        ({"w": entry()}, b"\0" * 9, "has 1 bytes behind its last tensor"),
+        ({"__metadata__": {"a": 1}}, b"", "whose __metadata__ are texts"),
+        ({"w": entry()}, b"\0" * 7, "is truncated: tensor 'w' would end at byte 8 of 7"),
+        ({"w": entry()}, b"\0" * 9, "has 1 bytes after its last tensor"),
         ({"w": entry(shape=(3,))}, b"\0" * 8, "damaged header: tensor 'w'"),
         ({"w": entry(shape=(-2,))}, b"\0" * 8, "damaged header: tensor 'w'"),
         ({"w": entry(shape=(2.0,))}, b"\0" * 8, "damaged header: tensor 'w'"),
@@ -135,7 +135,7 @@ def test_foreign_files_are_refused(tmp_path, content):
 
 
 @given(st.data())
-def test_a_file_cut_anywhere_is_refused(tmp_path_factory, data):
+def test_a_file_truncated_anywhere_is_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("files") / "x"
     ours.save(path, {"a": np.arange(5.0), "b": np.ones((2, 3), np.float32)})
     whole = path.read_bytes()
