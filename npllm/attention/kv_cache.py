@@ -18,6 +18,8 @@ are aligned on the right. Positions are counted from behind the padding, so padd
 Pope et al. 2022, Efficiently Scaling Transformer Inference, section 3.3.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from npllm.attention.masks import position_mask
@@ -156,7 +158,7 @@ class RecurrentState(SequenceState):
 class ModelKVCache:
     """The caches of all `layers` of a model that takes at most `context_length` positions."""
 
-    def __init__(self, context_length: int, layers: list[SequenceState]) -> None:
+    def __init__(self, context_length: int, layers: Sequence[SequenceState]) -> None:
         self.capacity, self.layers = context_length, layers
 
     @property

@@ -60,7 +60,7 @@ class MultiHeadAttentionWrapper(Attention):
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """Each head gets its slice of dy; all heads have the same input, so its gradients add up."""
         slices = np.split(dy, len(self.heads), axis=-1)
-        return sum(head.backward(d, c) for head, d, c in zip(self.heads, slices, cache.heads))
+        return np.sum([head.backward(d, c) for head, d, c in zip(self.heads, slices, cache.heads)], axis=0)
 
 
 class MultiHeadAttention(Attention):

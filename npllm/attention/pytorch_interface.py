@@ -86,7 +86,8 @@ def scaled_dot_product_attention_forward(
     if softcap is not None:
         check_cap(softcap, q.dtype)
     if is_causal:
-        mask, added = causal_mask(*scores_shape[-2:], offset, window, sinks), None
+        num_queries, num_keys = scores_shape[-2:]
+        mask, added = causal_mask(num_queries, num_keys, offset, window, sinks), None
     else:
         _check_needs_causal(window=window, sinks=sinks, offset=offset)
         is_boolean = attn_mask is not None and attn_mask.dtype == bool

@@ -79,7 +79,7 @@ class _Recorder:
         return dx
 
 
-def _forward(run: _Recorder, ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None) -> np.floating:
+def _forward(run: _Recorder, ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
     """The steps of GPT.backbone_forward and TransformerBlock.forward."""
     x = run.forward("wte", ids) + run.forward("wpe", np.arange(np.shape(ids)[-1]))
     x = run.forward("drop", x, rng=rng)

@@ -125,7 +125,7 @@ class Decoder(LanguageModel):
             self.embed_positions.backward(dx, cache.embed_positions)
         self.embed_tokens.backward(dx, cache.embed_tokens)
 
-    def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options) -> tuple[np.floating, Cache]:
+    def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options) -> tuple[np.ndarray, Cache]:
         """The loss, plus aux_loss_coef times the mean of the routers' auxiliary losses; and the caches."""
         loss, cache = super().loss_forward(ids, targets, **options)
         aux_losses = [block.mlp.aux_loss for block in cache.model.layers if hasattr(block.mlp, "aux_loss")]

@@ -195,11 +195,13 @@ def _candidate(config: DecoderConfig) -> dict[str, Any] | None:
     """The nearest config.json of transformers, which may mean another model; None if there is none."""
     attentions = [config.attention_of(layer) for layer in range(config.num_layers)]
     first, network = attentions[0], config.feed_forward
-    if not all(isinstance(attention, GQA) and attention.rope is not None for attention in attentions):
+    if not all(isinstance(attention, GQA) for attention in attentions) or not isinstance(first, GQA):
         return None
-    if not isinstance(network, (GatedMLP, MoE)):
+    if first.rope is None or not isinstance(network, (GatedMLP, MoE)):
         return None
-    windows = [None if attention.window is None else attention.window.size for attention in attentions]
+    windows = [
+        attention.window.size if isinstance(attention, GQA) and attention.window else None for attention in attentions
+    ]
     size = next(filter(None, windows), None)
     kind = _model_type(first, isinstance(network, MoE), size is not None)
     fields = {

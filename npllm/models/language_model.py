@@ -64,14 +64,14 @@ class LanguageModel(Module):
         """Add to the gradient of every parameter."""
         self.backbone_backward(self.lm_head.backward(dlogits, cache.lm_head), cache)
 
-    def loss(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> np.floating:
+    def loss(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> np.ndarray:
         """loss = mean over all positions of −ln softmax(logits)[target]      (..., T), (..., T) → ()
 
         Positions with the target −100 do not count.
         """
         return cross_entropy(self(ids, **options), targets)
 
-    def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> tuple[np.floating, Cache]:
+    def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> tuple[np.ndarray, Cache]:
         """The loss, and the caches of the model and of the cross-entropy."""
         logits, model = self.forward(ids, **options)
         loss, cross_entropy = cross_entropy_forward(logits, targets)

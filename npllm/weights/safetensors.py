@@ -45,7 +45,7 @@ def save(path: str | PathLike, arrays: Mapping[str, np.ndarray], metadata: Mappi
         header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8
-    with atomic_write(path) as file:
+    with atomic_write(Path(path)) as file:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
         for array in arrays.values():

@@ -24,6 +24,6 @@ class CausalAttention(nn.Module):
 def causal_attention(queries, keys, values, dropout):
     """dropout(softmax(causal(q kᵀ / √D))) v, where `dropout` is a module."""
     scores = queries @ keys.mT / keys.shape[-1] ** 0.5
-    mask = causal_mask(*scores.shape[-2:], scores.device)
+    mask = causal_mask(queries.shape[-2], keys.shape[-2], scores.device)
     weights = scores.masked_fill(~mask, -float("inf")).softmax(dim=-1)
     return dropout(weights) @ values

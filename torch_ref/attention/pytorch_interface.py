@@ -36,7 +36,7 @@ def scaled_dot_product_attention(
     if softcap is not None:
         scores = apply_softcap(scores, softcap)
     if is_causal:
-        attn_mask = causal_mask(*scores.shape[-2:], scores.device, offset, window, sinks)
+        attn_mask = causal_mask(q.shape[-2], k.shape[-2], scores.device, offset, window, sinks)
     if attn_mask is not None and attn_mask.dtype != torch.bool:
         scores, attn_mask = scores + attn_mask, None
     return attend(scores, v, attn_mask, bias, dropout_mask)

@@ -65,7 +65,8 @@ class Decoder(nn.Module):
 
     def aux_loss(self):
         """The auxiliary loss of the routers in the last forward, which is added to the loss in training."""
-        aux_losses = [block.mlp.aux_loss() for block in self.layers if hasattr(block.mlp, "aux_loss")]
+        networks = [block.mlp for block in self.layers]
+        aux_losses = [mlp.aux_loss() for mlp in networks if isinstance(mlp, layers.MixtureOfExperts)]
         return self.config.aux_loss_coef * sum(aux_losses) / max(len(aux_losses), 1)
 
 
