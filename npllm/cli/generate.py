@@ -49,6 +49,8 @@ def run(console: Console, options: argparse.Namespace) -> None:
     """Print the prompt and its continuation."""
     if options.temperature == 0.0:
         refuse(options, ("top_k", "top_p", "seed"), "has no effect with --temperature 0")
+    if not Path(options.model).is_dir():
+        raise ValueError(f"--model is {options.model!r}; it must be a folder with a run or a model")
     model, tokenizer = load_model(options.model)
     ids = encode_prompt(tokenizer, options.prompt)
     num_threads, times = options.threads, ""

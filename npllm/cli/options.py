@@ -179,6 +179,8 @@ def read_text(options: argparse.Namespace) -> str:
 
 def check_output_folder(option: str, folder: str) -> None:
     """Raise ValueError or PermissionError if no files can be written into the folder, which need not exist yet."""
+    if not folder:
+        raise ValueError(f"{option} is empty; it must be a folder")
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{option} is {folder}, a file; it must be a folder")

@@ -180,7 +180,7 @@ def test_a_folder_with_a_run_is_not_overwritten(copy, capsys):
 
 
 def test_out_must_be_a_folder(tmp_path, text_file, capsys):
-    for out in (text_file, f"{text_file}/run"):
+    for out in ("", text_file, f"{text_file}/run"):
         assert train(out, "--text", text_file, *SMALL) == 1
         assert "it must be a folder" in capsys.readouterr().err
 
@@ -260,3 +260,5 @@ def test_an_empty_prompt_is_refused():
 def test_a_folder_without_a_model(tmp_path, capsys):
     assert generate(tmp_path) == 1
     assert "config.json" in capsys.readouterr().err
+    assert generate(tmp_path / "missing") == 1
+    assert "it must be a folder with a run or a model" in capsys.readouterr().err
