@@ -140,7 +140,7 @@ class Decoder(LanguageModel):
 
     def new_kv_cache(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> ModelKVCache:
         """An empty cache: for each layer what its attention keeps of a sequence."""
-        layers: list[SequenceState] = [block.self_attn.new_kv_cache(batch_size, left_padding) for block in self.layers]
+        layers = [block.self_attn.new_kv_cache(batch_size, left_padding) for block in self.layers]
         return ModelKVCache(self.context_length, layers)
 
     @classmethod
@@ -197,7 +197,7 @@ class DecoderBlock(Module):
         init: bool = True,
     ) -> None:
         self.input_layernorm = norm.build(d_model, dtype=dtype)
-        self.self_attn: Any = attention.build(d_model, context_length, dropout, dtype=dtype, init=False)
+        self.self_attn = attention.build(d_model, context_length, dropout, dtype=dtype, init=False)
         self.drop_1 = Dropout(dropout)
         self.post_attention_layernorm = norm.build(d_model, dtype=dtype)
         self.mlp = feed_forward.build(d_model, dtype=dtype, init=False)
