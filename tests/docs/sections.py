@@ -125,7 +125,11 @@ def injected_bugs() -> str:
     from tests.mutants.bug import load_bugs
 
     bugs = load_bugs()
-    rows = [[bug.name, f"`{bug.file}`", f"`{bug.function}`"] for found in bugs.values() for bug in found]
+    rows = [
+        [bug.name, f"`{bug.file}`", f"`{bug.function}`" if bug.function else "(module)"]
+        for found in bugs.values()
+        for bug in found
+    ]
     return f"{len(rows)} bugs.\n\n{_table(['bug', 'file', 'function'], rows)}"
 
 
