@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.attention import KVCache, SlidingWindowKVCache
+from npllm.attention.kv_cache import RecurrentState
 from tests.strategies import dtypes, seeds
 
 chunks = st.lists(st.integers(1, 20), min_size=1, max_size=6)
@@ -54,6 +55,11 @@ def test_positions_with_padding(seed):
     np.testing.assert_array_equal(np.broadcast_to(kv_cache.positions(3), (2, 1, 3))[:, 0, 0], -left_padding)
     kv_cache.append(*draw(np.random.default_rng(0), 3))
     np.testing.assert_array_equal(np.broadcast_to(kv_cache.positions(1), (2, 1, 1))[:, 0, 0], 3 - left_padding)
+
+
+def test_the_default_is_one_sequence_without_padding():
+    for kv_cache in (KVCache(), SlidingWindowKVCache(2), RecurrentState()):
+        assert (kv_cache.batch_size, kv_cache.length, kv_cache.left_padding) == (1, 0, None)
 
 
 def test_invalid_arguments():
