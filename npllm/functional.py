@@ -1,6 +1,6 @@
 """The functions under their public names: NAME, NAME_forward and NAME_backward.
 
-Nothing inside npllm imports this file; each function is defined in the file of its idea.
+Nothing inside npllm imports this file; each function is defined in the file of its topic.
 """
 
 from npllm.attention.masks import (

@@ -1,4 +1,4 @@
-"""The twins of npllm.functional, on tensors; autograd computes the derivatives."""
+"""PyTorch references of npllm.functional; autograd computes the derivatives."""
 
 from torch_ref.attention.masks import causal_mask
 from torch_ref.attention.pytorch_interface import scaled_dot_product_attention

@@ -38,7 +38,7 @@ def project_backward(gradients: Sequence[np.ndarray], caches: Sequence[Cache], l
 
 
 def split_heads(x: np.ndarray, num_heads: int) -> np.ndarray:
-    """Deal the channels out to the heads: (..., T, H·D) → (..., H, T, D).
+    """Split the channels into heads: (..., T, H·D) → (..., H, T, D).
 
     First the channels are split, then the axes are swapped. Reshaping straight to (..., H, T, D) would have the right
     shape and mix positions into heads.
@@ -59,7 +59,7 @@ def query_positions(
     kv_cache: SequenceState | None = None,
     document_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The position of every query: 0 … T − 1, or after the cached columns, or counted in each document.
+    """The position of every query: from 0, or from the number of cached columns, or counted in each document.
 
     (..., T, C) → (T), or with an axis for the heads (..., 1, T). Raises ValueError beyond the context_length, and for
     document_ids together with a kv_cache: a sequence that is processed in chunks is one document.
@@ -95,9 +95,9 @@ def attention_mask(
     window: int | None = None,
     sinks: int = 0,
 ) -> np.ndarray | None:
-    """Who attends to whom: causal, within the window, within each document      (..., T), (..., S) → (..., T, S)
+    """True where a query may attend: causal, within the window and the document      (..., T), (..., S) → (..., T, S)
 
-    None where every query attends to every key: for a single new token without padding and window.
+    None if every query attends to every key: for a single new token without padding or window.
     """
     if positions.shape == (1,) and window is None and document_ids is None:
         return None

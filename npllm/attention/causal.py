@@ -2,8 +2,8 @@
 
     x → q, k, v → [scores/√D → mask → weights → dropout → context]
 
-This adds to self_attention.py a mask and dropout of the weights. Three ways to mask, with equal results, lead from the
-obvious one to the one in use; the layer follows.
+This adds to self_attention.py a mask and dropout of the attention weights. Three ways to mask with equal results come
+first, from the most direct one to the one that the layer uses; then the layer.
 
 Raschka, section 3.5.
 """
@@ -24,8 +24,8 @@ from npllm.layers.softmax import normalize_by_sum, softmax
 def causal_weights_by_renormalizing(scores: np.ndarray) -> np.ndarray:
     """A = softmax(scores), zero above the diagonal, each row divided by its sum      (..., T, T) → (..., T, T)
 
-    The obvious way. It computes weights of later positions and discards them. Where those had nearly all of the
-    weight, the rest has little precision; where they had all of it, ValueError is raised.
+    The most direct way: weights of later positions are computed and discarded. If these have nearly all of the weight,
+    the remaining weights lose precision; if they have all of it, ValueError is raised.
     """
     scores = as_floats(scores=scores)
     mask = causal_mask(*scores.shape[-2:])
@@ -35,7 +35,7 @@ def causal_weights_by_renormalizing(scores: np.ndarray) -> np.ndarray:
 def causal_weights_by_prefix(scores: np.ndarray) -> np.ndarray:
     """A_t = softmax(scores_t0 … scores_tt), then zeros      (..., T, T) → (..., T, T)
 
-    The definition, row by row: later scores are not read at all. Every mask has to reproduce it.
+    The definition, row by row: later scores are not used. Every other way must give the same result.
     """
     scores = as_floats(scores=scores)
     weights = np.zeros_like(scores)
@@ -47,7 +47,7 @@ def causal_weights_by_prefix(scores: np.ndarray) -> np.ndarray:
 def causal_weights_by_infinity(scores: np.ndarray) -> np.ndarray:
     """A = softmax(scores, −∞ above the diagonal)      (..., T, T) → (..., T, T)
 
-    The way in use: exp(−∞) = 0, so later positions get the weight 0 in one softmax of the whole matrix.
+    The way that the layers use: exp(−∞) = 0, so later positions get the weight 0 in one softmax of the whole matrix.
     """
     scores = as_floats(scores=scores)
     mask = causal_mask(*scores.shape[-2:])

@@ -55,7 +55,7 @@ class CrossAttention(Attention):
         return self.forward(x, context, mask=mask)[1].attention.weights
 
     def precompute_kv(self, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The keys and values of a context, (..., H, S, D) each: they do not change while x grows."""
+        """The keys and values of a context, (..., H, S, D) each: they do not change when x gets longer."""
         return self._keys_and_values(context)[0]
 
     def forward(

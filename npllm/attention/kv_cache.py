@@ -12,7 +12,7 @@ Plain attention keeps every key and value. A sliding window drops the keys that 
 attention keeps a recurrent state of fixed size.
 
 `left_padding` (B) is the number of padding columns at the start of each sequence, where prompts of different lengths
-are aligned on the right. Positions are counted from behind the padding, so padding has negative positions, and
+are aligned on the right. Positions are counted from the end of the padding, so padding has negative positions, and
 `position_mask` hides it.
 
 Pope et al. 2022, Efficiently Scaling Transformer Inference, section 3.3.
@@ -72,7 +72,7 @@ class KVCache(SequenceState):
     def append(self, *new: np.ndarray) -> tuple[np.ndarray, ...]:
         """Append arrays (B, ..., T, D); return all columns so far of each, and the positions of these columns.
 
-        The arrays must come in the same order and shapes, but for T, in every call.
+        The arrays must come in the same order and, except for T, in the same shapes in every call.
         """
         self._check_batch(new)
         end = self.length + new[0].shape[-2]
@@ -187,7 +187,7 @@ class ModelKVCache:
 
 
 def _with_capacity(array: np.ndarray, capacity: int) -> np.ndarray:
-    """A copy with room for `capacity` columns (axis −2)."""
+    """A copy enlarged to `capacity` columns (axis −2)."""
     larger = np.empty((*array.shape[:-2], capacity, array.shape[-1]), array.dtype)
     larger[..., : array.shape[-2], :] = array
     return larger

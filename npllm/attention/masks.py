@@ -2,9 +2,9 @@
 
     q, k → scores → [mask] → softmax → weights → context
 
-Every query and every key has a position, its index in the sequence. Most masks are rules on two positions: not in the
-future, not too far back, at a regular distance. Others are rules on what stands at a position: padding, another
-document. Masks broadcast like any array, to (..., T, S), and are combined by `&`.
+Every query and every key has a position, its index in the sequence. Most masks are rules on two positions: the key is
+not later than the query, not too far back, or at a regular distance. Others depend on what a position holds: padding,
+or a token of another document. Masks broadcast like any array, to (..., T, S), and are combined by `&`.
 
 Sliding window: Beltagy et al. 2020, Longformer, section 3.1; sinks: Xiao et al. 2023, StreamingLLM, section 3.2;
 strided: Child et al. 2019, Sparse Transformers, section 4.3; blocks: Zaheer et al. 2020, Big Bird, section 2; packing:
@@ -17,7 +17,7 @@ from npllm.core.checks import check_positive
 
 
 def distances(query_positions: np.ndarray, key_positions: np.ndarray) -> np.ndarray:
-    """distance[t, s] = t − s, positive for keys in the past      (..., T), (..., S) → (..., T, S)"""
+    """distance[t, s] = t − s, positive for earlier keys      (..., T), (..., S) → (..., T, S)"""
     return np.asarray(query_positions)[..., :, None] - np.asarray(key_positions)[..., None, :]
 
 
@@ -61,7 +61,7 @@ def padding_mask(lengths: np.ndarray, num_keys: int) -> np.ndarray:
 def document_mask(document_ids: np.ndarray) -> np.ndarray:
     """mask[t, s] = (t and s are in one document) and s ≤ t      (..., T) → (..., T, T)
 
-    For several documents packed into one sequence, each attending to itself as if it were alone. A document starts
+    For several documents packed into one sequence: no position attends to another document. A document starts
     where its id differs from the one before.
     """
     number = np.cumsum(document_starts(document_ids), axis=-1)
@@ -119,6 +119,6 @@ def check_window(window: int | None, sinks: int) -> None:
     if window is not None:
         check_positive(window=window)
     elif sinks:
-        raise ValueError(f"sinks is {sinks} but window is None; sinks are the exception to a window")
+        raise ValueError(f"sinks is {sinks} but window is None; sinks need a window")
     if sinks < 0:
         raise ValueError(f"sinks is {sinks}; it must be at least 0")

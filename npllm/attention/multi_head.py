@@ -1,4 +1,4 @@
-"""Multi-head attention: several heads attend to the same positions, each with queries, keys and values of its own.
+"""Multi-head attention: several heads attend to the same positions, each with its own queries, keys and values.
 
     x → q, k, v → split into heads → [attention in each] → join the heads → output projection
 

@@ -1,7 +1,7 @@
 """torch.nn.functional.scaled_dot_product_attention with its options, on the core of scaled_dot_product.py.
 
-PyTorch's flags become what the core takes: an additive attn_mask is a bias, is_causal is a mask. Options that PyTorch
-does not have by name (softcap, bias, window, sinks, offset) follow its own.
+PyTorch's options are converted to the arguments of the core: an additive attn_mask is a bias, is_causal is a mask.
+Options that PyTorch does not have (softcap, bias, window, sinks, offset) come after PyTorch's.
 """
 
 import numpy as np

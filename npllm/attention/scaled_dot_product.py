@@ -159,7 +159,7 @@ def ungroup_heads(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _heads_per_group(x: np.ndarray, shared: np.ndarray) -> int:
-    """How many heads (axis −3) of x use one head of `shared`; 1 where they are as many, or broadcast."""
+    """How many heads (axis −3) of x use one head of `shared`; 1 if the numbers are equal, or broadcast."""
     if min(x.ndim, shared.ndim) < 3:
         return 1
     heads, shared_heads = x.shape[-3], shared.shape[-3]

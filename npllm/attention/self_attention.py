@@ -2,9 +2,9 @@
 
     x → q, k, v → [scores/√D → weights → context]
 
-This adds to simplified.py that what an input matches (its query), what it is matched by (its key) and what it passes on
-(its value) are learned separately. V1 multiplies by plain matrices; V2 uses Linear layers, whose initial values are
-scaled by the number of inputs.
+In simplified.py an input is its own query, key and value. Here three learned matrices compute them: the query and the
+key determine the scores, the value is what is averaged. V1 multiplies by plain matrices; V2 uses Linear layers, whose
+initial values are scaled by the number of inputs.
 
 Raschka, section 3.4; Vaswani et al. 2017, section 3.2.1.
 """

@@ -2,7 +2,7 @@
 
     inputs → [scores → weights → context]
 
-First every step by itself, as one would compute it by hand; then all of them in one layer. The inputs are their own
+First every step as a function of its own, then all of them in one layer. The inputs are their own
 queries, keys and values, so nothing can be learned: trainable weights come in self_attention.py.
 
 Raschka, Build a Large Language Model (From Scratch), section 3.3.

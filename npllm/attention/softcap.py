@@ -2,8 +2,8 @@
 
     scores = q kᵀ · scale → cap · tanh(scores / cap) → + bias, mask → softmax → …
 
-Near 0 the cap changes nothing; far from 0, tanh bends the score towards ±cap. A few very large scores can then no
-longer take all the weight.
+Near 0 the cap changes nothing; far from 0, the capped score approaches ±cap. A few very large scores can then no longer
+get all of the weight.
 
 Bello et al. 2016, Neural Combinatorial Optimization with Reinforcement Learning, appendix A.1; Gemma Team 2024,
 Gemma 2, section 2.

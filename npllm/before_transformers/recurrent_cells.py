@@ -13,9 +13,9 @@ steps its gradient vanishes. The GRU and the LSTM add gates: numbers between 0 a
 state, that control how much of the old state is kept. A gate that stays open passes the state, and its gradient,
 unchanged.
 
-Each cell stands whole: step function, derivative, and the class with the weights. Parameter names and the order of the
-gates are those of torch.nn, so weights can be moved in both directions. (One bias would be enough; torch.nn has two,
-for compatibility with cuDNN.)
+Each cell has its step function, the derivative, and the class with the weights, in this order. Parameter names and the
+order of the gates are those of torch.nn, so weights can be moved in both directions. (One bias would be enough;
+torch.nn has two, for compatibility with cuDNN.)
 
 Elman 1990, Finding Structure in Time (RNN); Cho et al. 2014 (GRU); Hochreiter, Schmidhuber 1997, Long Short-Term
 Memory (LSTM); Gers, Schmidhuber, Cummins 2000 (its forget gate).
@@ -34,7 +34,7 @@ from npllm.layers.linear import linear_backward, linear_forward
 
 
 class RecurrentCell(Module):
-    """The parts that are equal in the three cells: the weights and the two linear maps.
+    """What the three cells share: the weights and the two linear maps.
 
     `weight_ih` (G·H, I), `weight_hh` (G·H, H), `bias_ih` and `bias_hh` (G·H) are initialized uniformly in ±1/√H, as in
     torch.nn. G, the number of blocks of H rows, is 1 in the RNN, 3 in the GRU and 4 in the LSTM.

@@ -2,7 +2,7 @@
 
     ids → [subsample] → [pairs of a word and a context word] → SkipGram, CBOW
 
-"You shall know a word by the company it keeps" (Firth 1957): words that occur in similar contexts get similar vectors.
+Words that occur in similar contexts get similar vectors ("you shall know a word by the company it keeps", Firth 1957).
 No labels are needed, only text.
 
 Mikolov, Chen, Corrado, Dean 2013, Efficient Estimation of Word Representations in Vector Space (windows); Mikolov,
@@ -32,8 +32,8 @@ def skip_gram_pairs(ids: np.ndarray, window_size: int) -> tuple[np.ndarray, np.n
 def cbow_windows(ids: np.ndarray, window_size: int) -> tuple[np.ndarray, np.ndarray]:
     """The `window_size` words before and after each word      (N) → (M, 2·window_size), (M)
 
-    Returns the context words, which CBOW gets, and the center words, which it predicts; M = N − 2 · window_size, for
-    only words with a whole window on both sides are used.
+    Returns the context words, which CBOW gets, and the center words, which it predicts; M = N − 2 · window_size: only
+    words with a whole window on both sides are used.
     """
     ids = _check_ids(ids, window_size)
     if len(ids) <= 2 * window_size:

@@ -3,8 +3,8 @@
     context words → mean of their vectors → logits of the center word           CBOW
     center word → its vector → logits of each context word                      skip-gram
 
-The model is a table of vectors and a linear map to logits, with nothing between them. After training, the table is what
-is kept: words in similar contexts have similar vectors. The embedding of every later language model is such a table.
+The model is a table of vectors and a linear map to logits, with nothing between them. After training only the table is
+kept: words in similar contexts have similar vectors. The embedding of every later language model is such a table.
 
 Every word has two vectors: its word vector, as an input, and its context vector, as an output.
 
@@ -73,7 +73,7 @@ class Word2Vec(Module):
         self.hidden_backward(self.context_vectors.backward(dlogits, cache.context_vectors), cache.hidden)
 
     def loss(self, ids: np.ndarray, targets: np.ndarray, negatives: np.ndarray | None = None) -> np.ndarray:
-        """The loss alone, see `loss_forward`."""
+        """The loss, without its cache; see `loss_forward`."""
         return self.loss_forward(ids, targets, negatives)[0]
 
     def loss_forward(

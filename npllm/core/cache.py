@@ -1,7 +1,7 @@
 """The cache: what a forward pass keeps for its backward, as named arrays, nested as the calls are.
 
     y        = f(x)                    the value
-    y, cache = f_forward(x)            the value, and by name what the derivative needs
+    y, cache = f_forward(x)            the value, and the named arrays that the backward needs
     dx       = f_backward(dy, cache)   the gradient of each floating-point input, in argument order
 
 A cache is an argument and a result like any other, not hidden state: a layer may run several times before its first

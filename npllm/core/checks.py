@@ -13,8 +13,8 @@ import numpy as np
 def as_floats(**arguments: Any) -> Any:
     """Return the arguments as arrays of one floating-point dtype; a single array is returned bare.
 
-    `as_floats(x=x, weight=weight)` names them for the message. None, an optional argument left out, stays None.
-    Raises TypeError for integers and for mixed dtypes, which NumPy would promote to float64 without a word.
+    `as_floats(x=x, weight=weight)` names them for the message. None, an optional argument left out, stays None. Raises
+    TypeError for integers and for mixed dtypes, which NumPy would silently promote to float64.
     """
     arrays = {name: None if value is None else np.asarray(value) for name, value in arguments.items()}
     first = next(iter(arrays))
@@ -109,8 +109,8 @@ def _parse(pattern: str) -> tuple[tuple[str, ...], bool]:
 def check_gradient(dy: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return dy, the gradient of an output, as an array; for an output of shape () a plain number is accepted.
 
-    Raises ValueError or TypeError unless it has the shape and the dtype of the output: NumPy would broadcast the one
-    and promote the other, and the gradient would be wrong.
+    Raises ValueError or TypeError unless it has the shape and the dtype of the output: NumPy would silently
+    broadcast or promote it, and the gradient would be wrong.
     """
     dy = np.asarray(dy)
     if dy.shape != shape:

@@ -21,7 +21,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(data: Any, expected: Any, name: str = "config") -> Any:
     """The configuration that `to_dict` made the data from.
 
-    expected   the class, or a union of classes, of which `type` names one: from_dict(data, GQA | MLA)
+    expected   the class, or a union of classes; `type` names the class: from_dict(data, GQA | MLA)
     name       what the data is called in messages
 
     A field that is left out gets its default. Raises ValueError that names the field, what it was and what it must be.

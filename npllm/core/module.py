@@ -3,7 +3,7 @@
 A module is a function with trainable weights:
 
     y        = m(x)                   the value: m.forward(x)[0]
-    y, cache = m.forward(x)           the value, and what the backward needs
+    y, cache = m.forward(x)           the value, and the cache for the backward
     dx       = m.backward(dy, cache)  the gradient of the input; the parameters' gradients are *added* to their `grad`
 
 A call stores nothing on the module, so a module may be used many times before its first backward. A constructor
@@ -89,7 +89,7 @@ class Module:
         return found
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield (dotted name, Parameter) of this module and its descendants; a shared parameter once, at first."""
+        """Yield (dotted name, Parameter) of this module and its descendants; a shared one under its first name only."""
         seen = set()
         for name, parameter in self._all_parameters(prefix):
             if id(parameter) not in seen:
@@ -107,7 +107,7 @@ class Module:
         return sum(parameter.size for _, parameter in self.named_parameters())
 
     def add_grads(self, **gradients: np.ndarray | None) -> None:
-        """Add each gradient to the own parameter of that name: `self.add_grads(weight=dweight, bias=dbias)`.
+        """Add each gradient to this module's parameter of that name: `self.add_grads(weight=dweight, bias=dbias)`.
 
         None is skipped: the gradient of a parameter that this module does not have.
         """

@@ -53,7 +53,7 @@ def train_word2vec(
 ) -> Iterator[float]:
     """Yield the loss of each of `num_steps` steps of negative sampling; the learning rate decreases linearly to 0.
 
-    Frequent words are subsampled with `threshold`, anew in every epoch.
+    Frequent words are subsampled with `threshold`, again in every epoch.
     """
     sampler = NegativeSampler(corpus.counts)
     optimizer = AdamW(model.named_parameters(), learning_rate=learning_rate, weight_decay=0.0)
@@ -72,7 +72,7 @@ def _batches(
     batch_size: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of inputs and targets without end, shuffled in every epoch."""
+    """Infinite batches of inputs and targets, shuffled in every epoch."""
     make_pairs = cbow_windows if isinstance(model, CBOW) else skip_gram_pairs
     while True:
         inputs, targets = make_pairs(subsample(corpus.ids, threshold, rng=rng), window_size)

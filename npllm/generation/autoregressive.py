@@ -38,7 +38,7 @@ def generate(
     model          a GPT or a Decoder
     prompts        lists of ids, of any lengths
     stop_ids       a sequence ends with the first of these ids, which is yielded
-    rng            a generator; each sequence draws from a child of its own, so it does not depend on the others
+    rng            a generator; each sequence has its own child generator, so it does not depend on the others
     use_kv_cache   False computes all positions again for each token, with the same result
 
     Ends after `max_new_tokens` steps, or when all sequences have ended. The other options: see Sampling. Raises
@@ -101,7 +101,7 @@ class _NextLogits:
         self.kv_cache, self.starts = None, None
 
     def __call__(self) -> np.ndarray:
-        """(B, V)."""
+        """The logits of the last positions, (B, V)."""
         length = self.model.context_length
         starts = [context_start(len(sequence.ids), length) for sequence in self.sequences]
         moved = self.kv_cache is None or starts != self.starts or self.kv_cache.length == length

@@ -4,8 +4,8 @@
     d wte ← … ← d h.0.attn.weights ← … ← 1              gradients, backward, under the same names
 
 This is the model unrolled: its steps are run one layer at a time, by each layer's own `forward` and `backward`, and the
-inputs and outputs are recorded; what is inside attention comes from the cache of its core. A test holds the loss and
-the gradient of every parameter against those of the model itself.
+inputs and outputs are recorded; what is inside attention comes from the cache of its core. A test compares the loss and
+the gradient of every parameter with those of the model itself.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A mixture of experts: several feed-forward networks, of which a router selects a few for each position.
+"""A mixture of experts: several feed-forward networks, and a router that selects a few of them for each position.
 
     x → router → softmax → top k → Σ weight · expert(x) → + → …
 

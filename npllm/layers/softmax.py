@@ -2,7 +2,7 @@
 
     ids → embedding → scores → [softmax] → context → logits → loss
 
-Three ways to normalize, each of which corrects the one before it: divide by the sum (fails for scores of both signs);
+Three ways to normalize, each a correction of the previous one: divide by the sum (fails for scores of both signs);
 exponentiate first (overflows for large scores); subtract the maximum before that (correct for all scores).
 
 Raschka, Build a Large Language Model (From Scratch), section 3.3.1; numerical stability: Goodfellow, Bengio, Courville,

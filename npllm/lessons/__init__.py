@@ -1,1 +1,1 @@
-"""Lessons: the library shown at work. Read in this order: tour (run, text, attention, learning), bigram."""
+"""Lessons: how to use the library, step by step. Read in this order: tour (run, text, attention, learning), bigram."""

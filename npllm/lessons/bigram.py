@@ -2,7 +2,7 @@
 
     ids → embedding → logits → loss → gradients → step
 
-It predicts the next token from the current one alone, so it can learn no more than which token follows which. A GPT
+It predicts the next token from the current one alone, so it can learn only the frequencies of pairs of tokens. A GPT
 adds attention, and with it all earlier tokens.
 """
 

@@ -72,7 +72,7 @@ class GatedMLP:
 
 @dataclass(frozen=True)
 class MoE:
-    """A mixture of SwiGLU experts, of which each position uses `top_k`."""
+    """A mixture of SwiGLU experts; each position uses `top_k` of them."""
 
     num_experts: int
     top_k: int = 2

@@ -1,4 +1,4 @@
-"""config.json of transformers and DecoderConfig: what each means in terms of the other.
+"""Conversion between config.json of transformers and DecoderConfig.
 
     llama       grouped-query attention, RoPE, RMS norm, gated feed-forward network
     mistral     … and a sliding window
@@ -36,7 +36,7 @@ REQUIRED: dict[str, list] = {  # fields that npllm's Decoder supports with these
     "mlp_only_layers": [[], None],
     "decoder_sparse_step": [1],
 }
-DEFAULTS: dict[str, dict[str, Any]] = {  # what transformers takes for a field that the file leaves out
+DEFAULTS: dict[str, dict[str, Any]] = {  # transformers' defaults for fields that the file leaves out
     "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
     "mixtral": {"num_key_value_heads": 8, "rope_theta": 1e6},
     "qwen2": {"num_key_value_heads": 32, "max_window_layers": 28, "sliding_window": 4096},
@@ -67,7 +67,7 @@ SCALINGS: dict[str, tuple[type, dict[str, str]]] = {  # rope_type: the class, an
 
 
 def decoder_config(config: dict[str, Any]) -> DecoderConfig:
-    """The DecoderConfig that a config.json means.
+    """The DecoderConfig for a config.json.
 
     Raises KeyError for a field that is missing, ValueError for one that npllm does not support.
     """
@@ -101,7 +101,7 @@ def decoder_config(config: dict[str, Any]) -> DecoderConfig:
 
 
 def hugging_face_config(config: DecoderConfig) -> dict[str, Any]:
-    """The config.json of this decoder: that of transformers where it means exactly the same, else npllm's own."""
+    """The config.json of this decoder: that of transformers if it is equivalent, else npllm's own."""
     explicit = _explicit(config)
     candidate = _candidate(explicit)
     if candidate is not None and decoder_config(candidate) == explicit:
@@ -143,7 +143,7 @@ def _rope(config: dict[str, Any]) -> RoPE:
         given.setdefault("original_max_position_embeddings", config["max_position_embeddings"])
     scaling, names = SCALINGS[kind]
     if unknown := sorted(given.keys() - names.keys()):
-        raise ValueError(f"{unknown[0]!r} beside rope_type {kind!r}, which npllm does not know")
+        raise ValueError(f"{unknown[0]!r} beside rope_type {kind!r}, which npllm does not support")
     return RoPE(theta, scaling=scaling(**{names[name]: value for name, value in given.items()}))
 
 

@@ -95,7 +95,7 @@ def config_from_dict(data: dict[str, Any]) -> GPTConfig | DecoderConfig:
 
 
 def from_pretrained(path: str | PathLike, dtype: str = "float32") -> GPT | Decoder:
-    """A GPT-2, a Llama or one of its relatives in Hugging Face's layout, by the model_type in config.json."""
+    """A GPT-2, a Llama, Mistral, Qwen or Mixtral in Hugging Face's layout, by the model_type in config.json."""
     kind = read_config(path)[0].get("model_type", "gpt2")
     known = [*GPT2_REQUIRED["model_type"], *DECODER_TYPES]
     if kind not in known:

@@ -133,7 +133,7 @@ def read(name: str) -> str:
 
 
 def fetch(name: str, folder: str | Path | None = None, progress: Progress | None = None) -> Path:
-    """Download a corpus and return its path; without a request if the right file already exists.
+    """Download a corpus and return its path; without a request if the file already exists.
 
     Args:
         folder: where to save it; by default the user's cache folder.

@@ -1,10 +1,10 @@
-"""The weights of Llama and its relatives as Hugging Face stores them: the names of the tensors.
+"""The weights of Llama, Mistral, Qwen and Mixtral as Hugging Face stores them: the names of the tensors.
 
     model.layers.0.self_attn.q_proj.weight            layers.0.self_attn.q_proj.weight
     model.layers.0.block_sparse_moe.experts.0.w1…     layers.0.mlp.experts.0.gate_proj…     (Mixtral)
 
-What config.json means is in models/hugging_face.py. A decoder that is no model of transformers is stored in the same
-two files under the model_type `npllm_decoder`, with the names of npllm.
+What config.json means is in models/hugging_face.py. A decoder without a counterpart in transformers is stored in the
+same two files under the model_type `npllm_decoder`, with the names of npllm.
 """
 
 from os import PathLike

@@ -79,15 +79,15 @@ def _read_header(path):
     with open(path, "rb") as file:
         length = file.read(8)
         if len(length) < 8:
-            raise ValueError(f"{path} is no safetensors file: it has {len(length)} bytes")
+            raise ValueError(f"{path} is not a safetensors file: it has {len(length)} bytes")
         length = struct.unpack("<Q", length)[0]
         if not 2 <= length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-            raise ValueError(f"{path} is no safetensors file, or truncated: its header would have {length} bytes")
+            raise ValueError(f"{path} is not a safetensors file, or truncated: its header would have {length} bytes")
         text = file.read(length)
     try:
         header = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path} is no safetensors file: its header is no JSON ({error})") from None
+        raise ValueError(f"{path} is not a safetensors file: its header is not JSON ({error})") from None
     metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise ValueError(f"{path} has a damaged header: it must be an object whose __metadata__ are texts")

@@ -175,7 +175,7 @@ class TestCheckpoint:
         with pytest.raises(FileNotFoundError):
             load_checkpoint(path)
         path.write_bytes(b"\x80\x04\x95pickle" * 9)
-        with pytest.raises(ValueError, match="no safetensors file"):
+        with pytest.raises(ValueError, match="not a safetensors file"):
             load_checkpoint(path)
         safetensors.save(path, {"w": np.ones(3)})
         with pytest.raises(ValueError, match="is not a checkpoint: its format is None"):

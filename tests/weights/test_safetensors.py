@@ -104,7 +104,7 @@ def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
 @pytest.mark.parametrize(
     ("header", "data", "message"),
     [
-        (b"{{", b"", "its header is no JSON"),
+        (b"{{", b"", "its header is not JSON"),
         (b"[]", b"", "damaged header"),
         ({"__metadata__": {"a": 1}}, b"", "whose __metadata__ are texts"),
         ({"w": entry()}, b"\0" * 7, "is truncated: tensor 'w' would end at byte 8 of 7"),
@@ -130,7 +130,7 @@ def test_damaged_files_are_refused(tmp_path, header, data, message):
 @pytest.mark.parametrize("content", [b"", b"abc", b"\xff" * 20, b"PK\x03\x04" + b"\0" * 50])
 def test_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="not a safetensors file"):
         ours.load(tmp_path / "x")
 
 

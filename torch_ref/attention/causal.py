@@ -7,7 +7,7 @@ from torch_ref.layers.dropout import Dropout
 
 
 class CausalAttention(nn.Module):
-    """Self-attention to the present and the past, with dropout of its weights."""
+    """Self-attention to the same and earlier positions, with dropout of the attention weights."""
 
     def __init__(self, d_in, d_out, context_length, dropout, qkv_bias=False):
         super().__init__()

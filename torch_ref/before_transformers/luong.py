@@ -1,4 +1,4 @@
-"""Luong's attention in PyTorch, with each score written as in the paper: concat really concatenates every pair."""
+"""Luong's attention in PyTorch, with each score written as in the paper: concat concatenates every pair."""
 
 import torch
 from torch import nn

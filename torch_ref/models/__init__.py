@@ -1,4 +1,4 @@
-"""Twins of npllm.models."""
+"""PyTorch references of npllm.models."""
 
 from torch_ref.models.decoder import Decoder, DecoderBlock
 from torch_ref.models.gpt import GPT, GPTConfig

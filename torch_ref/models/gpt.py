@@ -49,7 +49,7 @@ class GPT(nn.Module):
         return self.lm_head(self.ln_f(x))
 
     def aux_loss(self):
-        """A GPT has no routers whose loss would count."""
+        """0: a GPT has no routers."""
         return 0.0
 
     def loss(self, ids, targets):

@@ -8,7 +8,7 @@ from torch_ref.layers.feed_forward import FeedForward
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then the feed-forward network, each behind a norm and added to what came in."""
+    """Attention, then the feed-forward network, each with a norm before it and a residual connection around it."""
 
     def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True, attn_dropout=None, eps=1e-5):
         super().__init__()

@@ -1,17 +1,17 @@
-"""DeltaNet: linear attention that replaces what its state holds under a key, by the delta rule.
+"""DeltaNet: linear attention whose state is updated by the delta rule, which replaces the value stored for a key.
 
     x → q, k, v, β → split into heads → |q| = |k| = 1 → [delta rule in each] → norm → join the heads → projection
 
-Linear attention only adds to its state S: values written under the same key add up, and similar keys interfere. The
-delta rule first reads what S predicts for k_t, and adds the difference between v_t and that, times β_t:
+Linear attention only adds to its state S: values stored for the same key add up, and similar keys interfere. The delta
+rule computes the value that S predicts for k_t, and adds β_t times the difference between v_t and the prediction:
 
     u_t = β_t (v_t − S_{t−1}ᵀ k_t),      S_t = S_{t−1} + k_t u_tᵀ,      y_t = S_tᵀ q_t
 
 This is one step of gradient descent on ½ |Sᵀ k_t − v_t|² with the learning rate β_t. With |k_t| = 1 and β_t = 1 the
 old value is replaced by v_t; with β_t = 0 the state does not change.
 
-The recurrent algorithm below computes these three lines for each position. The layer uses the chunked one for the same
-numbers, see delta_rule_chunked.py.
+The recurrent algorithm below computes these three lines for each position. The layer uses the chunked algorithm, which
+computes the same numbers, see delta_rule_chunked.py.
 
 The layer computes β with a fourth projection and a sigmoid, and normalizes q and k to length 1 instead of a feature map
 and a divisor. The published network also has a convolution over four positions and SiLU after the projections of q, k
@@ -182,7 +182,7 @@ class DeltaNet(Module):
         """y, and the caches of the projections, of q's and k's normalization, of β, of the rule and of the norm.
 
         kv_cache       x follows what has been processed with it; the state after x is stored in it
-        document_ids   integers (..., T), for several documents in one sequence: the state starts anew at each
+        document_ids   integers (..., T), several documents in one sequence; the state is set to zeros where one starts
 
         `rng` is not used: there is no dropout.
         """

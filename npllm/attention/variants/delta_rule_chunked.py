@@ -134,7 +134,7 @@ def delta_rule_chunked_backward(doutputs: tuple[np.ndarray, np.ndarray | None], 
 
 
 class _Reach(NamedTuple):
-    """Where the state passes from one position of a chunk to another, as factors 0 and 1; all 1 for one document."""
+    """Factors of the state between two positions of a chunk: 0 if a document starts between them, else 1."""
 
     within: np.ndarray  # (N, ..., C, C): from position i to position r ≥ i
     from_start: np.ndarray  # (N, ..., C, 1): from the state before the chunk to position r

@@ -1,4 +1,4 @@
-"""Differential attention: the difference of two attention maps, in which what both have in common cancels.
+"""Differential attention: the difference of two attention maps, in which the part that both have in common cancels.
 
     x → q₁, q₂, k₁, k₂, v → split into heads → [A₁ v − λ A₂ v in each] → norm → join the heads → projection
 
@@ -112,7 +112,7 @@ class DifferentialAttention(Attention):
         """y, and the caches of the projections, of the dropout, of the core, of λ (`lam`) and of the norm.
 
         kv_cache       x follows the positions that are in it, and its keys and values are appended
-        document_ids   integers (..., T): several documents in one sequence, none of which attends to another
+        document_ids   integers (..., T): several documents in one sequence; no position attends to another document
         """
         document_ids = per_head(document_ids, x)
         positions = query_positions(x, self.context_length, kv_cache, document_ids)

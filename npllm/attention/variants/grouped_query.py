@@ -1,8 +1,8 @@
-"""Grouped-query attention: several query heads use one head of keys and values. Llama, Qwen and Mistral have it.
+"""Grouped-query attention: several query heads use one head of keys and values, as in Llama, Qwen and Mistral.
 
     x → q (H heads), k, v (K heads) → QK norm → RoPE → scores → soft cap → bias → mask → softmax → context → gate → y
 
-Generation keeps the keys and values of all positions, and reading them takes most of its time. With K < H there are H/K
+Generation keeps the keys and values of all positions, and reading them takes most of the time. With K < H there are H/K
 times fewer of them than in multi-head attention. K = H is multi-head attention, K = 1 is multi-query attention.
 
 `forward` shows where in the formula each option acts; an option that is not given is off.
@@ -123,7 +123,7 @@ class GroupedQueryAttention(Attention):
         """y, and the caches of the projections, of the options that are on, of the dropout and of the core.
 
         kv_cache       x follows the positions that are in it, and its keys and values are appended
-        document_ids   integers (..., T): several documents in one sequence, none of which attends to another
+        document_ids   integers (..., T): several documents in one sequence; no position attends to another document
         """
         cache, document_ids = Cache(), per_head(document_ids, x)
         positions = query_positions(x, self.context_length, kv_cache, document_ids)

@@ -141,7 +141,7 @@ def linear_attention_recurrent_forward(
     state: np.ndarray | None = None,
     document_ids: np.ndarray | None = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray], Cache]:
-    """y and the last state; the cache holds the inputs, the divisors and the first state, but no other one."""
+    """y and the last state; the cache holds the inputs, the divisors and the first state, but no later state."""
     q, k, v, state = as_floats(q=q, k=k, v=v, state=state)
     check_qkv(q, k, v)
     values = _append_ones(v)
@@ -231,7 +231,7 @@ class LinearAttention(Module):
         """y, and the caches of the projections, of both feature maps and of the core. `rng` is not used.
 
         kv_cache       x follows what has been processed with it; the state after x is stored in it
-        document_ids   integers (..., T), for several documents in one sequence: the state starts anew at each
+        document_ids   integers (..., T), several documents in one sequence; the state is set to zeros where one starts
         """
         document_ids = per_head(document_ids, x)
         query_positions(x, self.context_length, kv_cache, document_ids)  # raises ValueError beyond the context

@@ -7,10 +7,10 @@ c, from which every head computes its own key and value:
 
     c = norm(x W_down),    [k_h | v_h] = c W_up,h,    k_R = rotary(x W_R),    score = (q_h·k_h + q_R,h·k_R) / √(D + R)
 
-The latent itself cannot be rotated by its position, since W_up stands between it and the score. So R further channels
-carry the position: queries have them in every head, and the key k_R is the same for all heads. The cache holds c and
-k_R; for DeepSeek-V2 with 128 heads that is 1/57 of all keys and values. Queries may also be computed from a latent of
-their own (`q_lora_rank`), which saves memory in training.
+The latent itself cannot be rotated by its position, since W_up is applied between it and the score. So R further
+channels carry the position: queries have them in every head, and the key k_R is the same for all heads. The cache holds
+c and k_R; for DeepSeek-V2 with 128 heads that is 1/57 of all keys and values. Queries may also be computed from a
+latent of their own (`q_lora_rank`), which saves memory in training.
 
 With a kv_cache the keys and values are not computed at all. Since q_h·(W_k c) = (W_kᵀ q_h)·c and
 Σ a_s W_v c_s = W_v Σ a_s c_s, the projections up are *absorbed* into the query and into the output. What remains is
@@ -111,7 +111,7 @@ class MultiHeadLatentAttention(Attention):
         """y, and the caches of the queries, of the latent, of the core and of the output projection.
 
         kv_cache       x follows the positions that are in it; the absorbed algorithm is used, without dropout
-        document_ids   integers (..., T): several documents in one sequence, none of which attends to another
+        document_ids   integers (..., T): several documents in one sequence; no position attends to another document
         """
         document_ids = per_head(document_ids, x)
         positions = query_positions(x, self.context_length, kv_cache, document_ids)

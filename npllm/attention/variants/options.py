@@ -5,8 +5,8 @@
 QK norm. RMS norm over each head's queries and keys, before their dot product. A score is |q| |k| cos(angle); if the
 lengths grow in training, softmax saturates. With the norm a score depends on the angle and on a learned scale.
 
-Sliding window. Position t attends only to the last `size` positions, so cost and memory grow with the window instead
-of the text. L layers together reach L windows back. The first positions ("sinks") may stay visible: softmax weights
+Sliding window. Position t attends only to the last `size` positions, so cost and memory grow with the window instead of
+the text. The receptive field of L layers is L windows. The first positions ("sinks") may stay visible: softmax weights
 must add up to 1, models learn to put what they do not need on the first tokens, and break down without them.
 
 Sparse masks. A fixed pattern on all pairs of positions: strided, or whole blocks. Here the pattern is a mask on all

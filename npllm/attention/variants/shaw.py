@@ -193,7 +193,7 @@ class ShawAttention(Attention):
         """y, and the caches of the projections, of the dropout and of the core.
 
         kv_cache       x follows the positions that are in it, and its keys and values are appended
-        document_ids   integers (..., T): several documents in one sequence, none of which attends to another
+        document_ids   integers (..., T): several documents in one sequence; no position attends to another document
         """
         document_ids = per_head(document_ids, x)
         positions = query_positions(x, self.context_length, kv_cache, document_ids)

@@ -20,7 +20,7 @@ from npllm.lessons.tour.state import TourState
 from npllm.utils.plots import heat_map, loss_curve, panels, save_figure
 from npllm.utils.terminal import readable_tokens, visible
 
-MAX_LABEL = 12  # characters of a token; longer labels would leave no room for the picture
+MAX_LABEL = 12  # characters of a token; longer labels would make the picture too small
 
 
 def draw_figures(state: TourState, folder: str | Path) -> list[Path]:
