@@ -37,9 +37,9 @@ def attention(q, k, v, scale=None, causal=False):
     scale = 1 / math.sqrt(len(q[0])) if scale is None else scale
     context = []
     for t, query in enumerate(q):
-        seen = t + 1 if causal else len(k)
-        weights = softmax([dot(query, key) * scale for key in k[:seen]])
-        context.append([dot(weights, channel) for channel in zip(*v[:seen])])
+        num_keys = t + 1 if causal else len(k)
+        weights = softmax([dot(query, key) * scale for key in k[:num_keys]])
+        context.append([dot(weights, channel) for channel in zip(*v[:num_keys])])
     return context
 
 

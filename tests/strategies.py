@@ -1,4 +1,4 @@
-"""What Hypothesis draws, in one place: dtypes, shapes, and arrays of many values and memory layouts."""
+"""Strategies of Hypothesis: dtypes, shapes, and arrays of many values and memory layouts."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ def integers(draw, shape, high):
 
 
 def lay_out(array, layout):
-    """The same numbers, differently placed in memory."""
+    """The same numbers in another memory layout."""
     if layout == "columns first":
         return np.asfortranarray(array)
     if array.ndim and layout == "every second":
@@ -45,8 +45,8 @@ def lay_out(array, layout):
     return array
 
 
-# Text that a tokenizer may stumble over: blanks of all kinds, contractions, letters and numbers of many scripts,
-# characters that Python and tiktoken class differently, special tokens, marks, lone surrogates.
+# Text that is difficult for a tokenizer: whitespace of all kinds, contractions, letters and numbers of many scripts,
+# characters that Python and tiktoken classify differently, special tokens, punctuation, lone surrogates.
 _AWKWARD = [
     " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\x1c", "\x1f", "\x85", "\u00a0", "\u2003", "\u3000", "\u200b",
     "'", "'s", "'S", "''s", "'ll", "'LL", "'ve", "\u2019s", "don't", "a", "the", "The", " the", "0", "12", "3.14",

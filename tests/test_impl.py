@@ -47,7 +47,7 @@ def run(tmp_path, source, tests=("tests/layers/test_softmax.py", "tests/attentio
     return done.returncode, done.stdout + done.stderr
 
 
-def test_right_implementations_pass_the_tests_that_cover_them(tmp_path):
+def test_correct_implementations_pass_the_tests_that_cover_them(tmp_path):
     status, out = run(tmp_path, RIGHT)
     assert status == 0, out
     assert "deselected" in out
@@ -62,7 +62,7 @@ def test_wrong_implementations_fail(tmp_path):
     assert "gradient of input" in out
 
 
-def test_a_module_without_any_known_name_says_which_are_known(tmp_path):
+def test_the_error_for_a_module_without_a_known_name_lists_the_known_names(tmp_path):
     status, out = run(tmp_path, "def hardmax(x):\n    return x\n", ["tests/layers/test_softmax.py"])
     assert status == 4
     assert "defines none of the functions and classes that can be tested" in out

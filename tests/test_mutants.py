@@ -91,7 +91,7 @@ def test_several_occurrences_need_a_number():
     assert "        y = y - 1\n        pass\n" in bug("y = y - 1", "pass", occurrence=2).apply(SOURCE)
 
 
-def test_what_is_not_there_is_refused():
+def test_missing_code_is_refused():
     with pytest.raises(ValueError, match="stands 0 times in scale of a.py"):
         bug("x / factor", "x").apply(SOURCE)
     with pytest.raises(ValueError, match="a.py has no Box.widen"):

@@ -73,7 +73,7 @@ def test_no_module_is_hidden_by_a_name_of_its_package():
     assert not hidden
 
 
-def test_npllm_never_imports_what_it_teaches():
+def test_npllm_imports_no_machine_learning_library():
     found = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in ROOT.glob("npllm/**/*.py")

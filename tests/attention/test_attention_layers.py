@@ -153,7 +153,7 @@ def test_v1_equals_v2_with_transposed_weights():
 
 
 @pytest.mark.covers("MultiHeadAttention")
-def test_equals_pytorchs_own_multihead_attention():
+def test_equals_multihead_attention_of_pytorch():
     layer = build("MultiHeadAttention", {"d_in": 12, "d_out": 12, "context_length": 9, "dropout": 0.0, "num_heads": 3})
     own = torch.nn.MultiheadAttention(12, 3, bias=True, batch_first=True, dtype=torch.float64)
     state = {name: torch.tensor(array) for name, array in layer.state_dict().items()}

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from npllm.attention import CausalSelfAttention, MultiHeadAttention
 from npllm.core.gradient_check import check_layer_gradients
-from tests.attention import laws
+from tests.attention import properties
 from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
@@ -49,8 +49,8 @@ def test_with_a_kv_cache(seed, dtype, length):
     rng = np.random.default_rng(seed)
     layer = CausalSelfAttention(6, 20, 0.2, 2, rng=rng, dtype=dtype)
     x = rng.standard_normal((3, length, 6)).astype(dtype)
-    laws.check_chunks(layer, x, rng)
-    laws.check_padding(layer, x, rng)
+    properties.check_chunks(layer, x, rng)
+    properties.check_padding(layer, x, rng)
 
 
 def test_num_heads_must_divide_d_model():

@@ -46,7 +46,7 @@ def test_finite_differences():
     check_layer_gradients(layer, [x, context], rng, run)
 
 
-def test_equals_pytorchs_own_multihead_attention():
+def test_equals_multihead_attention_of_pytorch():
     layer = build(qkv_bias=True)
     own = torch.nn.MultiheadAttention(6, 2, kdim=5, vdim=5, batch_first=True, dtype=torch.float64)
     state = {name: torch.tensor(array) for name, array in layer.state_dict().items()}

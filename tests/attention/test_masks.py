@@ -49,8 +49,8 @@ def test_documents(numbers, seed):
     documents = [list(range(n + 1)) for n in numbers]
     document_ids = np.concatenate([[index % 2] * len(indices) for index, indices in enumerate(documents)])
     assert F.document_positions(document_ids).tolist() == sum(documents, [])
-    owner = np.repeat(np.arange(len(documents)), [len(indices) for indices in documents])
-    expected = by_loop(lambda t, s: s <= t and owner[t] == owner[s], len(owner), len(owner))
+    document = np.repeat(np.arange(len(documents)), [len(indices) for indices in documents])
+    expected = by_loop(lambda t, s: s <= t and document[t] == document[s], len(document), len(document))
     np.testing.assert_array_equal(F.document_mask(document_ids), expected)
     order = rng.permutation(3)
     rows = np.stack([document_ids, document_ids[::-1], np.zeros_like(document_ids)])[order]

@@ -67,7 +67,7 @@ def test_equals_pytorch(drawn):
 
 
 @given(attentions())
-def test_equals_pytorchs_own_operator(drawn):
+def test_equals_the_operator_of_pytorch(drawn):
     (q, k, v), options = drawn
     options.pop("softcap", None)
     options.pop("dropout_mask", None)

@@ -105,7 +105,7 @@ def test_interrupted_after_any_block_and_resumed(tmp_path, small, text_file, nam
         assert names(folder) == ["ids.bin"]
 
 
-def test_interrupted_again_and_again_it_makes_progress(tmp_path, small, text_file):
+def test_repeated_interruptions_do_not_prevent_progress(tmp_path, small, text_file):
     encode_file(text_file, tmp_path / "whole.bin", trained("gpt2"), **OPTIONS)
     stops, out = 0, tmp_path / "ids.bin"
     while not out.exists():
@@ -209,7 +209,7 @@ def test_killed_at_random_moments_and_resumed(tmp_path):
 
 
 class TestPartialFilesThatDoNotMatch:
-    def test_another_text(self, tmp_path, small, text_file):
+    def test_an_encoding_is_not_resumed_with_another_text(self, tmp_path, small, text_file):
         leave_partial(text_file, tmp_path / "ids.bin")
         before = (tmp_path / "ids.bin.partial").read_bytes()
         for other in (b"x" + text_file.read_bytes()[1:], text_file.read_bytes()[:100]):
@@ -335,7 +335,7 @@ class TestSpecialTokens:
             expected = trained("gpt2").encode(text_file.read_bytes().decode(), **options)
             assert open_token_file(tmp_path / "ids.bin").tolist() == expected
 
-    def test_a_text_without_them_needs_no_choice(self, tmp_path, small, text_file):
+    def test_a_text_without_special_tokens_needs_no_choice(self, tmp_path, small, text_file):
         text_file.write_text("one two three\n" * 30)
         encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"))
         assert trained("gpt2").decode(open_token_file(tmp_path / "ids.bin")) == "one two three\n" * 30

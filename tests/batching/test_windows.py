@@ -25,7 +25,7 @@ def test_each_target_is_the_id_that_follows(drawn):
     assert len(inputs) == math.ceil((n - max_length) / stride) == count_windows(n, max_length, stride)
 
 
-def test_they_are_read_only_views():
+def test_windows_are_read_only_views():
     ids = np.arange(1_000_000, dtype=np.uint16)
     inputs, targets = sliding_windows(ids, 1000, 1)
     assert np.shares_memory(inputs, ids)

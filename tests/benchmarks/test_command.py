@@ -81,7 +81,7 @@ def test_every_file_with_jobs_is_run():
         (["--min-time", "nan"], "--min-time is nan"),
     ],
 )
-def test_wrong_usage(arguments, message, capsys):
+def test_usage_errors(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2

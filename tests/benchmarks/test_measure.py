@@ -1,4 +1,4 @@
-"""The timing, on a clock that the test turns: who runs when, what is computed from it, and what is refused."""
+"""The timing, with a simulated clock: the order of the runs, the statistics, and the errors."""
 
 import gc
 
@@ -11,7 +11,7 @@ from benchmarks.measure import LOOPS, OURS, Job, Measurement, close, measure, qu
 
 
 class Clock:
-    """A clock that stands still until a contender lets time pass."""
+    """A simulated clock: only the contenders advance it."""
 
     def __init__(self):
         self.now, self.ran = 0.0, []
@@ -57,7 +57,7 @@ def test_the_first_call_does_not_count():
     assert found.seconds[OURS] == [1.0, 1.0, 1.0]
 
 
-def test_what_comes_before_is_run_every_time_and_not_timed():
+def test_setup_runs_before_every_call_and_is_not_timed():
     clock = Clock()
     job = Job("j", "s", clock.contender("a", 0.01), {"B": clock.contender("b", 2.0)}, before=clock.contender("-", 5.0))
     found = measure(job, rounds=2, min_time=0.02, clock=clock)
@@ -67,7 +67,7 @@ def test_what_comes_before_is_run_every_time_and_not_timed():
     np.testing.assert_allclose(found.seconds["B"], 2.0)
 
 
-def test_one_that_takes_very_long_has_one_turn():
+def test_a_very_slow_contender_runs_once():
     clock = Clock()
     job = Job("j", "s", clock.contender("a", 1.0), loops=clock.contender("b", 50.0))
     found = measure(job, rounds=3, min_time=0.0, clock=clock)
@@ -82,13 +82,13 @@ def test_ratios_are_taken_within_a_round():
     assert found.time("B") == (2.0, 20.0, 20.0)
 
 
-def test_a_disturbed_round_moves_the_median_by_nothing():
+def test_a_disturbed_round_does_not_change_the_median():
     found = Measurement("j", "s", {OURS: [1.0] * 5, "B": [3.0, 3.0, 300.0, 3.0, 3.0]}, {OURS: 1, "B": 1})
     assert found.ratio("B")[1] == 3.0
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20))
-def test_quartiles_are_numpys(numbers):
+def test_quartiles_equal_those_of_numpy(numbers):
     np.testing.assert_allclose(quartiles(numbers), np.percentile(numbers, [25, 50, 75]), rtol=1e-12)
 
 
@@ -100,16 +100,16 @@ def test_contenders_that_disagree_are_not_timed():
     assert clock.ran == ["a", "b"]
 
 
-def test_a_job_may_say_itself_what_agreement_is():
-    clock, seen = Clock(), []
+def test_a_job_may_define_agreement():
+    clock, calls = Clock(), []
     job = Job(
-        "j", "s", clock.contender("a", 1.0, 7), {"B": clock.contender("b", 1.0, 8)}, agree=lambda *r: seen.append(r)
+        "j", "s", clock.contender("a", 1.0, 7), {"B": clock.contender("b", 1.0, 8)}, agree=lambda *r: calls.append(r)
     )
     measure(job, rounds=1, min_time=0.0, clock=clock)
-    assert seen == [(8, 7)]
+    assert calls == [(8, 7)]
 
 
-def test_the_garbage_collector_waits_and_comes_back():
+def test_the_garbage_collector_is_disabled_while_timing():
     states = []
     measure(Job("j", "s", lambda: states.append(gc.isenabled())), rounds=2, min_time=0.0)
     assert states == [False] * 3
@@ -136,7 +136,7 @@ ARRAY = np.array([1.0, 2.0], np.float32)
         (1e6 * ARRAY + 1, 1e6 * ARRAY),
     ],
 )
-def test_close(result, expected):
+def test_close_numbers_pass(result, expected):
     close(result, expected)
 
 
@@ -152,6 +152,6 @@ def test_close(result, expected):
         (np.zeros((2, 2)), np.zeros(2)),
     ],
 )
-def test_not_close(result, expected):
+def test_distant_numbers_fail(result, expected):
     with pytest.raises(AssertionError):
         close(result, expected)

@@ -1,4 +1,4 @@
-"""The loops are held against npllm by every benchmark; here, each piece against PyTorch's own."""
+"""The plain loops, compared with PyTorch; every benchmark compares them with npllm."""
 
 import numpy as np
 import torch

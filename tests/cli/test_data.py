@@ -30,15 +30,15 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def know(monkeypatch):
+def register(monkeypatch):
     """A function that adds the corpus `text`, with this URL."""
 
-    def know(url):
+    def register(url):
         sha256 = hashlib.sha256(CONTENT).hexdigest()
         corpus = corpora.Corpus("text", "A Text", "An Author", "for tests", "text.txt", url, len(CONTENT), sha256)
         monkeypatch.setitem(corpora.CORPORA, "text", corpus)
 
-    return know
+    return register
 
 
 def printed(function, *arguments, terminal=False):
@@ -48,7 +48,7 @@ def printed(function, *arguments, terminal=False):
 
 
 class TestList:
-    def test_every_text_and_the_command_for_what_is_missing(self, monkeypatch, tmp_path):
+    def test_all_corpora_are_listed_with_the_command_for_missing_ones(self, monkeypatch, tmp_path):
         monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "[mine]"))
         _, text = printed(list_corpora)
         for corpus in corpora.CORPORA.values():
@@ -60,16 +60,16 @@ class TestList:
         order = [text.index(f"  {folder}\n") for folder in corpora.search_folders()]
         assert order == sorted(order)
 
-    def test_one_that_is_here(self, know, cache):
-        know("http://127.0.0.1:9/")
+    def test_an_available_corpus(self, register, cache):
+        register("http://127.0.0.1:9/")
         cache.mkdir(parents=True)
         (cache / "text.txt").write_bytes(CONTENT)
         _, text = printed(list_corpora)
         assert f"{len(CONTENT):,}" in text and str(cache / "text.txt") in text
         assert "fetch text" not in text
 
-    def test_other_content_is_reported(self, know, cache):
-        know("http://127.0.0.1:9/")
+    def test_other_content_is_reported(self, register, cache):
+        register("http://127.0.0.1:9/")
         cache.mkdir(parents=True)
         (cache / "text.txt").write_bytes(b"something else")
         _, text = printed(list_corpora)
@@ -82,33 +82,33 @@ class TestList:
 
 
 class TestFetch:
-    def test_a_line_without_a_terminal(self, know, server, cache):
-        know(server.url)
+    def test_a_line_without_a_terminal(self, register, server, cache):
+        register(server.url)
         assert printed(fetch_corpus, "text") == (0, f"text was downloaded to {cache / 'text.txt'}\n")
         assert printed(fetch_corpus, "text") == (0, f"text already exists: {cache / 'text.txt'}\n")
         assert (cache / "text.txt").read_bytes() == CONTENT
 
-    def test_a_bar_on_a_terminal(self, know, server, cache):
-        know(server.url)
+    def test_a_bar_on_a_terminal(self, register, server, cache):
+        register(server.url)
         status, text = printed(fetch_corpus, "text", terminal=True)
         assert status == 0
         assert "200.0/200.0 kB" in text
         assert "\x1b[2K" in text.rpartition("200.0 kB")[2]  # the bar is erased at the end
         assert text.endswith(f"text was downloaded to {cache / 'text.txt'}\n")
 
-    def test_into_a_folder(self, know, server, tmp_path):
-        know(server.url)
+    def test_into_a_folder(self, register, server, tmp_path):
+        register(server.url)
         assert printed(fetch_corpus, "text", tmp_path / "mine")[0] == 0
         assert os.listdir(tmp_path / "mine") == ["text.txt"]
 
     @pytest.mark.parametrize("terminal", [False, True])
-    def test_errors_are_a_line_and_a_status(self, know, server, cache, terminal):
-        know(server.url)
+    def test_errors_are_a_line_and_a_status(self, register, server, cache, terminal):
+        register(server.url)
         server.serve(CONTENT[:1000])
         status, text = printed(fetch_corpus, "text", terminal=terminal)
         assert status == 1 and "it has 1000 of 200000 bytes; nothing was saved" in text
         assert not cache.exists()
-        know(closed_port())
+        register(closed_port())
         status, text = printed(fetch_corpus, "text", terminal=terminal)
         assert status == 1 and "cannot download" in text and "Traceback" not in text
 

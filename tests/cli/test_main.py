@@ -59,7 +59,7 @@ def test_the_readme_of_the_folder_lists_every_command_and_links_to_it():
     assert listed == [(name, name, name) for name in names]
 
 
-def test_an_unknown_command_or_option_is_wrong_usage(capsys):
+def test_an_unknown_command_or_option_is_a_usage_error(capsys):
     for arguments in (["fly"], ["tour", "--fly"]):
         status, _, error = npllm(capsys, *arguments)
         assert status == 2
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback():
     assert error.strip() == "interrupted"
 
 
-def test_importing_npllm_needs_numpy_alone():
+def test_importing_npllm_needs_only_numpy():
     code = (
         "import sys\n"
         "import npllm.attention, npllm.batching, npllm.before_transformers, npllm.functional, npllm.models\n"

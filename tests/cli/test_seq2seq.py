@@ -13,7 +13,7 @@ def seq2seq(capsys, *arguments):
 
 
 @pytest.mark.parametrize("task", ["reverse", "copy", "numbers"])
-def test_it_prints_losses_accuracy_and_examples(task, capsys):
+def test_losses_accuracy_and_examples_are_printed(task, capsys):
     out = seq2seq(capsys, "--task", task, "--attention", "dot", "--steps", 12, "--cell", "rnn")
     assert f"{task}: rnn encoder and decoder, attention dot" in out
     assert [int(step) for step in re.findall(r"^step +(\d+)", out, re.MULTILINE)] == [2, 4, 6, 8, 10, 12]
@@ -22,7 +22,7 @@ def test_it_prints_losses_accuracy_and_examples(task, capsys):
     assert out.count("→") == 5
 
 
-def test_it_prints_and_draws_an_alignment(capsys, tmp_path):
+def test_an_alignment_is_printed_and_drawn(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     folder = tmp_path / "new"
     out = seq2seq(capsys, "--task", "copy", "--attention", "general", "--steps", 100, "--figures", folder)

@@ -155,7 +155,7 @@ def test_errors_of_train(tmp_path, arguments, message, capsys):
         (["--threads", "0"], "argument --threads: it is 0; it must be at least 1"),
     ],
 )
-def test_wrong_usage_of_train(tmp_path, arguments, message, capsys):
+def test_usage_errors_of_train(tmp_path, arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         train(tmp_path / "run", *arguments)
     assert stopped.value.code == 2
@@ -238,7 +238,7 @@ def test_errors_of_generate(trained, arguments, message, capsys):
         (["--temperature", "0", "--top-k", "3"], "--top-k has no effect with --temperature 0"),
     ],
 )
-def test_wrong_usage_of_generate(tmp_path, arguments, message, capsys):
+def test_usage_errors_of_generate(tmp_path, arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         generate(tmp_path, *arguments)
     assert stopped.value.code == 2

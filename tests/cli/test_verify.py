@@ -69,7 +69,7 @@ def test_the_command(monkeypatch, capsys):
     assert "1 of 1 functions, layers and models equal PyTorch" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_without_torch_the_command_says_what_to_install(monkeypatch, capsys):
+def test_without_torch_the_error_names_the_package_to_install(monkeypatch, capsys):
     monkeypatch.setattr(verify, "find_spec", lambda name: None)
     assert main(["verify"]) == 1
     error = capsys.readouterr().err
@@ -77,7 +77,7 @@ def test_without_torch_the_command_says_what_to_install(monkeypatch, capsys):
     assert 'pip install -e ".[test]" -c .ci/constraints.txt' in error
 
 
-def test_without_a_checkout_the_command_says_what_to_do(monkeypatch, tmp_path, capsys):
+def test_without_a_checkout_the_error_names_the_remedy(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(verify, "ROOT", tmp_path)
     assert main(["verify"]) == 1
     error = capsys.readouterr().err

@@ -181,13 +181,13 @@ def test_check_shape_returns_the_size_of_every_letter(shape, pattern, sizes, fou
         ((1,), "()", {}, "x has shape (1,); it must be ()"),
     ],
 )
-def test_check_shape_says_what_the_shape_must_be(shape, pattern, sizes, message):
+def test_check_shape_names_the_expected_shape(shape, pattern, sizes, message):
     with pytest.raises(ValueError) as caught:
         checks.check_shape("x", np.zeros(shape), pattern, **sizes)
     assert str(caught.value) == message
 
 
-def test_mixed_dtypes_raise_an_error_that_says_what_to_do():
+def test_the_error_for_mixed_dtypes_names_the_remedy():
     x, weight = np.zeros(3), np.zeros(3, np.float32)
     with pytest.raises(TypeError) as caught:
         checks.as_floats(x=x, weight=weight)
@@ -201,7 +201,7 @@ def test_mixed_dtypes_raise_an_error_that_says_what_to_do():
         checks.as_floats(x=None, weight=weight)
 
 
-def test_as_floats_returns_a_single_array_bare_and_keeps_none():
+def test_as_floats_returns_a_single_array_without_a_tuple_and_keeps_none():
     x = normal(3)
     assert checks.as_floats(x=x) is x
     first, second = checks.as_floats(x=x, bias=None)

@@ -86,7 +86,7 @@ def test_fields_left_out_get_their_defaults_and_whole_numbers_become_floats():
         ),
     ],
 )
-def test_bad_data(data, message):
+def test_invalid_data(data, message):
     with pytest.raises(ValueError, match=message):
         from_dict(data, Outer | Other)
 

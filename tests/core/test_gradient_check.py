@@ -15,7 +15,7 @@ def inputs():
     return rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
 
 
-def test_the_right_gradients_pass_and_the_inputs_are_restored():
+def test_correct_gradients_pass_and_the_inputs_are_restored():
     x, y = inputs()
     before = x.copy(), y.copy()
     check_gradients(cubes, [x, y], [3 * x * x + y, x], np.random.default_rng(1))

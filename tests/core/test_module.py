@@ -18,7 +18,7 @@ class Tied(Module):
         self.scale = Parameter(np.ones(()))
 
 
-def test_parameters_are_found_by_dotted_name_a_shared_one_once():
+def test_named_parameters_have_dotted_names_and_a_shared_parameter_occurs_once():
     module = Tied()
     assert [name for name, _ in module.named_parameters()] == [
         "scale", "first.weight", "first.bias", "second.bias", "more.0.weight"
@@ -87,7 +87,7 @@ def test_loading_is_strict_and_all_or_nothing():
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_add_grads_goes_by_name_and_skips_none():
+def test_add_grads_matches_by_name_and_skips_none():
     layer = Linear(3, 2, rng=np.random.default_rng(0), dtype="float64")
     dbias = np.random.default_rng(1).standard_normal(2)
     layer.add_grads(bias=dbias.copy(), weight=None)
@@ -109,7 +109,7 @@ def test_init_weights_draws_for_the_children_in_the_order_of_the_attributes():
             np.testing.assert_array_equal(found[name], array)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(TypeError, match="rng is 0; it must be a numpy.random.Generator"):
         Linear(3, 2, rng=0)
     with pytest.raises(ValueError, match=r"the gradient has shape \(3,\); it must be the parameter's \(2,\)"):

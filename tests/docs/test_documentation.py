@@ -1,4 +1,4 @@
-"""The README files say what is true: examples, links, the excerpt of the tour, the reading order."""
+"""The README files are correct: examples, links, the excerpt of the tour, the reading order."""
 
 import doctest
 import io
@@ -49,13 +49,13 @@ def test_links_lead_to_files(page):
             assert (page.parent / target).exists(), target
 
 
-def test_the_readme_is_a_front_door():
+def test_the_readme_is_short():
     text = README.read_text(encoding="utf-8")
     assert text.count("\n") <= 200
     assert len(re.findall(r"^```bash\n", text, re.MULTILINE)) == 2
 
 
-def test_the_excerpt_of_the_tour_is_what_the_tour_prints():
+def test_the_excerpt_of_the_tour_equals_the_output_of_the_tour():
     out = io.StringIO()
     run_tour(Console(file=out, width=80), num_steps=5)
     printed = [line.rstrip() for line in out.getvalue().split("\n")]
@@ -79,7 +79,7 @@ def test_the_reading_order_has_every_file_once():
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: f"{section.file} {section.name}")
-def test_every_generated_section_has_its_marks(section):
+def test_every_generated_section_has_its_comments(section):
     text = (ROOT / section.file).read_text(encoding="utf-8")
     assert text.count(f"<!-- {section.name} -->\n") == text.count(f"<!-- /{section.name} -->") == 1
 

@@ -11,7 +11,7 @@ prompts = st.lists(st.lists(st.integers(0, 10), min_size=1, max_size=12), min_si
 
 
 def plain_greedy(model, ids, num_tokens):
-    """The likeliest token, again and again, each time by a whole forward pass: shares nothing with generate."""
+    """Greedy generation by a loop of whole forward passes, independent of `generate`."""
     ids = list(ids)
     for _ in range(num_tokens):
         start = 0

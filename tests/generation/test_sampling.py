@@ -1,4 +1,4 @@
-"""Sampling: the filters' laws, transformers' own filters, and the distribution of what is drawn."""
+"""Sampling: properties of the filters, transformers' filters, and the distribution of the samples."""
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ from npllm.utils import corpora
 
 
 def text_of(name):
-    """A known text, or skip the test, saying which command fetches it."""
+    """A text by name; skip the test if it is missing, and name the command that fetches it."""
     if corpora.find(name) is None:
         pytest.skip(f"needs the text {name}: npllm data fetch {name}")
     return corpora.read(name)

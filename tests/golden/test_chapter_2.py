@@ -105,8 +105,8 @@ def test_batches(verdict):
     assert targets[-1].tolist() == [3285, 326, 11, 287]
 
 
-def test_the_slip_in_the_notes_is_not_repeated():
-    # the notes have token_ids[i:1 + max_length], which is right for the first window alone
+def test_windows_do_not_repeat_the_slip_of_the_notes():
+    # the notes have token_ids[i:1 + max_length], which is correct only for the first window
     inputs, _ = sliding_windows(np.arange(10), 4, 2)
     assert [len(window) for window in inputs] == [4, 4, 4]
     assert inputs[1].tolist() == [2, 3, 4, 5]

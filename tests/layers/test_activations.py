@@ -62,7 +62,7 @@ def test_the_approximation_of_gelu_differs_by_less_than_a_thousandth():
     assert 1e-4 < gap < 5e-4
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="approximate is 'fast'; it must be"):
         F.gelu(np.zeros(3), approximate="fast")
     for name in ("relu", "sigmoid", "silu", "gelu"):

@@ -14,7 +14,7 @@ from tests.strategies import arrays, dtypes, leading
 
 @st.composite
 def losses(draw):
-    """Logits, targets of which some are ignored, and every option."""
+    """Logits, targets (some of them ignored), and every option."""
     dtype, batch, classes = draw(dtypes), draw(leading), draw(st.integers(1, 9))
     logits = draw(arrays((*batch, classes), dtype, draw(st.sampled_from([1.0, 50.0]))))
     rng = np.random.default_rng(draw(st.integers(0, 999)))
@@ -69,7 +69,7 @@ class TestCrossEntropy:
 
 
 class TestNegativeLogLikelihood:
-    def test_it_is_the_cross_entropy_of_each_position(self):
+    def test_equals_the_cross_entropy_of_each_position(self):
         rng = np.random.default_rng(0)
         logits, targets = rng.standard_normal((2, 3, 5)), rng.integers(0, 5, (2, 3))
         losses, cache = negative_log_likelihood_forward(logits, targets)
@@ -104,7 +104,7 @@ def test_finite_differences(reduction, label_smoothing):
     )
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     logits = np.zeros((2, 3))
     with pytest.raises(IndexError, match=r"targets\[1\] is 3; it must be in \[0, 3\)"):
         F.cross_entropy(logits, np.array([0, 3]))

@@ -57,7 +57,7 @@ class TestFunction:
         with pytest.raises(IndexError, match=rf"ids\[0, 1\] is {bad}; it must be in \[0, 4\)"):
             implementation("embedding")(np.array([[0, bad]]), np.zeros((4, 2)))
 
-    def test_bad_arguments(self):
+    def test_invalid_arguments(self):
         with pytest.raises(TypeError, match="ids has dtype float64"):
             F.embedding(np.array([0.0]), np.zeros((4, 2)))
         with pytest.raises(ValueError, match=r"weight has shape \(4,\)"):
@@ -84,7 +84,7 @@ class TestLayer:
         config["padding_idx"] = data.draw(st.none() | st.integers(0, rows - 1))
         check_layer("Embedding", config, data.draw(integers((*batch, 5), rows)), dtype=dtype)
 
-    def test_bad_arguments(self):
+    def test_invalid_arguments(self):
         with pytest.raises(IndexError, match=r"padding_idx is 4; it must be in \[-4, 4\)"):
             Embedding(4, 2, padding_idx=4)
         with pytest.raises(ValueError, match="num_embeddings is 0; it must be at least 1"):

@@ -10,7 +10,7 @@ from npllm.functional import erf
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(np.float64, 3e-14), (np.float32, 3e-7)])
-def test_error_is_as_documented(dtype, error):
+def test_the_error_is_below_the_documented_bound(dtype, error):
     x = np.linspace(-8, 8, 40001).astype(dtype)
     y = erf(x)
     assert y.dtype == dtype
@@ -20,7 +20,7 @@ def test_error_is_as_documented(dtype, error):
 
 
 @given(st.floats(allow_nan=False))
-def test_odd_bounded_and_right(x):
+def test_the_function_is_odd_bounded_and_accurate(x):
     y = erf(np.array([x, -x]))
     assert y[0] == -y[1]
     assert abs(y[0]) <= 1

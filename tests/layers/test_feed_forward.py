@@ -19,7 +19,7 @@ def test_equals_pytorch(data, dtype, batch, channels, hidden):
     check_layer(NAME, {"d_model": channels, "d_hidden": hidden}, x, dtype=dtype)
 
 
-def test_equals_gpt2s():
+def test_equals_the_layer_of_gpt2():
     from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Config
 
     layer = implementation(NAME)(6, 10, rng=np.random.default_rng(0), dtype="float64")

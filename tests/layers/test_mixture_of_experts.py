@@ -98,7 +98,7 @@ def test_only_the_selected_experts_get_a_gradient():
         assert (expert.up_proj.weight.grad != 0).any() == (number in cache.chosen)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     for k in (0, 6):
         with pytest.raises(ValueError, match=f"top_k is {k}; it must be at least 1 and at most num_experts, 5"):
             MixtureOfExperts(4, 5, k)

@@ -59,7 +59,7 @@ def test_finite_differences():
     check_function_gradients(F.rms_norm_forward, F.rms_norm_backward, inputs[:2], rng)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match=r"bias has shape \(4,\); it must be \(C\) with C = 3"):
         F.layer_norm(np.zeros((2, 3)), np.ones(3), np.zeros(4))
     with pytest.raises(ValueError, match=r"weight has shape \(1,\); it must be \(C\) with C = 3"):
@@ -74,7 +74,7 @@ class TestL2Normalize:
     def test_equals_pytorch(self, data, dtype, batch, size, eps):
         check_function("l2_normalize", data.draw(arrays((*batch, size), dtype, scale=5.0)), eps, loosen=10.0)
 
-    def test_length_one_and_the_same_direction(self):
+    def test_the_result_has_length_one_and_the_direction_of_x(self):
         x = np.random.default_rng(0).standard_normal((4, 5))
         y = implementation("l2_normalize")(x, eps=0.0)
         np.testing.assert_allclose(np.linalg.norm(y, axis=-1), 1, rtol=1e-12)

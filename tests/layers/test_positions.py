@@ -71,7 +71,7 @@ def test_the_output_is_no_view_of_the_weight():
     assert not np.may_share_memory(layer(3), layer.weight.data)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="num_positions is -1 and d_model 4"):
         F.sinusoidal_positions(-1, 4)
     with pytest.raises(ValueError, match="num_positions is 3 and d_model 0"):

@@ -23,7 +23,7 @@ def scores(draw, scale=1.0):
 
 @st.composite
 def masked_scores(draw):
-    """Scores of which some are −inf, often a whole row."""
+    """Scores, some of them −inf, often a whole row."""
     x, _ = draw(scores(10.0))
     x = x.copy()
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
@@ -75,7 +75,7 @@ class TestSoftmax:
         expected = [[math.exp(a) / sum(math.exp(b) for b in row) for a in row] for row in x]
         np.testing.assert_allclose(implementation("softmax")(x), expected, rtol=1e-13)
 
-    def test_against_pytorchs_own_operator(self):
+    def test_equals_the_operator_of_pytorch(self):
         x = np.random.default_rng(0).standard_normal((4, 5, 6)) * 30
         np.testing.assert_allclose(implementation("softmax")(x, axis=1), torch.tensor(x).softmax(1), rtol=1e-12)
 
@@ -128,7 +128,7 @@ class TestSoftmaxNaive:
 
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
     @pytest.mark.parametrize("n", [1, 2, 100])
-    def test_breaks_exactly_at_its_limit(self, dtype, n):
+    def test_overflows_exactly_above_its_limit(self, dtype, n):
         limit = F.softmax_naive_limit(dtype, n)
         assert limit.dtype == dtype
         fits = np.full(n, limit, dtype)
@@ -136,7 +136,7 @@ class TestSoftmaxNaive:
         above = np.nextafter(fits, np.full(n, np.inf, dtype))
         assert (implementation("softmax_naive")(above) != F.softmax(above)).all()
 
-    def test_limits_as_documented(self):
+    def test_limits_equal_the_documented_ones(self):
         limits = [float(F.softmax_naive_limit(dtype)) for dtype in (np.float16, np.float32, np.float64)]
         assert [f"{limit:.2f}" for limit in limits] == ["11.09", "88.72", "709.78"]
 

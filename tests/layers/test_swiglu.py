@@ -18,7 +18,7 @@ def test_equals_pytorch(data, dtype, batch, T, d_model, d_hidden):
     check_layer(NAME, {"d_model": d_model, "d_hidden": d_hidden}, x, dtype=dtype)
 
 
-def test_equals_llamas():
+def test_equals_the_layer_of_llama():
     from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
 
     layer = implementation(NAME)(6, 10, rng=np.random.default_rng(0), dtype="float64")

@@ -80,7 +80,7 @@ ODD_TEXTS = {  # each once led to a traceback, a warning, or control characters 
 
 
 @pytest.mark.parametrize("parts", ODD_TEXTS.values(), ids=ODD_TEXTS)
-def test_odd_texts(parts, tmp_path):
+def test_unusual_texts(parts, tmp_path):
     text = "".join(parts[i] for i in np.random.default_rng(0).integers(0, len(parts), 1500))
     state, printed = tour(text, width=60)
     assert all(character.isprintable() or character == "\n" for character in printed)

@@ -101,7 +101,7 @@ def test_equals_pytorch_on_packed_documents(config, T, seed):
 
 
 @given(configs(), seeds)
-def test_loss_and_gradients_equal_pytorchs(config, seed):
+def test_loss_and_gradients_equal_pytorch(config, seed):
     """The auxiliary loss of the routers is part of it."""
     rng, model = np.random.default_rng(seed), build(config, seed)
     reference = torch_ref.models.Decoder(config).double().eval()
@@ -199,7 +199,7 @@ def test_greedy_text_equals_that_without_a_cache(config, seed, num_tokens):
 
 
 @pytest.mark.parametrize("attention", [GQA(2, rope=RoPE()), *OTHER_ATTENTIONS], ids=lambda a: type(a).__name__)
-def test_it_memorizes_a_text(attention):
+def test_a_model_memorizes_a_text(attention):
     config = DecoderConfig(V, 16, 16, 2, attention, NETWORKS[2], tied=False)
     model = Decoder(config, rng=np.random.default_rng(0))
     text = np.random.default_rng(1).integers(0, V, (1, 17))

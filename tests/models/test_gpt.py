@@ -74,7 +74,7 @@ def test_finite_differences(tied):
     )
 
 
-def test_loss_equals_pytorchs_with_ignored_targets():
+def test_loss_with_ignored_targets_equals_pytorch():
     model, ids, targets = small()
     targets[0, ::2] = -100
     reference = torch_reference("GPT")(model.config).double()
@@ -127,7 +127,7 @@ def test_initial_weights_are_those_of_gpt2():
     for name, array in again.state_dict().items():
         np.testing.assert_array_equal(array, model.state_dict()[name])
     ids, targets = np.random.default_rng(0).integers(0, 500, (2, 4, 64))
-    assert model.loss(ids, targets) == pytest.approx(np.log(500), abs=0.1), "it knows nothing yet"
+    assert model.loss(ids, targets) == pytest.approx(np.log(500), abs=0.1), "near the uniform baseline before training"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_operations_equal_those_that_pytorch_counts():
 
 
 class TestTrace:
-    def test_it_holds_every_module_forward_and_backward(self):
+    def test_the_trace_has_every_module_forward_and_backward(self):
         model, ids, targets = small(attention_dropout=0.2)
         found = trace(model, ids, targets, rng=np.random.default_rng(1))
         for name in ("wte", "wpe", "drop", "h.1.ln_1", "h.0.attn.c_attn", "h.1.attn.weights", "h.0.mlp.c_fc", "logits"):
@@ -195,7 +195,7 @@ class TestTrace:
     @pytest.mark.parametrize(
         "name", ["wte", "wpe", "h.0", "h.0.ln_1", "h.1.attn", "h.0.mlp.c_fc", "ln_f", "logits", "h.1.attn.c_attn"]
     )
-    def test_gradients_are_those_of_pytorch(self, name):
+    def test_gradients_equal_pytorch(self, name):
         model, ids, targets = small()
         found = trace(model, ids, targets)
         reference = torch_reference("GPT")(model.config).double()
@@ -220,8 +220,8 @@ class TestTrace:
             torch.tensor(found.values[prefix + part], requires_grad=True) for part in ("q", "k", "v", "scores")
         )
         np.testing.assert_allclose((q @ k.mT).detach() / 2.0, found.values[prefix + "scores"], atol=1e-12)
-        seen = torch.ones(7, 7, dtype=torch.bool).tril()
-        weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1)
+        visible = torch.ones(7, 7, dtype=torch.bool).tril()
+        weights = torch.softmax(scores.masked_fill(~visible, -torch.inf), dim=-1)
         weights.retain_grad()
         context = weights @ v
         context.backward(torch.tensor(found.gradients[prefix + "context"].copy()))

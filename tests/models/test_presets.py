@@ -21,7 +21,7 @@ def test_every_architecture_is_built_saved_and_loaded(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_sizes_are_those_asked_for(name):
+def test_sizes_equal_the_requested_ones(name):
     config = architecture(name, **SIZES, dropout=0.1)
     for field in ("vocab_size", "context_length", "d_model", "num_layers"):
         assert getattr(config, field) == SIZES[field]

@@ -45,7 +45,7 @@ def test_sizes_and_repr(tokenizer, n_vocab, number_of_tokens, representation):
     assert repr(tokenizer) == representation
 
 
-def test_n_vocab_is_tiktokens():
+def test_n_vocab_equals_that_of_tiktoken():
     assert gpt2().n_vocab == gpt2_tiktoken().n_vocab
 
 

@@ -16,7 +16,7 @@ BYTES = [bytes([byte]) for byte in range(256)]
 
 
 @given(texts)
-def test_ids_equal_tiktokens(text):
+def test_ids_equal_those_of_tiktoken(text):
     assert gpt2().encode_ordinary(text) == gpt2_tiktoken().encode_ordinary(text)
 
 

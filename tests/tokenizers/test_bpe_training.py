@@ -23,7 +23,7 @@ def test_encoding_the_training_text_gives_the_tokens_after_training(parts, num_m
 
 
 @given(texts, texts, st.integers(0, 40))
-def test_ids_of_a_trained_vocabulary_equal_tiktokens(training_text, text, num_merges):
+def test_ids_of_a_trained_vocabulary_equal_those_of_tiktoken(training_text, text, num_merges):
     tokenizer = train_bpe(training_text, 257 + num_merges, special_tokens=["<|endoftext|>"])
     reference = tiktoken_encoding(tokenizer)
     for one in (training_text, text):

@@ -15,7 +15,7 @@ def test_a_few_well_known_ids():
     assert isinstance(gpt2(), BPETokenizer)
 
 
-def test_every_token_alone():
+def test_every_token_by_itself():
     for token_id in range(0, 50257, 7):
         data = gpt2().decode_bytes([token_id])
         assert data == gpt2_tiktoken().decode_single_token_bytes(token_id)

@@ -15,7 +15,7 @@ EVERY = {"disallowed_special": ()}
 
 
 @given(texts)
-def test_offsets_equal_hugging_faces(text):
+def test_offsets_equal_those_of_hugging_face(text):
     text = replace_surrogates(text)
     assume("\ufffd" not in text)
     vocabulary = {token_to_unicode(token): rank for token, rank in gpt2().ranks.items()}
@@ -39,7 +39,7 @@ def test_the_characters_contain_the_token(text):
 
 
 @given(texts)
-def test_first_characters_equal_tiktokens(text):
+def test_first_characters_equal_those_of_tiktoken(text):
     ids, offsets = gpt2().encode_with_offsets(replace_surrogates(text), **EVERY)
     _, starts = gpt2_tiktoken().decode_with_offsets(ids.tolist())
     assert offsets[:, 0].tolist() == starts

@@ -46,7 +46,7 @@ def test_the_default_replaces_invalid_bytes_and_errors_can_be_strict():
         StreamDecoder(gpt2(), errors="strict").push(ids)
 
 
-def test_one_id_an_array_and_an_iterator():
+def test_push_takes_an_id_an_array_and_an_iterator():
     decoder, ids = StreamDecoder(gpt2()), gpt2().encode("one two")
     assert decoder.push(ids[0]) + decoder.push(np.array(ids[1:])) == "one two"
     assert decoder.push(iter(ids)) + decoder.push(np.int64(ids[0])) + decoder.push([]) == "one twoone"

@@ -82,7 +82,7 @@ def test_no_block_ends_inside_a_special_token(parts, block):
 
 
 @given(some_texts, st.integers(1, 60), st.sampled_from(list(PATTERNS)))
-def test_the_ids_of_the_blocks_are_tiktokens(text, block, name):
+def test_the_ids_of_the_blocks_equal_those_of_tiktoken(text, block, name):
     tokenizer = trained(name)
     blocks = read(text.encode(), block, PATTERNS[name], tokenizer.special_tokens)
     ids = [token_id for one in blocks for token_id in tokenizer.encode(one.text, allowed_special="all")]

@@ -21,7 +21,7 @@ def test_the_characters_are_on_both_sides_of_each_limit():
 
 
 @given(limit_texts, names)
-def test_ids_equal_tiktokens(text, name):
+def test_ids_equal_those_of_tiktoken(text, name):
     expected = tiktoken_encoding(trained(name), TIKTOKEN_PATTERNS[name]).encode_ordinary(text)
     assert encode_vectorized(trained(name), text) == trained(name).encode_ordinary(text) == expected
 

@@ -95,7 +95,7 @@ def test_v1_and_v2_agree_on_known_words(words):
     assert SimpleTokenizerV1(vocab).encode(text) == SimpleTokenizerV2(vocab).encode(text)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="each must be given once"):
         build_vocab("the cat", ["<|a|>", "<|a|>"])
     with pytest.raises(ValueError, match=r"vocab has no <\|unk\|>; add it with build_vocab"):

@@ -21,7 +21,7 @@ def parameters(rng, dtype, shapes):
 
 
 @given(st.integers(0, 99), dtypes, sizes, sizes, st.floats(0.01, 10))
-def test_equals_pytorchs(seed, dtype, m, n, max_norm):
+def test_equals_pytorch(seed, dtype, m, n, max_norm):
     named = parameters(np.random.default_rng(seed), dtype, [(m, n), (n,), ()])
     theirs = [torch.zeros(p.shape, dtype=getattr(torch, dtype.name)) for _, p in named]
     for tensor, (_, parameter) in zip(theirs, named):

@@ -33,7 +33,7 @@ def run(ours, theirs, parameters, tensors, gradients):
 
 
 @given(st.data(), dtypes, seeds, st.sampled_from([1e-3, 0.1]), OPTIONS)
-def test_adamw_equals_pytorchs(data, dtype, seed, learning_rate, options):
+def test_adamw_equals_pytorch(data, dtype, seed, learning_rate, options):
     rng = np.random.default_rng(seed)
     weights = [data.draw(arrays(shape, dtype)) for shape in ((3, 4), (5,))]
     gradients = [[rng.standard_normal(w.shape).astype(dtype) for w in weights] for _ in range(5)]
@@ -47,7 +47,7 @@ def test_adamw_equals_pytorchs(data, dtype, seed, learning_rate, options):
 
 
 @given(st.data(), dtypes, seeds, st.sampled_from([0.0, 0.5, 0.9]))
-def test_sgd_equals_pytorchs(data, dtype, seed, momentum):
+def test_sgd_equals_pytorch(data, dtype, seed, momentum):
     rng = np.random.default_rng(seed)
     weights = [data.draw(arrays((3, 4), dtype))]
     gradients = [[rng.standard_normal((3, 4)).astype(dtype)] for _ in range(3)]
@@ -73,7 +73,7 @@ def test_a_parameter_without_a_gradient_is_not_changed(optimizer):
 
 
 @pytest.mark.parametrize(("optimizer", "learning_rate"), [(SGD, 0.1), (AdamW, 0.1)])
-def test_they_converge_to_a_minimum(optimizer, learning_rate):
+def test_optimizers_converge_to_a_minimum(optimizer, learning_rate):
     parameter = Parameter(np.array([5.0, -3.0]))
     descent = optimizer({"w": parameter}, learning_rate)
     for _ in range(400):
@@ -127,7 +127,7 @@ def test_invalid_arguments(make, error, message):
         make({"w": Parameter(np.ones(2))})
 
 
-def test_the_defaults_are_pytorchs():
+def test_the_defaults_equal_those_of_pytorch():
     def defaults(function):
         parameters = inspect.signature(function).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}

@@ -44,7 +44,7 @@ def tiny_options():
     return [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     """SIGKILL several times, also while a checkpoint is written: one is written at every step."""
     (tmp_path / "text.txt").write_text(TEXT)
     start = ["--text", str(tmp_path / "text.txt"), "--steps", "160", "--dropout", "0.1", *tiny_options()]
@@ -141,7 +141,7 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         open_run(tmp_path / "run")
 
 
-def test_a_run_of_another_version_says_so(tmp_path):
+def test_a_run_of_another_version_is_refused(tmp_path):
     begin(tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     path.write_text(path.read_text().replace('"version": 2', '"version": 1'))

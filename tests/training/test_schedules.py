@@ -9,7 +9,7 @@ from npllm.training import warmup_cosine
 
 
 @given(st.integers(1, 200), st.integers(0, 50), st.floats(1e-5, 1), st.floats(0, 1))
-def test_it_rises_then_falls_between_its_limits(num_steps, warmup, peak, fraction):
+def test_the_learning_rate_rises_then_falls_between_its_limits(num_steps, warmup, peak, fraction):
     warmup, floor = min(warmup, num_steps), peak * fraction
     rates = [warmup_cosine(step, num_steps, peak, floor, warmup) for step in range(num_steps)]
     rising, falling = rates[:warmup], rates[warmup:]
@@ -22,7 +22,7 @@ def test_it_rises_then_falls_between_its_limits(num_steps, warmup, peak, fractio
     assert warmup_cosine(num_steps, num_steps, peak, floor, warmup) == floor
 
 
-def test_the_cosine_is_pytorchs():
+def test_the_cosine_schedule_equals_pytorch():
     parameter = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([parameter], lr=0.3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40, eta_min=0.02)

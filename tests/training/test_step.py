@@ -13,7 +13,7 @@ def model_and_batch(seed=0):
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 1e-3, 1e3])
-def test_one_step_equals_pytorchs(max_grad_norm):
+def test_one_step_equals_pytorch(max_grad_norm):
     model, (ids, targets) = model_and_batch()
     wte, head = torch.nn.Embedding(7, 5, dtype=torch.float64), torch.nn.Linear(5, 7, dtype=torch.float64)
     wte.load_state_dict({"weight": torch.tensor(model.wte.weight.data)})

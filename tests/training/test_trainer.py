@@ -76,7 +76,7 @@ def test_evaluation_counts_every_target_once():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", None)])
-def test_200_steps_are_those_of_pytorch(dtype, tolerance):
+def test_200_steps_equal_pytorch(dtype, tolerance):
     """The same start and the same batches: the same loss curve and weights as torch.optim.AdamW.
 
     In float32, rounding errors grow from step to step. So the allowed difference is a multiple of the difference

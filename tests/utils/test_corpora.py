@@ -30,10 +30,10 @@ def server(shared_server):
 
 
 @pytest.fixture
-def know(monkeypatch):
+def register(monkeypatch):
     """A function that adds the corpus `text`, with this URL."""
 
-    def know(url):
+    def register(url):
         corpus = replace(
             corpora.CORPORA["the-verdict"],
             name="text",
@@ -45,18 +45,18 @@ def know(monkeypatch):
         )
         monkeypatch.setitem(corpora.CORPORA, "text", corpus)
 
-    return know
+    return register
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch, know, shared_server):
+def cache(tmp_path, monkeypatch, register, shared_server):
     """An empty cache folder for each test, and the corpus `text` at the test server; returns the folder."""
     monkeypatch.delenv("NPLLM_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
     monkeypatch.setenv("no_proxy", "*")
-    know(shared_server.url)
+    register(shared_server.url)
     return corpora.cache_folder()
 
 
@@ -72,7 +72,7 @@ def contents(folder):
 
 
 class TestFolders:
-    def test_order(self, monkeypatch, cache, tmp_path):
+    def test_order_of_the_search_folders(self, monkeypatch, cache, tmp_path):
         monkeypatch.setenv("NPLLM_DATA", os.pathsep.join(["one", "", str(tmp_path / "two"), "~/three"]))
         assert corpora.search_folders() == [
             Path("one"),
@@ -126,14 +126,14 @@ class TestFindAndRead:
 
     @pytest.mark.parametrize("function", [corpora.find, corpora.read])
     @pytest.mark.parametrize("wrong", [OTHER, CONTENT[:-1], CONTENT.replace(b"\n", b"\r\n"), b""])
-    def test_other_content_is_never_used(self, monkeypatch, cache, tmp_path, function, wrong):
+    def test_a_file_with_other_content_is_not_used(self, monkeypatch, cache, tmp_path, function, wrong):
         put(cache, CONTENT)
         monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "mine"))
         path = put(tmp_path / "mine", wrong)
         with pytest.raises(ValueError, match=f"{path} is not A Text: .*; rename it"):
             function("text")
 
-    def test_other_content_in_the_cache_names_the_command(self, cache):
+    def test_the_error_for_other_content_in_the_cache_names_the_command(self, cache):
         put(cache, OTHER)
         with pytest.raises(ValueError, match="npllm data fetch text"):
             corpora.read("text")
@@ -177,7 +177,7 @@ class TestFetch:
         assert corpora.fetch("text") == mine
         assert server.requests == 0
 
-    def test_a_wrong_file_in_the_cache_is_replaced_by_the_right_one_only(self, server, cache):
+    def test_a_wrong_file_in_the_cache_is_replaced_only_by_the_correct_one(self, server, cache):
         put(cache, OTHER)
         server.serve(OTHER)
         with pytest.raises(corpora.FetchError):
@@ -226,8 +226,8 @@ class TestFetch:
             corpora.fetch("text")
         assert contents(cache) == {}
 
-    def test_no_network(self, know, cache):
-        know(closed_port())
+    def test_no_network(self, register, cache):
+        register(closed_port())
         with pytest.raises(corpora.FetchError, match="cannot download .*refused; check the connection"):
             corpora.fetch("text")
         assert contents(cache) == {}

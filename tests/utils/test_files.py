@@ -95,7 +95,7 @@ class TestAtomicWrite:
 @pytest.mark.skipif(os.name != "posix", reason="permissions and links of POSIX")
 class TestPermissions:
     @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-    def test_a_new_file_has_those_of_open(self, tmp_path, umask):
+    def test_a_new_file_has_the_permissions_of_open(self, tmp_path, umask):
         before = os.umask(umask)
         try:
             write(tmp_path / "text.txt", b"new")
@@ -106,7 +106,7 @@ class TestPermissions:
         assert mode == 0o666 & ~umask == stat.S_IMODE((tmp_path / "other.txt").stat().st_mode)
 
     @pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
-    def test_a_replaced_file_keeps_its_own(self, tmp_path, mode):
+    def test_a_replaced_file_keeps_its_permissions(self, tmp_path, mode):
         path = tmp_path / "text.txt"
         path.write_bytes(b"old")
         path.chmod(mode)

@@ -31,7 +31,7 @@ def test_the_text_is_that_of_open(text, byte_order_mark):
         (b"ends in a character \xc3", "byte 20 is 0xc3"),
     ],
 )
-def test_what_is_not_text(tmp_path, content, message):
+def test_files_that_are_not_text(tmp_path, content, message):
     path = tmp_path / "text.txt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:

@@ -6,7 +6,7 @@ from npllm.utils.threads import current_num_threads, faster_num_threads, limit_t
 
 @pytest.fixture
 def two_threads():
-    """BLAS uses two threads, whatever the environment says."""
+    """BLAS uses two threads, whatever the environment variables are."""
     with limit_threads(2):
         if current_num_threads() != 2:
             pytest.skip("BLAS has one thread")

@@ -9,7 +9,7 @@ class TextServer:
     """`with TextServer(content) as server`: serves `content` at `server.url`; `serve` changes the next answers.
 
     status     answer with this error
-    truncate   close the connection after so many bytes, although more are announced
+    truncate   close the connection after this number of bytes, although more are announced
     announce   send Content-Length
 
     `requests` is the number of requests so far.

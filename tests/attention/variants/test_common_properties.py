@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from npllm import attention
 from npllm.attention import MLA, Delta, Differential, LinearAttn, RoPE, Shaw
 from npllm.core.config import from_dict, to_dict
-from tests.attention import laws
+from tests.attention import properties
 from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
@@ -65,7 +65,7 @@ def configs(draw, name):
 
 
 def build(name, config, rng, dtype):
-    return laws.randomize(implementation(name)(**config, rng=rng, dtype=dtype), rng)
+    return properties.randomize(implementation(name)(**config, rng=rng, dtype=dtype), rng)
 
 
 def build_default(name, options=None, **arguments):
@@ -81,7 +81,7 @@ def test_equals_pytorch(name, data, dtype, batch, T, dropout, packed):
     config = data.draw(configs(name))
     x = data.draw(arrays((*batch, T, config["d_model"]), dtype))
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
-    document_ids = laws.documents_of(rng, *batch, T) if packed else None
+    document_ids = properties.documents_of(rng, *batch, T) if packed else None
     check_layer(name, config, x, dtype=dtype, dropout=dropout, document_ids=document_ids, loosen=LOOSEN[name][dtype])
 
 
@@ -100,7 +100,7 @@ def test_equals_pytorch(name, data, dtype, batch, T, dropout, packed):
 )
 def test_finite_differences(name, options, document_ids):
     rng, layer = np.random.default_rng(0), build_default(name, options, dropout=0.2)
-    laws.check_finite_differences(layer, rng.standard_normal((2, 5, 8)), rng, document_ids)
+    properties.check_finite_differences(layer, rng.standard_normal((2, 5, 8)), rng, document_ids)
 
 
 @each_layer
@@ -109,16 +109,16 @@ def test_causality_kv_cache_padding_and_documents(name, data, batch, T, seed):
     config, rng = data.draw(configs(name)), np.random.default_rng(seed)
     layer = build(name, config, rng, "float64")
     x = rng.standard_normal((batch, T, config["d_model"]))
-    laws.check_later_tokens_change_nothing(layer, x, int(rng.integers(T)))
-    laws.check_chunks(layer, x, rng)
-    laws.check_padding(layer, x, rng)
-    laws.check_packed(layer, x, laws.documents_of(rng, batch, T), rng)
+    properties.check_later_tokens_change_nothing(layer, x, int(rng.integers(T)))
+    properties.check_chunks(layer, x, rng)
+    properties.check_padding(layer, x, rng)
+    properties.check_packed(layer, x, properties.documents_of(rng, batch, T), rng)
 
 
 @each_layer
 def test_chunks_of_float32_stay_in_float32(name):
     rng, layer = np.random.default_rng(0), build_default(name, dtype="float32")
-    laws.check_chunks(layer, rng.standard_normal((2, 7, 8)).astype(np.float32), rng)
+    properties.check_chunks(layer, rng.standard_normal((2, 7, 8)).astype(np.float32), rng)
 
 
 @each_layer

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from npllm import functional as F
 from npllm.attention import DeltaNet
 from npllm.core.gradient_check import check_gradients
-from tests.attention import laws
+from tests.attention import properties
 from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
@@ -187,7 +187,7 @@ class TestProperties:
             ({"document_ids": np.zeros(5, int)}, ValueError, r"document_ids has shape \(5,\)"),
         ],
     )
-    def test_bad_arguments(self, name, changed, error, message):
+    def test_invalid_arguments(self, name, changed, error, message):
         arguments = {"q": np.ones((4, 3)), "k": np.ones((4, 3)), "v": np.ones((4, 5)), "beta": np.ones(4)}
         with pytest.raises(error, match=message):
             getattr(F, name)(**arguments | changed)
@@ -222,7 +222,7 @@ def test_the_layer_with_the_rule_of_transformers():
     from transformers.models.qwen3_next.modeling_qwen3_next import torch_recurrent_gated_delta_rule
 
     rng = np.random.default_rng(0)
-    layer = laws.randomize(build(2, 4, chunk=3, dtype="float32"), rng)
+    layer = properties.randomize(build(2, 4, chunk=3, dtype="float32"), rng)
     x = rng.standard_normal((2, 7, 8)).astype(np.float32)
     weights = {name: torch.from_numpy(array) for name, array in layer.state_dict().items()}
     project = {name: torch.from_numpy(x) @ weights[f"{name}_proj.weight"].T for name in "qkvb"}
@@ -237,7 +237,7 @@ def test_the_layer_with_the_rule_of_transformers():
 
 
 @pytest.mark.covers("DeltaNet")
-def test_the_kv_cache_has_one_size():
+def test_the_kv_cache_has_a_fixed_size():
     layer, x = build(2, 4, dtype="float32"), np.random.default_rng(0).standard_normal((3, 5, 8)).astype(np.float32)
     kv_cache = layer.new_kv_cache(3)
     assert kv_cache.nbytes == 0
@@ -258,7 +258,7 @@ def test_a_long_text_does_not_make_the_state_grow():
 
 
 @pytest.mark.covers("DeltaNet")
-def test_bad_arguments_of_the_layer():
+def test_invalid_arguments_of_the_layer():
     with pytest.raises(ValueError, match="d_model is 6 and num_heads 4; num_heads must divide d_model"):
         DeltaNet(6, 5, 4)
     with pytest.raises(ValueError, match="chunk is 0; it must be at least 1"):

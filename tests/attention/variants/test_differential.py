@@ -5,7 +5,7 @@ import torch
 from npllm import functional as F
 from npllm.attention import DifferentialAttention
 from npllm.attention.variants.differential import lambda_of_layer
-from tests.attention import laws
+from tests.attention import properties
 from tests.equivalence import implementation
 
 pytestmark = pytest.mark.covers("DifferentialAttention")
@@ -77,7 +77,7 @@ def test_equal_maps_cancel_up_to_one_minus_lambda():
 
 
 def test_the_weights_sum_to_one_minus_lambda():
-    layer = laws.randomize(build(3, 2), np.random.default_rng(0))
+    layer = properties.randomize(build(3, 2), np.random.default_rng(0))
     x = np.random.default_rng(1).standard_normal((4, 12))
     first, second = layer.lambda_q1.data @ layer.lambda_k1.data, layer.lambda_q2.data @ layer.lambda_k2.data
     factor = np.exp(first) - np.exp(second) + 0.4
@@ -96,7 +96,7 @@ def test_bytes_of_the_kv_cache():
     assert kv_cache.nbytes == 3 * 5 * 2 * 12 * 4  # keys and values of d_model numbers each, as in plain attention
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="d_model is 6 and num_heads 2; 2 num_heads must divide d_model"):
         DifferentialAttention(6, 5, 0.0, 2)
     with pytest.raises(ValueError, match="lambda_init is 1.0; it must be at least 0 and less than 1"):

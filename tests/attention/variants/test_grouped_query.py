@@ -1,4 +1,4 @@
-"""Grouped-query attention with its options: equivalence, the laws of each option, and processing in chunks."""
+"""Grouped-query attention with its options: equivalence, the properties of each option, and processing in chunks."""
 
 import dataclasses
 import inspect
@@ -30,7 +30,7 @@ from npllm.attention import (
     YaRNScaling,
 )
 from npllm.core.config import from_dict, to_dict
-from tests.attention import laws
+from tests.attention import properties
 from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
@@ -132,7 +132,7 @@ def test_equals_pytorch_on_packed_documents(data, dtype, T):
 @pytest.mark.parametrize("options", [{}, *EACH], ids=str)
 def test_finite_differences(options):
     rng = np.random.default_rng(1)
-    laws.check_finite_differences(build(PLAIN, dropout=0.2, **options), rng.standard_normal((2, 6, 6)), rng)
+    properties.check_finite_differences(build(PLAIN, dropout=0.2, **options), rng.standard_normal((2, 6, 6)), rng)
 
 
 def test_defaults_equal_those_of_the_configuration_and_of_the_reference():
@@ -234,21 +234,21 @@ def test_chunks_equal_the_whole_sequence(data, T, seed, dtype):
     config = data.draw(configs())
     layer = GroupedQueryAttention(**config, rng=np.random.default_rng(seed), dtype=dtype)
     x = np.random.default_rng(seed).standard_normal((2, T, config["d_model"])).astype(dtype)
-    laws.check_chunks(layer, x, np.random.default_rng(seed))
+    properties.check_chunks(layer, x, np.random.default_rng(seed))
 
 
 @given(st.data(), seeds)
 def test_left_padding_changes_nothing(data, seed):
     config = data.draw(configs())
     rng = np.random.default_rng(seed)
-    laws.check_padding(build(config), rng.standard_normal((3, 6, config["d_model"])), rng)
+    properties.check_padding(build(config), rng.standard_normal((3, 6, config["d_model"])), rng)
 
 
 @given(st.data(), seeds)
 def test_packed_equals_separate(data, seed):
     config, rng = data.draw(configs()), np.random.default_rng(seed)
     x = rng.standard_normal((2, 7, config["d_model"]))
-    laws.check_packed(build(config, seed), x, laws.documents_of(rng, 2, 7), rng)
+    properties.check_packed(build(config, seed), x, properties.documents_of(rng, 2, 7), rng)
 
 
 def test_the_cache_of_a_window_keeps_the_window():
@@ -266,7 +266,7 @@ def test_the_cache_of_a_window_keeps_the_window():
 
 
 @pytest.mark.parametrize("window", [None, 3])
-def test_equals_pytorchs_own_operator(window):
+def test_equals_the_operator_of_pytorch(window):
     layer = build(PLAIN, window=None if window is None else SlidingWindow(window))
     x = np.random.default_rng(0).standard_normal((2, 7, 6))
     weight = {name: torch.tensor(array) for name, array in layer.state_dict().items()}
@@ -340,7 +340,7 @@ def test_rope_and_qk_norm_equal_those_of_qwen3():
         ),
     ],
 )
-def test_bad_arguments(changes, message):
+def test_invalid_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         build(PLAIN | changes)
 
@@ -357,12 +357,12 @@ def test_bad_arguments(changes, message):
         (lambda: BlockSparseMask(2, [[1, 1], [1]]), "layout has rows of 2, 1 entries"),
     ],
 )
-def test_bad_options(option, message):
+def test_invalid_options(option, message):
     with pytest.raises(ValueError, match=message):
         option()
 
 
-def test_bad_input():
+def test_invalid_input():
     layer = build(PLAIN)
     with pytest.raises(ValueError, match="the sequence has 10 positions; it must have at most 9"):
         layer(np.zeros((10, 6)))

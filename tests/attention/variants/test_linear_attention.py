@@ -20,7 +20,7 @@ class TestEluPlusOne:
     def test_equals_pytorch(self, data, dtype, batch, size):
         check_function("elu_plus_one", data.draw(arrays((*batch, size), dtype, scale=5.0)))
 
-    def test_it_is_elu_plus_one(self):
+    def test_equals_elu_plus_one(self):
         import torch
 
         x = np.linspace(-5, 5, 101)
@@ -191,13 +191,13 @@ def test_few_or_no_positions(T):
         (((4, 3), (4, 3), (4, 5)), {"document_ids": np.zeros((2, 4), int)}, r"document_ids has shape \(2, 4\)"),
     ],
 )
-def test_bad_arguments(shapes, options, message):
+def test_invalid_arguments(shapes, options, message):
     for function in (F.linear_attention, F.linear_attention_recurrent):
         with pytest.raises(ValueError, match=message):
             function(*[np.ones(shape) for shape in shapes], **options)
 
 
-def test_bad_state_and_dtypes():
+def test_invalid_state_and_dtypes():
     q, k, v = np.ones((4, 3)), np.ones((4, 3)), np.ones((4, 5))
     with pytest.raises(ValueError, match=r"state has shape \(3, 5\); it must be \(3, 6\)"):
         F.linear_attention_recurrent(q, k, v, np.ones((3, 5)))
@@ -229,7 +229,7 @@ def test_both_modes_give_the_same(data, batch, T, num_heads, head_dim):
 
 
 @pytest.mark.covers("LinearAttention")
-def test_the_kv_cache_has_one_size():
+def test_the_kv_cache_has_a_fixed_size():
     layer, x = build(2, 4, dtype="float32"), np.random.default_rng(0).standard_normal((3, 5, 8)).astype(np.float32)
     kv_cache = layer.new_kv_cache(3)
     assert kv_cache.nbytes == 0
@@ -240,7 +240,7 @@ def test_the_kv_cache_has_one_size():
 
 
 @pytest.mark.covers("LinearAttention")
-def test_bad_arguments_of_the_layer():
+def test_invalid_arguments_of_the_layer():
     with pytest.raises(ValueError, match="d_model is 6 and num_heads 4; num_heads must divide d_model"):
         LinearAttention(6, 5, 4)
     with pytest.raises(ValueError, match="mode is 'chunked'; it must be"):

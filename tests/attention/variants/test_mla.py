@@ -4,7 +4,7 @@ import torch
 
 from npllm import functional as F
 from npllm.attention import MultiHeadAttention, MultiHeadLatentAttention, RoPE
-from tests.attention import laws
+from tests.attention import properties
 from tests.equivalence import implementation
 
 pytestmark = pytest.mark.covers("MultiHeadLatentAttention")
@@ -21,11 +21,11 @@ def build(kv_lora_rank=5, head_dim=3, qk_rope_head_dim=4, q_lora_rank=None, layo
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_absorbed_algorithm_equals_the_expanded_one(q_lora_rank, dtype):
     rng = np.random.default_rng(0)
-    layer = laws.randomize(build(q_lora_rank=q_lora_rank, dtype=dtype), rng)
+    layer = properties.randomize(build(q_lora_rank=q_lora_rank, dtype=dtype), rng)
     x = rng.standard_normal((3, 7, 6)).astype(dtype)
     expanded, absorbed = layer(x), layer(x, kv_cache=layer.new_kv_cache(3))  # the whole sequence as one chunk
     assert absorbed.dtype == expanded.dtype == x.dtype
-    np.testing.assert_allclose(absorbed, expanded, **laws.CLOSE[x.dtype])
+    np.testing.assert_allclose(absorbed, expanded, **properties.CLOSE[x.dtype])
 
 
 @pytest.mark.parametrize("q_lora_rank", [None, 5])
@@ -36,7 +36,7 @@ def test_transformers_deepseek(version, q_lora_rank):
     from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
     T, rng = 6, np.random.default_rng(0)
-    layer = laws.randomize(build(q_lora_rank=q_lora_rank), rng)
+    layer = properties.randomize(build(q_lora_rank=q_lora_rank), rng)
     ranks = {"kv_lora_rank": 5, "q_lora_rank": q_lora_rank, "qk_nope_head_dim": 3, "qk_rope_head_dim": 4}
     config = (DeepseekV2Config if version == 2 else DeepseekV3Config)(
         hidden_size=6, num_attention_heads=2, num_key_value_heads=2, v_head_dim=3, attention_bias=False,
@@ -75,9 +75,9 @@ def test_with_a_latent_of_full_rank_and_without_rope_it_is_multi_head_attention(
     np.testing.assert_allclose(layer(x, kv_cache=layer.new_kv_cache(2)), plain(x), rtol=1e-10, atol=1e-12)
 
 
-def test_rotary_scores_depend_on_the_distance_alone():
+def test_rotary_scores_depend_only_on_the_distance():
     rng = np.random.default_rng(0)
-    layer = laws.randomize(build(), rng)
+    layer = properties.randomize(build(), rng)
     for where in (layer.q_proj.weight.data.reshape(2, 7, 6)[:, :3], layer.kv_b_proj.weight.data):
         where[...] = 0.0  # no score of the content; every token is the same
     x = np.tile(rng.standard_normal(6), (7, 1))
@@ -89,7 +89,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
     assert np.abs(differences[:, 2, 0]).min() > 1e-3
 
 
-def test_the_kv_cache_holds_the_latent_and_the_rotary_key_alone():
+def test_the_kv_cache_holds_only_the_latent_and_the_rotary_key():
     layer, x = build(dtype="float32"), np.random.default_rng(0).standard_normal((3, 5, 6)).astype(np.float32)
     kv_cache = layer.new_kv_cache(3)
     layer(x, kv_cache=kv_cache)
@@ -97,7 +97,7 @@ def test_the_kv_cache_holds_the_latent_and_the_rotary_key_alone():
     assert kv_cache.nbytes == 3 * 5 * (5 + 4) * 4
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="qk_rope_head_dim is 3; it must be even"):
         MultiHeadLatentAttention(6, 5, 0.0, 2, 4, 3, 3)
     with pytest.raises(ValueError, match="kv_lora_rank is 0; it must be at least 1"):

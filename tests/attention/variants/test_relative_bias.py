@@ -35,7 +35,7 @@ def test_slopes_equal_those_of_bloom(num_heads):
 
 
 @given(seeds, st.integers(1, 6), st.integers(0, 999))
-def test_biases_depend_on_the_distance_alone(seed, num_heads, shift):
+def test_biases_depend_only_on_the_distance(seed, num_heads, shift):
     rng = np.random.default_rng(seed)
     q, k = rng.integers(0, 300, 5), rng.integers(0, 300, 4)
     slopes = F.alibi_slopes(num_heads)
@@ -127,7 +127,7 @@ def test_zero_tables_are_plain_attention(drawn):
         ({5: np.zeros((2, 6), int)}, ValueError, r"buckets has shape \(2, 6\); it must broadcast"),
     ],
 )
-def test_bad_arguments(change, error, message):
+def test_invalid_arguments(change, error, message):
     arguments = [np.ones((3, 5)), np.ones((6, 5)), np.ones((6, 2)), np.ones((4, 5)), np.ones((4, 2)),
                  np.zeros((3, 6), int)]  # fmt: skip
     for index, value in change.items():

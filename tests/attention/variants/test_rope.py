@@ -25,7 +25,7 @@ def test_equals_pytorch(data, dtype, batch, T, pairs, rest, layout, amplitude):
 
 
 @given(seeds, st.integers(1, 4), layouts, st.integers(0, 10_000))
-def test_scores_depend_on_the_distance_alone(seed, pairs, layout, shift):
+def test_scores_depend_only_on_the_distance(seed, pairs, layout, shift):
     rng = np.random.default_rng(seed)
     q, k = rng.standard_normal((2, 5, 2 * pairs))
     positions, frequencies = rng.integers(0, 50, 5), F.rotary_frequencies(2 * pairs)
@@ -145,7 +145,7 @@ def test_dtype():
         (lambda: Llama3Scaling(2.0, 8, 4.0, 4.0), "high_freq_factor is 4.0"),
     ],
 )
-def test_bad_arguments(call, message):
+def test_invalid_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

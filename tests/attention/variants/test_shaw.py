@@ -33,7 +33,7 @@ def test_distances_from_max_distance_on_have_the_same_vectors():
     assert np.abs(layer(swapped_near)[6] - layer(x)[6]).max() > 1e-3
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="num_heads must divide d_model"):
         ShawAttention(6, 9, 0.0, 4)
     with pytest.raises(ValueError, match="max_distance is 0"):

@@ -14,7 +14,7 @@ def test_round_trip(data):
     assert all(character.isprintable() and character != " " for character in token_to_unicode(data))
 
 
-def test_the_alphabet_and_its_order_are_gpt2s():
+def test_the_alphabet_and_its_order_equal_those_of_gpt2():
     assert bytes_to_unicode() == BYTE_TO_UNICODE
     assert list(bytes_to_unicode()) == BYTE_ORDER
     assert token_to_unicode(b" the\n") == "ĠtheĊ"

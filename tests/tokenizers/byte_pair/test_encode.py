@@ -26,7 +26,7 @@ def test_a_pretoken_in_the_vocabulary_is_one_token_even_if_no_merges_produce_it(
     assert encoder.encode("abc abcd") == [300, *b" abcd"]
 
 
-def test_the_default_pattern_is_gpt2s():
+def test_the_default_pattern_is_that_of_gpt2():
     assert PlainEncoder(BYTES).pattern == GPT2_PATTERN
     assert PlainEncoder(gpt2().ranks).encode("don't  stop") == gpt2_tiktoken().encode("don't  stop")
 

@@ -18,7 +18,7 @@ def test_the_trace():
     assert merges[1].token == b"st"
 
 
-def test_overlapping_pairs_are_counted_at_every_place_and_merged_from_the_left():
+def test_overlapping_pairs_are_all_counted_and_merged_from_the_left():
     assert learn_merges_naive([b"aaaa"], 3) == [Merge(b"a", b"a", 3), Merge(b"aa", b"aa", 1)]
     assert merge_pair([b"a"] * 5, (b"a", b"a")) == [b"aa", b"aa", b"a"]
 
@@ -39,6 +39,6 @@ def test_tiktokens_trainer_for_teaching_finds_the_same(text):
     assert [merge.token for merge in merges] == list(theirs)[256:]
 
 
-def test_it_ends_when_no_pair_is_left():
+def test_merging_ends_when_no_pair_is_left():
     assert len(learn_merges_naive([b"abc", b"abc"], 1000)) == 2
     assert learn_merges_naive([b"x"], 10) == learn_merges_naive([], 10) == []

@@ -317,7 +317,7 @@ json_values = st.recursive(
 
 @st.composite
 def corrupted(draw):
-    """A valid file, of which one to three parts are replaced, removed, or exchanged for another part."""
+    """A valid file with one to three parts replaced, removed, or exchanged for another part."""
     content = json.loads(their_trained(pre_tokenizer=draw(st.sampled_from([None, split_by("a|[^a]+")]))).to_str())
     for _ in range(draw(st.integers(1, 3))):
         part, key = {"the file": content}, "the file"

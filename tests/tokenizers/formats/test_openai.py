@@ -50,7 +50,7 @@ def test_a_special_token_with_the_spelling_of_a_token_is_refused(tmp_path, speci
     assert BPETokenizer.load(tmp_path / "own.json").special_tokens == {special: 300}
 
 
-def test_ranks_from_merges_are_gpt2s():
+def test_ranks_from_merges_equal_those_of_gpt2():
     assert ranks_from_merges(gpt2().merges()) == gpt2().ranks
     with pytest.raises(ValueError, match="two merges make 'abc'"):
         ranks_from_merges([(b"a", b"b"), (b"ab", b"c"), (b"a", b"bc")])

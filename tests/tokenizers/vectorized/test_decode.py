@@ -21,7 +21,7 @@ def gpt2_decoder():
 
 
 @given(some_ids, containers, st.integers(1, 80))
-def test_bytes_equal_tiktokens(gpt2_decoder, ids, container, size):
+def test_bytes_equal_those_of_tiktoken(gpt2_decoder, ids, container, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode, "BLOCK_SIZE", size)
         assert gpt2_decoder.decode(as_container(ids, container)) == gpt2_tiktoken().decode_bytes(ids)
@@ -46,7 +46,7 @@ def test_unknown_ids_are_refused(wrong):
             gpt2().decode(container)
 
 
-def test_what_is_no_sequence_of_integers_is_refused():
+def test_inputs_other_than_sequences_of_integers_are_refused():
     with pytest.raises(TypeError, match="it must be a flat sequence of integers"):
         gpt2().decode(np.zeros((300, 2), int))
     with pytest.raises((TypeError, KeyError)):

@@ -41,7 +41,7 @@ def test_no_block_ends_within_a_pretoken(name):
 
 
 @given(texts)
-def test_ids_equal_tiktokens(text):
+def test_ids_equal_those_of_tiktoken(text):
     assert encode_vectorized(gpt2(), text) == gpt2_tiktoken().encode_ordinary(text)
 
 

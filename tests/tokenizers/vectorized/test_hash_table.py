@@ -17,7 +17,7 @@ def columns(keys, num_words):
 
 
 @given(st.lists(few_keys | any_keys, max_size=4), few_keys | any_keys, st.sampled_from([1, 2, 4]))
-def test_it_behaves_like_a_dict(batches, queries, num_words):
+def test_behaves_like_a_dict(batches, queries, num_words):
     table, expected = HashTable(num_words, capacity=1), {}
     for number, batch in enumerate(batches):
         slots, inserted = table.insert(columns(batch, num_words))

@@ -89,12 +89,12 @@ def hugging_face(text, vocab_size):
 
 class TestTieBreak:
     @given(few_letters | st.text("abcd ", max_size=120), st.integers(0, 60))
-    def test_with_id_the_vocabulary_equals_hugging_faces(self, text, merges):
+    def test_tie_break_id_gives_the_vocabulary_of_hugging_face(self, text, merges):
         theirs = hugging_face(text, 256 + merges).get_vocab()
         ours = train_bpe(text, 256 + merges, tie_break="id")
         assert {token_to_unicode(token): rank for token, rank in ours.ranks.items()} == theirs
 
-    def test_with_id_on_the_shipped_text(self, story):
+    def test_tie_break_id_on_the_shipped_text(self, story):
         theirs = hugging_face(story, 3000)
         ours = train_bpe(story, 3000, tie_break="id")
         assert {token_to_unicode(token): rank for token, rank in ours.ranks.items()} == theirs.get_vocab()

@@ -36,7 +36,7 @@ def test_a_token_that_no_merges_produce_has_none():
     compare_with_plain_bpe(ranks, [b"abc", b"ab", b"xyz", b"abcbc"])
 
 
-def test_a_token_before_its_parts():
+def test_a_token_with_a_lower_rank_than_its_parts():
     ranks = SINGLE_BYTES | {b"abc": 256, b"ab": 257}
     assert find_merges(ranks) is None
     assert make_encoder(ranks, GPT2_PATTERN) is None

@@ -20,7 +20,7 @@ def arrays(batch):
 
 
 @given(batches, st.lists(pretokens, max_size=10))
-def test_it_behaves_like_a_dict(batches, queries):
+def test_behaves_like_a_dict(batches, queries):
     table, expected = PretokenTable(), {}
     for batch in batches:
         distinct = []

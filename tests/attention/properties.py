@@ -21,7 +21,7 @@ def documents_of(rng, *shape):
 
 
 def check_finite_differences(layer, x, rng, document_ids=None):
-    """The gradients of the input and of every parameter are what differences say."""
+    """The gradients of the input and of every parameter equal finite differences."""
     randomize(layer, rng)
     check_layer_gradients(layer, [x], rng, lambda: _forward(layer, x, document_ids))
 
