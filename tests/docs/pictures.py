@@ -21,9 +21,9 @@ FOLDER = ROOT / "tests" / "docs"
 
 def attention() -> Figure:
     """Four heads of the last block, over the tokens of the tour's prompt."""
-    from npllm.lessons.tour.run import tour
+    from npllm.lessons.tour.run import run_tour
 
-    state = tour(Console(file=io.StringIO()))
+    state = run_tour(Console(file=io.StringIO()))
     ids = state.tokenizer.encode(state.prompt, disallowed_special=())[: state.dataset.max_length]
     tokens = [visible(token) for token in readable_tokens(state.tokenizer, ids)]
     _, cache = state.model.forward(np.array(ids))
