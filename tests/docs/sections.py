@@ -16,11 +16,11 @@ MEASURED = ROOT / "benchmarks" / "measured" / "results.json"
 VERIFY_ROWS = ["softmax", "attention", "MultiHeadAttention", "GroupedQueryAttention", "GPT"]
 SPEED_ROWS = [  # job, a part of its size, baseline
     ("encode to array, warm", "Tiny Shakespeare", "tiktoken"),
-    ("encode strings, warm", "of 100 characters", "tiktoken"),
-    ("train BPE, ties by id", "5,000 tokens", "Hugging Face"),
+    ("encode strings, warm", "300 of 100 characters", "tiktoken"),
+    ("train BPE, ties by id", "1,115,394 characters, 5,000 tokens", "Hugging Face"),
     ("GPT generation", "12 layers", "transformers"),
     ("GPT training step", "12 layers", "PyTorch"),
-    ("multi-head forward + backward", "1,024", "PyTorch fused"),
+    ("multi-head forward + backward", "1 × 1024", "PyTorch fused"),
 ]
 
 
