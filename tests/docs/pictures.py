@@ -59,13 +59,13 @@ def speed() -> Figure:
     axes.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["¼", "½", "1", "2", "4", "8"])
     axes.minorticks_off()
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_xlabel("time of the other relative to npllm: right of 1 npllm is faster", fontsize=8)
+    figure.supxlabel("time of the other relative to that of npllm: right of 1 npllm is faster", fontsize=8)
     return figure
 
 
 def main() -> None:
     """Draw both."""
-    attention().savefig(FOLDER / "attention.png", dpi=75)
+    attention().savefig(FOLDER / "attention.png", dpi=100)
     speed().savefig(FOLDER / "speed.svg", metadata={"Date": None})
 
 
