@@ -47,7 +47,7 @@ def test_repetitions_of_one_letter(text):
 @pytest.mark.parametrize("max_chain", [1, 2])
 def test_merges_that_compete_with_others(monkeypatch, max_chain):
     monkeypatch.setattr(parallel_merge, "MAX_CHAIN", max_chain)
-    fuzzing.competing_merges(np.random.default_rng(0), vocabularies=100)
+    fuzzing.competing_merges(np.random.default_rng(0), vocabularies=400)
 
 
 @pytest.mark.parametrize("max_chain", [1, 32])
