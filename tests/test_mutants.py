@@ -86,13 +86,13 @@ def test_the_module_itself_can_be_changed():
 
 
 def test_several_occurrences_need_a_number():
-    with pytest.raises(ValueError, match="stands 2 times in scale"):
+    with pytest.raises(ValueError, match="occurs 2 times in scale"):
         bug("y = y - 1", "pass").apply(SOURCE)
     assert "        y = y - 1\n        pass\n" in bug("y = y - 1", "pass", occurrence=2).apply(SOURCE)
 
 
 def test_missing_code_is_refused():
-    with pytest.raises(ValueError, match="stands 0 times in scale of a.py"):
+    with pytest.raises(ValueError, match="occurs 0 times in scale of a.py"):
         bug("x / factor", "x").apply(SOURCE)
     with pytest.raises(ValueError, match="a.py has no Box.widen"):
         bug("x", "y", "Box.widen").apply(SOURCE)

@@ -40,7 +40,7 @@ def add_parser(commands) -> None:
         "--repetition-penalty", metavar="X", type=number_from(0.0), default=1.0,
         help="above 1, tokens that already occur become less probable",
     )  # fmt: skip
-    command.add_argument("--seed", metavar="N", type=integer_from(0), help="an equal seed gives an equal text")
+    command.add_argument("--seed", metavar="N", type=integer_from(0), help="the same seed gives the same text")
     add_threads_option(command, default=None)
     command.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""The command line: `npllm` or `python -m npllm`. One file a command; see `options` for what such a file holds."""
+"""The command line: `npllm` or `python -m npllm`. A file for each command; see `options` for what such a file holds."""
 
 import os
 import sys

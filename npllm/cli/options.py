@@ -31,7 +31,7 @@ _FILE_NAME = re.compile(r"\.(json|jsonl|safetensors|tokens|tiktoken|bpe|bin|txt)
 
 
 class UsageError(Exception):
-    """Options that do not go together; the exit status is 2."""
+    """Options that cannot be combined; the exit status is 2."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -133,7 +133,7 @@ def number_from(lowest: float) -> Callable[[str], float]:
 
 
 def add_text_options(command: argparse.ArgumentParser, purpose: str) -> None:
-    """Add --text FILE and --corpus NAME, of which at most one can be given; `purpose` completes "a text …"."""
+    """Add --text FILE and --corpus NAME, at most one of which can be given; `purpose` completes "a text …"."""
     group = command.add_mutually_exclusive_group()
     group.add_argument("--text", metavar="FILE", help=f"a text in UTF-8 {purpose} (default: the shipped story)")
     group.add_argument("--corpus", metavar="NAME", help=f"a known text {purpose}; `npllm data` lists them")

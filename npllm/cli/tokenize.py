@@ -1,4 +1,4 @@
-"""`npllm tokenize`: one text through three kinds of tokenizers, one below the other."""
+"""`npllm tokenize`: one text encoded by three kinds of tokenizers."""
 
 import argparse
 import sys

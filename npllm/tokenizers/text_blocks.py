@@ -15,7 +15,7 @@ of the next block starts where the search of the text would continue. A boundary
 token, where pre-tokens begin in any case, or strictly between two of them; there, by (1), the pre-tokens on each side
 do not depend on the other side.
 
-To verify (2), the reader must see as far ahead as a special token reaches: only positions are considered that have the
+To verify (2), the reader must look ahead by the length of a special token: only positions are considered that have the
 length of the longest special token between them and the end of what was read. A text without a possible boundary, such
 as a single word of many megabytes, is one block.
 """

@@ -1,4 +1,4 @@
-"""Gradient clipping: limit the norm of all gradients together, so that one bad batch cannot ruin the weights.
+"""Gradient clipping: limit the norm of all gradients together, so that one batch cannot change the weights too much.
 
     gradients → [scaled down, if their norm exceeds max_norm] → optimizer step
 

@@ -133,7 +133,7 @@ class AdamW:
     def check_steps(self, steps: Mapping[str, int]) -> None:
         """Raise KeyError unless `steps` has exactly the names of the parameters."""
         if steps.keys() != self.steps.keys():
-            raise KeyError(f"steps does not fit AdamW: {sorted(steps.keys() ^ self.steps.keys())} are in one only")
+            raise KeyError(f"steps does not fit AdamW: {sorted(steps.keys() ^ self.steps.keys())} are in only one")
 
 
 def decays_weight(name: str, parameter: Parameter) -> bool:

@@ -76,7 +76,7 @@ def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
     first = capsys.readouterr().out
     assert first.startswith("the")
     assert generate(tmp_path / "run", *PROMPT) == 0
-    assert capsys.readouterr().out == first, "an equal seed gives an equal text"
+    assert capsys.readouterr().out == first, "the same seed gives the same text"
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
     assert generate(tmp_path / "run", *PROMPT) == 0
     assert capsys.readouterr().out == first, "the exported model equals the checkpoint"

@@ -1,6 +1,6 @@
 """One typical use of every function, layer and model, on random inputs: what `npllm verify` runs.
 
-The tests in tests/ search wider: Hypothesis draws shapes, masks, memory layouts and values.
+The tests in tests/ cover more inputs: Hypothesis draws shapes, masks, memory layouts and values.
 """
 
 import numpy as np

@@ -141,7 +141,7 @@ def _copy_dropout_masks(cache, reference, dropout):
 
 
 def _entry(cache, path):
-    """What stands in a nested cache at a dotted path."""
+    """The entry of a nested cache at a dotted path."""
     for step in path.split(".") if path else []:
         cache = cache[int(step)] if step.isdigit() else getattr(cache, step)
     return cache

@@ -62,7 +62,7 @@ def test_every_class_has_a_reference_with_the_same_arguments_and_defaults(name):
 
 
 @pytest.mark.parametrize("name", sorted({*FUNCTIONS, *CLASSES} - {"dropout"}))
-def test_verify_has_a_case_of_it(name):
+def test_verify_has_a_case_for_it(name):
     assert f'"{name}"' in inspect.getsource(cases)
 
 

@@ -9,7 +9,7 @@ from tests.equivalence import check_function
 X = np.random.default_rng(0).standard_normal((3, 4, 5))
 
 
-def test_a_right_implementation_passes(candidate):
+def test_a_correct_implementation_passes(candidate):
     candidate.softmax = lambda x, axis=-1: np.exp(x) / np.exp(x).sum(axis, keepdims=True)
     check_function("softmax", X)
 

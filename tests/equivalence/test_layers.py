@@ -12,7 +12,7 @@ X = np.random.default_rng(0).standard_normal((3, 4, 5))
 CONFIG = {"in_features": 5, "out_features": 3}
 
 
-def test_a_right_implementation_passes(candidate):
+def test_a_correct_implementation_passes(candidate):
     class Linear2(Linear):
         pass
 

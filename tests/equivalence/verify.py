@@ -1,4 +1,4 @@
-"""The rows of `npllm verify`: how far every function, layer and model is from PyTorch."""
+"""The rows of `npllm verify`: the differences of every function, layer and model from PyTorch."""
 
 from dataclasses import dataclass
 

@@ -24,7 +24,7 @@ DATA = Path(__file__).parent
 class Bug:
     """In `function` of `file`, `old` becomes `new`; the tests in `tests` (a file or a folder) must fail.
 
-    `function` is a qualified name (`KVCache.append`); "" is the whole module. `old` must stand there once, or
+    `function` is a qualified name (`KVCache.append`); "" is the whole module. `old` must occur there once, or
     `occurrence` says which one it is, counted from 1.
     """
 
@@ -49,7 +49,7 @@ class Bug:
         found = list(_matches(scope, textwrap.dedent(self.old).strip()))
         if len(found) != 1 and not 1 <= self.occurrence <= len(found):
             raise ValueError(
-                f"{self}: `{self.old.strip()}` stands {len(found)} times in {self.function or 'the module'} of "
+                f"{self}: `{self.old.strip()}` occurs {len(found)} times in {self.function or 'the module'} of "
                 f"{self.file}, and `occurrence` is {self.occurrence or 'not given'}"
             )
         return found[max(self.occurrence, 1) - 1]

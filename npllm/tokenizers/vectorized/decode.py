@@ -2,8 +2,8 @@
 
     [ids → bytes] → text
 
-The bytes of all tokens of the vocabulary stand in one array, one token after another. Each id selects a segment of it,
-and the bytes of a text are the concatenation of these segments (`ragged`).
+The bytes of all tokens of the vocabulary are stored in one array, one token after another. Each id selects a segment of
+it, and the bytes of a text are the concatenation of these segments (`ragged`).
 """
 
 from array import array

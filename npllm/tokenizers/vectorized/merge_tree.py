@@ -69,13 +69,13 @@ def _short_splits(ranks, cache):
     lengths = np.array([len(token) for token in tokens], np.int64)
     data = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
     ends = np.cumsum(lengths)
-    owner = np.repeat(np.arange(len(tokens)), lengths - 1)  # a token of n bytes can be split at n − 1 positions
-    starts = (ends - lengths)[owner]
-    middles = np.arange(len(owner)) + owner + 1
+    token_index = np.repeat(np.arange(len(tokens)), lengths - 1)  # a token of n bytes can be split at n − 1 positions
+    starts = (ends - lengths)[token_index]
+    middles = np.arange(len(token_index)) + token_index + 1
     left = cache.token_ids(data, starts, middles - starts)
     right = np.full(len(left), -1)
-    right[left >= 0] = cache.token_ids(data, middles[left >= 0], (ends[owner] - middles)[left >= 0])
-    ids = np.array([ranks[token] for token in tokens], np.int64)[owner]
+    right[left >= 0] = cache.token_ids(data, middles[left >= 0], (ends[token_index] - middles)[left >= 0])
+    ids = np.array([ranks[token] for token in tokens], np.int64)[token_index]
     return left[right >= 0], right[right >= 0], ids[right >= 0]
 
 

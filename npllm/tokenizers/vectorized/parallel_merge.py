@@ -6,7 +6,7 @@ BPE merges the adjacent pair of lowest rank, the leftmost of equals, and repeats
 merges do not depend on the others. So each round here applies many of them, in all pre-tokens, and the result is that
 of BPE.
 
-Definitions. Let (a, b) be a pair of adjacent tokens of rank r. On its left stands n, and w left of n.
+Definitions. Let (a, b) be a pair of adjacent tokens of rank r. n is the token left of a, and w the one left of n.
 
     … w  n [a  b] m …
 
@@ -14,7 +14,7 @@ Definitions. Let (a, b) be a pair of adjacent tokens of rank r. On its left stan
                           token left of a ends in n.
     left_conflict(n, a)   = min { rank(X, a) : X ends in n, X ≠ n }, ∞ if there is no such X: the lowest rank of a merge
                           that consumes a after n has become the end of a larger token.
-    a is safe at rank r   if nothing stands left of a; or if left_conflict(n, a) > r; or if rank(w, n) > r and n is safe
+    a is safe at rank r   if no token is left of a; or if left_conflict(n, a) > r; or if rank(w, n) > r and n is safe
                           at rank r.
 
 b is safe by the mirror image of these definitions, except that ranks are compared with ≥ in place of >: of equal ranks,
@@ -30,8 +30,8 @@ Suppose that one of them consumes a. It is (X, a) with an X that ends in n, and 
 left_conflict(n, a) ≤ r, and an earlier one of these merges has consumed n. That one is either (w, n), and then
 rank(w, n) ≤ r; or it is (Y, n) with a larger Y that ends in w, and the same argument applies to w and n in place of n
 and a. In either case a is not safe, which is a contradiction. The mirror image holds for b. So BPE merges (a, b), and
-no merge before it involves a or b. It can be moved in front of these, which stay the same: a merge of which ab is a
-part has a rank above r, by the second assumption, and does not come before them. Several pairs are moved one by one. ∎
+no merge before it involves a or b. It can be moved in front of these, which stay the same: a merge that consumes ab
+has a rank above r, by the second assumption, and does not come before them. Several pairs are moved one by one. ∎
 
 A word in four rounds, with GPT-2's ranks between the tokens (_ is a space):
 
@@ -110,7 +110,7 @@ class ParallelMerger:
                 max_chain *= 8
 
     def _tokens_and_ranks(self, data, is_last):
-        """The id of each byte, and the rank of each byte with the next one. Element 0 stands before the first byte.
+        """The id of each byte, and the rank of each byte with the next one. Element 0 precedes the first byte.
 
         Its rank is END, as if another pre-token ended there. So every token has an element on its left.
         """
@@ -142,7 +142,7 @@ def _is_safe(tokens, ranks, positions, limit, conflicts, step, max_chain):
     """Whether the token at each position is safe from merges with tokens on one side: (n,), (n,) → (n,) bool.
 
     The side is the left one for step = −1, with ranks up to `limit` = r, and the right one for step = 1, with
-    `limit` = r − 1. The rank of a pair stands at the left one of its tokens: for a token at p and its neighbour at
+    `limit` = r − 1. The rank of a pair is stored at the left one of its tokens: for a token at p and its neighbour at
     p + step, that is p + min(step, 0).
     """
     safe, unknown, to_pair = np.ones(len(positions), bool), np.arange(len(positions)), min(step, 0)

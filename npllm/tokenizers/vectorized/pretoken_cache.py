@@ -2,10 +2,10 @@
 
     text → pre-tokens → [keys → ids]
 
-The cached ids of all pre-tokens stand in one array. A `PretokenTable` gives, for each pre-token, where its ids begin in
-this array and how many they are, both packed in one integer. The tokens of the vocabulary are in the cache from the
-start: a pre-token that is a token has that token's id. The ids of any other pre-token are computed once and appended.
-When more than MAX_CACHED_IDS ids have been appended, the cache is reduced to the vocabulary.
+The cached ids of all pre-tokens are stored in one array. A `PretokenTable` gives, for each pre-token, where its ids
+begin in this array and how many they are, both packed in one integer. The tokens of the vocabulary are in the cache
+from the start: a pre-token that is a token has that token's id. The ids of any other pre-token are computed once and
+appended. When more than MAX_CACHED_IDS ids have been appended, the cache is reduced to the vocabulary.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Count the distinct pre-tokens of one or more texts: all that training needs to know of them.
+"""Count the distinct pre-tokens of one or more texts: the input of the training.
 
     text → blocks → pre-tokens → [distinct pre-tokens and their counts] → merges
 

@@ -9,7 +9,7 @@ depends only on a few neighbouring characters, so all positions can be tested at
     2  Exception: not after a space, which belongs to the pre-token that follows it.     ` ?\p{L}+` and similar
     3  The last whitespace character of a run begins a pre-token if other text follows.  `\s+(?!\S)`
     4  If an apostrophe begins a pre-token and s, d, m, t, ll, ve or re follows, the
-       two are one pre-token (a contraction), and the next one begins behind them.       `'(?:[sdmt]|ll|ve|re)`
+       two are one pre-token (a contraction), and the next one begins after them.        `'(?:[sdmt]|ll|ve|re)`
 
     text      d o n ' t     b e   l a t e
     1         |     | | |   |   | |               "don" "'" "t" "  " "be" " " "late"
@@ -82,7 +82,7 @@ def gpt2_starts(codes: np.ndarray, separators: np.ndarray = NO_SEPARATORS) -> np
     """The positions where GPT-2's pattern begins a pre-token: code points (n,) → (number of pre-tokens,) int64.
 
     `separators` are positions of line breaks that separate two independent texts. Each becomes a pre-token of its own;
-    what stands on one side of it has no effect on the other.
+    the text on one side of it has no effect on the other.
     """
     groups, is_space = GROUPS.take(codes), codes == SPACE
     groups[separators] = SEPARATOR

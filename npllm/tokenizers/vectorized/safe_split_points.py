@@ -35,7 +35,7 @@ GROUP_OF_CLASS = np.full(NUM_CLASSES, OTHERS, np.uint8)
 GROUP_OF_CLASS[list(LETTER_CLASSES)], GROUP_OF_CLASS[NUMBER] = LETTERS, NUMBERS
 GROUP_OF_CLASS[[WHITESPACE, SPACE]] = INLINE_WHITESPACE
 
-SHORT_TAIL = 1 << 8  # characters; nearly every text has a safe split point among so many
+SHORT_TAIL = 1 << 8  # characters; nearly every text of this length has a safe split point
 
 
 def safe_split_points(codes: np.ndarray, classes: np.ndarray) -> np.ndarray:
