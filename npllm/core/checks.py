@@ -43,6 +43,11 @@ def reject_half(x: np.ndarray) -> None:
         raise TypeError("float16 is too narrow to compute with here; it must be float32 or float64")
 
 
+def widen(x: np.ndarray) -> np.ndarray:
+    """float16 as float32, the dtype in which PyTorch adds float16 numbers; another dtype as it is."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 def as_indices(name: str, ids: Any, low: int, high: int) -> np.ndarray:
     """Return `ids` as an integer array whose entries lie in [low, high).
 

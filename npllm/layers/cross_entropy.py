@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_indices, check_gradient, check_shape
+from npllm.core.checks import as_floats, as_indices, check_gradient, check_shape, reject_half
 from npllm.layers.softmax import log_softmax
 
 
@@ -114,6 +114,7 @@ def _check_arguments(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """The logits, the weight of each class, the targets, which of them count, and ε; ignored targets become 0."""
     logits, weight = as_floats(logits=logits, weight=weight)
+    reject_half(logits)
     check_shape("logits", logits, "(..., V)")
     num_classes = logits.shape[-1]
     class_weight = np.ones(num_classes, logits.dtype) if weight is None else weight

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_indices, check_gradient, check_positive, check_shape
+from npllm.core.checks import as_floats, as_indices, check_gradient, check_positive, check_shape, reject_half
 from npllm.core.module import Module, Parameter, as_generator
 
 
@@ -52,6 +52,7 @@ def embedding_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """
     channels = cache.shape[-1]
     dy = check_gradient(dy, (*cache.ids.shape, channels), cache.dtype)
+    reject_half(dy)
     dweight = sum_by_id(dy.reshape(-1, channels), cache.ids.reshape(-1), cache.shape[0])
     if cache.padding_idx is not None:
         dweight[cache.padding_idx] = 0

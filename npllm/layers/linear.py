@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive, check_shape, drop_none
+from npllm.core.checks import as_floats, check_gradient, check_positive, check_shape, drop_none, reject_half
 from npllm.core.module import Module, Parameter, as_generator
 
 
@@ -91,6 +91,7 @@ class Linear(Module):
 
 def _check_arguments(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, ...]:
     x, weight, bias = as_floats(x=x, weight=weight, bias=bias)
+    reject_half(x)
     check_shape("weight", weight, "(O, I)")
     check_shape("x", x, "(..., I)", I=weight.shape[1])
     if bias is not None:

@@ -9,6 +9,7 @@ Ba, Kiros, Hinton 2016, Layer Normalization, equation 3; Zhang, Sennrich 2019, R
 equation 4; Raschka, Build a Large Language Model (From Scratch), section 4.2.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,16 @@ def layer_norm_forward(
 ) -> tuple[np.ndarray, Cache]:
     """y = x̂ · weight + bias; the cache holds x̂ (`normalized`), 1/√(variance + eps) (`inverse_std`) and the weight."""
     x, weight, bias = _check_channels(x, weight, bias)
-    centered = x - x.mean(axis=-1, keepdims=True)
-    variance = (centered * centered).mean(axis=-1, keepdims=True)
-    inverse_std = 1.0 / np.sqrt(variance + float(eps))
-    normalized = centered * inverse_std
+    normalized, inverse_std = _without_overflow(_standardize, x, eps)
     y = _scale_and_shift(normalized, weight, bias)
     return y, Cache(normalized=normalized, inverse_std=inverse_std, weight=weight, has_bias=bias is not None)
+
+
+def _standardize(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered * centered).mean(axis=-1, keepdims=True)
+    inverse_std = 1.0 / np.sqrt(variance + eps)
+    return centered * inverse_std, inverse_std
 
 
 def layer_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
@@ -71,10 +76,14 @@ def rms_norm(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6)
 def rms_norm_forward(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
     """y = x̂ · weight; the cache holds x̂ (`normalized`), 1/√(mean(x²) + eps) (`inverse_rms`) and the weight."""
     x, weight, _ = _check_channels(x, weight)
-    inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + float(eps))
-    normalized = x * inverse_rms
+    normalized, inverse_rms = _without_overflow(_divide_by_rms, x, eps)
     y = _scale_and_shift(normalized, weight, None)
     return y, Cache(normalized=normalized, inverse_rms=inverse_rms, weight=weight)
+
+
+def _divide_by_rms(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
+    inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    return x * inverse_rms, inverse_rms
 
 
 def rms_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
@@ -102,9 +111,13 @@ def l2_normalize(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
 def l2_normalize_forward(x: np.ndarray, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
     """y = x / √(Σ x² + eps); the cache holds y, and 1/√(Σ x² + eps) as `inverse_length`."""
     x, *_ = _check_channels(x)
-    inverse_length = 1.0 / np.sqrt((x * x).sum(axis=-1, keepdims=True) + float(eps))
-    y = x * inverse_length
+    y, inverse_length = _without_overflow(_divide_by_length, x, eps)
     return y, Cache(y=y, inverse_length=inverse_length)
+
+
+def _divide_by_length(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
+    inverse_length = 1.0 / np.sqrt((x * x).sum(axis=-1, keepdims=True) + eps)
+    return x * inverse_length, inverse_length
 
 
 def l2_normalize_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
@@ -191,6 +204,21 @@ class RMSNorm(Module):
         dx, dweight = rms_norm_backward(dy, cache)
         self.add_grads(weight=dweight)
         return dx
+
+
+def _without_overflow(normalize: Callable, x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """normalize(x, eps), also where the squares of x overflow: f(x, ε) = f(x/s, ε/s²), with s = max |x| of the row.
+
+    The inverse of the scale, the second value, is divided by s.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        normalized, inverse = normalize(x, float(eps))
+        if (inverse > 0).all():  # an infinite sum of squares gives 0
+            return normalized, inverse
+        s = np.abs(x).max(axis=-1, keepdims=True)
+        s = np.where((s > 1) & (s < np.inf), s, 1).astype(x.dtype)
+        normalized, inverse = normalize(x / s, float(eps) / s / s)
+    return normalized, inverse / s
 
 
 def _scale_and_shift(normalized: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:

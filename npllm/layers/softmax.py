@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient
+from npllm.core.checks import as_floats, check_gradient, widen
 
 
 def normalize_by_sum(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -27,10 +27,10 @@ def normalize_by_sum(x: np.ndarray, axis: int = -1) -> np.ndarray:
 def normalize_by_sum_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = xᵢ / Σⱼ xⱼ; the cache holds y, the sum as `total`, and the axis."""
     x = as_floats(x=x)
-    total = x.sum(axis=axis, keepdims=True)
+    total = widen(x).sum(axis=axis, keepdims=True)
     if (total == 0).any():
         raise ValueError("the sum of x along the axis is 0; it must not be 0 (softmax has no such restriction)")
-    y = x / total
+    y = (x / total).astype(x.dtype, copy=False)
     return y, Cache(y=y, total=total, axis=axis)
 
 
@@ -40,8 +40,8 @@ def normalize_by_sum_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     ∂yⱼ/∂xᵢ = [i = j]/s − xⱼ/s² = ([i = j] − yⱼ)/s,  with s = Σⱼ xⱼ
     """
     dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    dot = (dy * cache.y).sum(axis=cache.axis, keepdims=True)
-    return (dy - dot) / cache.total
+    dot = (widen(dy) * widen(cache.y)).sum(axis=cache.axis, keepdims=True)
+    return ((dy - dot) / cache.total).astype(cache.y.dtype, copy=False)
 
 
 def softmax_naive(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -96,7 +96,8 @@ def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 
     Numerator and denominator of the definition are divided by exp(m). The value is the same, and no exponent is
     positive, so nothing overflows. A score of −inf has weight 0. A row in which all scores are −inf (all keys are
-    masked) has only zeros, where 0/0 would give nan. Raises TypeError unless x is floating point.
+    masked) has only zeros, where 0/0 would give nan. float16 is computed in float32 and rounded once: a sum of float16
+    numbers does not grow beyond 2048. Raises TypeError unless x is floating point.
     """
     return softmax_forward(x, axis)[0]
 
@@ -104,9 +105,9 @@ def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 def softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
-    exponentials = np.exp(_subtract_maximum(x, axis))
+    exponentials = np.exp(_subtract_maximum(widen(x), axis))
     total = exponentials.sum(axis=axis, keepdims=True)
-    y = exponentials / np.where(total == 0, 1, total)
+    y = (exponentials / np.where(total == 0, 1, total)).astype(x.dtype, copy=False)
     return y, Cache(y=y, axis=axis)
 
 
@@ -117,8 +118,9 @@ def softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     The maximum m is treated as a constant, because y does not depend on it.
     """
     dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    dot = (dy * cache.y).sum(axis=cache.axis, keepdims=True)
-    return cache.y * (dy - dot)
+    y, dy = widen(cache.y), widen(dy)
+    dot = (dy * y).sum(axis=cache.axis, keepdims=True)
+    return (y * (dy - dot)).astype(cache.y.dtype, copy=False)
 
 
 def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -133,9 +135,9 @@ def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 def log_softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = (xᵢ − m) − ln Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
-    shifted = _subtract_maximum(x, axis)
+    shifted = _subtract_maximum(widen(x), axis)
     total = np.exp(shifted).sum(axis=axis, keepdims=True)
-    y = shifted - np.log(np.where(total == 0, 1, total))
+    y = (shifted - np.log(np.where(total == 0, 1, total))).astype(x.dtype, copy=False)
     return y, Cache(y=y, axis=axis)
 
 
@@ -145,7 +147,8 @@ def log_softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     ∂yⱼ/∂xᵢ = [i = j] − softmax(x)ᵢ, and softmax(x) = exp(y).
     """
     dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    return dy - np.exp(cache.y) * dy.sum(axis=cache.axis, keepdims=True)
+    y, dy = widen(cache.y), widen(dy)
+    return (dy - np.exp(y) * dy.sum(axis=cache.axis, keepdims=True)).astype(cache.y.dtype, copy=False)
 
 
 def _subtract_maximum(x: np.ndarray, axis: int) -> np.ndarray:

@@ -99,3 +99,30 @@ def test_rms_norm_layer_equals_pytorch(data, dtype, batch, size):
     x = data.draw(arrays((*batch, size), dtype))
     # of a row of tiny or no numbers, 1/rms is up to 1000 and multiplies the rounding
     check_layer("RMSNorm", {"num_channels": size}, x, dtype=dtype, loosen=30.0)
+
+
+class TestOverflow:
+    """The squares of x overflow, the result does not: y of x equals y of x divided by its largest magnitude."""
+
+    @given(st.data(), dtypes, leading, channels, st.floats(0.6, 1.0))
+    def test_equals_the_result_of_the_scaled_row(self, data, dtype, batch, size, exponent):
+        small = data.draw(arrays((*batch, size), dtype))
+        scale = dtype.type(np.finfo(dtype).max ** exponent / 64)
+        for name in ("layer_norm", "rms_norm", "l2_normalize"):
+            expected = getattr(F, name)(small.astype(np.float64), eps=1e-300)
+            y = getattr(F, name)(small * scale)
+            assert y.dtype == dtype
+            spread = np.ptp(small, axis=-1) > 1e-2  # a row of equal channels is rounding alone
+            np.testing.assert_allclose(y[spread], expected[spread], atol=1e-3)
+
+    def test_gradient_is_that_of_the_scaled_row_divided_by_the_scale(self):
+        x, dy = np.array([1.0, -1.0, 2.0, 0.0], np.float32), np.array([0.3, -1.2, 0.4, 0.9], np.float32)
+        for name in ("layer_norm", "rms_norm", "l2_normalize"):
+            forward, backward = getattr(F, f"{name}_forward"), getattr(F, f"{name}_backward")
+            expected = backward(dy, forward(x, eps=0.0)[1])
+            scale = np.float32(2.0**100)
+            np.testing.assert_allclose(backward(dy, forward(x * scale)[1]) * scale, expected, rtol=1e-5, atol=1e-6)
+
+    def test_infinite_input_gives_nan(self):
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(F.layer_norm(np.array([np.inf, 1.0, 2.0], np.float32))).all()
