@@ -9,6 +9,8 @@ Hendrycks, Gimpel 2016, Gaussian Error Linear Units, section 2 (GELU, its approx
 """
 
 import math
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -111,6 +113,31 @@ def gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     else:
         density = 2.0 * phi * (1.0 - phi) * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
     return check_gradient(dy, x.shape, x.dtype) * (phi + x * density)
+
+
+ACTIVATIONS: dict[str, tuple[Any, Any]] = {  # the name in configurations: forward and backward
+    "relu": (relu_forward, relu_backward),
+    "silu": (silu_forward, silu_backward),
+    "gelu": (gelu_forward, gelu_backward),
+    "gelu_tanh": (partial(gelu_forward, approximate="tanh"), gelu_backward),
+}
+
+
+def activation_forward(x: np.ndarray, name: str) -> tuple[np.ndarray, Cache]:
+    """y = the activation of this name of x, and its cache. Raises ValueError for a name not in ACTIVATIONS."""
+    return ACTIVATIONS[check_activation(name)][0](x)
+
+
+def activation_backward(dy: np.ndarray, cache: Cache, name: str) -> np.ndarray:
+    """dx = dy times the derivative of the activation of this name."""
+    return ACTIVATIONS[name][1](dy, cache)
+
+
+def check_activation(name: str) -> str:
+    """The name; raise ValueError unless it is one of ACTIVATIONS."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation is {name!r}; it must be one of {', '.join(ACTIVATIONS)}")
+    return name
 
 
 def _normal_cdf(x: np.ndarray, approximate: str) -> np.ndarray:

@@ -17,9 +17,9 @@ from numpy.typing import DTypeLike
 from npllm.core.cache import Cache
 from npllm.core.checks import check_gradient, check_shape
 from npllm.core.module import Module, as_generator
+from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.linear import Linear
 from npllm.layers.softmax import softmax_backward, softmax_forward
-from npllm.layers.swiglu import SwiGLU
 
 
 class MixtureOfExperts(Module):
@@ -49,7 +49,7 @@ class MixtureOfExperts(Module):
             raise ValueError(f"top_k is {top_k}; it must be at least 1 and at most num_experts, {num_experts}")
         self.top_k, self.norm_topk_prob = top_k, norm_topk_prob
         self.gate = Linear(d_model, num_experts, bias=False, dtype=dtype, init=False)
-        self.experts = [SwiGLU(d_model, d_hidden, dtype=dtype, init=False) for _ in range(num_experts)]
+        self.experts = [GatedFeedForward(d_model, d_hidden, dtype=dtype, init=False) for _ in range(num_experts)]
         if init:
             self.init_weights(as_generator(rng))
 

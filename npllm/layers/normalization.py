@@ -173,13 +173,15 @@ class LayerNorm(Module):
 class RMSNorm(Module):
     """y = x / √(mean(x²) + eps) · weight      (..., C) → (..., C)
 
-    `weight` (C) is initialized with 1. No random numbers are drawn.
+    `weight` (C) is initialized with 1. With `unit_offset` the scale is 1 + weight, as in Gemma, and the weight is
+    initialized with 0: weight decay then pulls the scale towards 1. No random numbers are drawn.
     """
 
     def __init__(
         self,
         num_channels: int,
         eps: float = 1e-6,
+        unit_offset: bool = False,
         *,
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = "float32",
@@ -187,22 +189,23 @@ class RMSNorm(Module):
     ) -> None:
         check_positive(num_channels=num_channels)
         self.weight = Parameter(np.zeros(num_channels, dtype))
-        self.eps = eps
+        self.eps, self.unit_offset = eps, unit_offset
         if init:
             self.init_weights(rng)
 
     def init_weights(self, rng: np.random.Generator | None = None) -> None:
-        """Set the weight to 1."""
-        self.weight.data[...] = 1
+        """Set the weight so that the scale is 1."""
+        self.weight.data[...] = 0 if self.unit_offset else 1
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
-        """y = x̂ · weight; the cache is that of `rms_norm_forward`."""
-        return rms_norm_forward(x, self.weight.data, self.eps)
+        """y = x̂ · scale,  scale = weight or 1 + weight; the cache is that of `rms_norm_forward`."""
+        scale = 1.0 + self.weight.data if self.unit_offset else self.weight.data
+        return rms_norm_forward(x, scale, self.eps)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
-        """dx; dweight is added to the gradient of the parameter."""
-        dx, dweight = rms_norm_backward(dy, cache)
-        self.add_grads(weight=dweight)
+        """dx; dweight = dscale, with the offset and without, is added to the gradient of the parameter."""
+        dx, dscale = rms_norm_backward(dy, cache)
+        self.add_grads(weight=dscale)
         return dx
 
 

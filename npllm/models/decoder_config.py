@@ -24,55 +24,71 @@ from npllm.attention.variants.mla import MLA
 from npllm.attention.variants.shaw import Shaw
 from npllm.core.checks import check_positive, check_probability
 from npllm.layers.feed_forward import FeedForward
+from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.mixture_of_experts import MixtureOfExperts
 from npllm.layers.normalization import LayerNorm, RMSNorm
-from npllm.layers.swiglu import SwiGLU
 
-NORMS = {"layer_norm": LayerNorm, "rms_norm": RMSNorm}
+NORMS = ("layer_norm", "rms_norm")
+Activation = Literal["relu", "silu", "gelu", "gelu_tanh"]  # those of layers/activations.py
 
 
 @dataclass(frozen=True)
 class Norm:
-    """Layer norm or RMS norm; `eps` is the layer's default unless given."""
+    """Layer norm or RMS norm.
+
+    eps           the layer's default unless given
+    bias          of layer norm
+    unit_offset   the scale of RMS norm is 1 + weight, as in Gemma
+    """
 
     kind: Literal["rms_norm", "layer_norm"] = "rms_norm"
     eps: float | None = None
+    bias: bool = True
+    unit_offset: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in NORMS:
             raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(NORMS)}")
+        if self.unit_offset and self.kind != "rms_norm":
+            raise ValueError(f"unit_offset is True and kind {self.kind!r}; with a unit_offset it must be 'rms_norm'")
 
     def build(self, d_model: int, *, dtype: Any = "float32") -> LayerNorm | RMSNorm:
         """The layer."""
-        norm = NORMS[self.kind]
-        return norm(d_model, dtype=dtype) if self.eps is None else norm(d_model, self.eps, dtype=dtype)
+        eps = {} if self.eps is None else {"eps": self.eps}
+        if self.kind == "layer_norm":
+            return LayerNorm(d_model, bias=self.bias, dtype=dtype, **eps)
+        return RMSNorm(d_model, unit_offset=self.unit_offset, dtype=dtype, **eps)
 
 
 @dataclass(frozen=True)
 class MLP:
-    """A feed-forward network with GELU; `d_hidden` is 4 d_model unless given."""
+    """A feed-forward network of two linear maps: the constructor's arguments, see layers/feed_forward.py."""
 
     d_hidden: int | None = None
+    activation: Activation = "gelu_tanh"
+    bias: bool = True
 
     def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> FeedForward:
         """The layer."""
-        return FeedForward(d_model, self.d_hidden, dtype=dtype, init=init)
+        return FeedForward(d_model, **vars(self), dtype=dtype, init=init)
 
 
 @dataclass(frozen=True)
 class GatedMLP:
-    """A SwiGLU feed-forward network; for the default of `d_hidden` see layers/swiglu.py."""
+    """A feed-forward network with a gate: the constructor's arguments, see layers/gated_feed_forward.py."""
 
     d_hidden: int | None = None
+    activation: Activation = "silu"
+    bias: bool = False
 
-    def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> SwiGLU:
+    def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> GatedFeedForward:
         """The layer."""
-        return SwiGLU(d_model, self.d_hidden, dtype=dtype, init=init)
+        return GatedFeedForward(d_model, **vars(self), dtype=dtype, init=init)
 
 
 @dataclass(frozen=True)
 class MoE:
-    """A mixture of SwiGLU experts; each position uses `top_k` of them."""
+    """A mixture of gated experts (SwiGLU); each position uses `top_k` of them."""
 
     num_experts: int
     top_k: int = 2

@@ -13,7 +13,7 @@ LAYERS = {  # constructor arguments; large enough that a distribution shows
     layers.LayerNorm: (20,),
     layers.RMSNorm: (20,),
     layers.FeedForward: (20,),
-    layers.SwiGLU: (20,),
+    layers.GatedFeedForward: (20,),
     layers.MixtureOfExperts: (20, 3),
     attention.SelfAttentionV1: (20, 30),
     attention.SelfAttentionV2: (20, 30, True),

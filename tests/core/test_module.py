@@ -138,6 +138,6 @@ def test_the_representation_groups_equal_neighbours_in_a_list():
     lines = repr(MixtureOfExperts(3, 4, d_hidden=2)).split("\n")
     assert lines[0] == "MixtureOfExperts(  # 84 parameters"
     assert lines[1] == "  (gate): Linear(weight (4, 3))"
-    assert lines[2] == "  (experts.0 … 3): 4 × SwiGLU("
+    assert lines[2] == "  (experts.0 … 3): 4 × GatedFeedForward("
     assert lines[3] == "    (gate_proj): Linear(weight (2, 3))"
     assert len(lines) == 8

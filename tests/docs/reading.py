@@ -16,7 +16,7 @@ ORDER = {  # folder: its files in reading order
     ),
     "batching": "windows dataset loader infinite_batches token_file partial_token_file file_encoding",
     "layers": (
-        "softmax linear embedding positions dropout normalization erf activations feed_forward swiglu "
+        "softmax linear embedding positions dropout normalization erf activations feed_forward gated_feed_forward "
         "mixture_of_experts cross_entropy"
     ),
     "attention": (

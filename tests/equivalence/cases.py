@@ -229,7 +229,7 @@ CASES = {
     "SkipGram": lambda d: d.layer("SkipGram", {"vocab_size": 50, "d_model": 12}, d.ids(50, 4, 9)),
     "CBOW": lambda d: d.layer("CBOW", {"vocab_size": 50, "d_model": 12}, d.ids(50, 4, 9, 4)),
     "FeedForward": lambda d: d.layer("FeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
-    "SwiGLU": lambda d: d.layer("SwiGLU", {"d_model": 12}, d.normal(4, 9, 12)),
+    "GatedFeedForward": lambda d: d.layer("GatedFeedForward", {"d_model": 12}, d.normal(4, 9, 12)),
     "MixtureOfExperts": lambda d: d.layer("MixtureOfExperts", EXPERTS, d.normal(4, 9, 12)),
     "TransformerBlock": lambda d: d.layer("TransformerBlock", BLOCK, d.normal(2, 9, 12), dropout=True),
     "DecoderBlock": lambda d: d.layer("DecoderBlock", DECODER_BLOCK, d.normal(2, 9, 12), dropout=True),

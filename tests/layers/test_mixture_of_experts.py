@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import torch_ref.layers
 from npllm.core.gradient_check import check_gradients
-from npllm.layers import MixtureOfExperts, SwiGLU
+from npllm.layers import GatedFeedForward, MixtureOfExperts
 from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 
@@ -43,7 +43,7 @@ def test_a_single_expert_gives_the_result_of_its_network(data, T):
 
 
 def test_equal_experts_give_the_result_of_one_network():
-    layer, one = build(), SwiGLU(4, 3, rng=np.random.default_rng(9), dtype="float64")
+    layer, one = build(), GatedFeedForward(4, 3, rng=np.random.default_rng(9), dtype="float64")
     for expert in layer.experts:
         expert.load_state_dict(one.state_dict())
     x = np.random.default_rng(0).standard_normal((7, 4))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,11 +95,23 @@ def test_layer_norm_layer_equals_pytorch(data, dtype, batch, size, bias):
 
 
 @pytest.mark.covers("RMSNorm")
-@given(st.data(), dtypes, leading, st.integers(1, 9))
-def test_rms_norm_layer_equals_pytorch(data, dtype, batch, size):
+@given(st.data(), dtypes, leading, st.integers(1, 9), st.booleans())
+def test_rms_norm_layer_equals_pytorch(data, dtype, batch, size, unit_offset):
     x = data.draw(arrays((*batch, size), dtype))
     # of a row of tiny or no numbers, 1/rms is up to 1000 and multiplies the rounding
-    check_layer("RMSNorm", {"num_channels": size}, x, dtype=dtype, loosen=30.0)
+    check_layer("RMSNorm", {"num_channels": size, "unit_offset": unit_offset}, x, dtype=dtype, loosen=30.0)
+
+
+@pytest.mark.covers("RMSNorm")
+def test_rms_norm_with_a_unit_offset_equals_that_of_gemma():
+    from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+
+    x, weight = np.random.default_rng(0).standard_normal((2, 3, 5), dtype=np.float32), np.linspace(-1, 1, 5)
+    layer, reference = implementation("RMSNorm")(5, unit_offset=True), Gemma2RMSNorm(5)
+    np.testing.assert_array_equal(layer(x), implementation("RMSNorm")(5)(x))  # at the initial weights
+    layer.load_state_dict({"weight": weight.astype(np.float32)})
+    reference.load_state_dict({"weight": torch.tensor(weight)})
+    np.testing.assert_allclose(layer(x), reference(torch.tensor(x)).detach(), rtol=1e-6)
 
 
 class TestOverflow:

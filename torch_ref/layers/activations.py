@@ -22,3 +22,6 @@ def silu(x):
 def gelu(x, approximate="none"):
     """x Φ(x), exact or by the tanh approximation: F.gelu."""
     return F.gelu(x, approximate=approximate)
+
+
+ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh")}

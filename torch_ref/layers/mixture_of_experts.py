@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from torch_ref.layers.swiglu import SwiGLU
+from torch_ref.layers.gated_feed_forward import GatedFeedForward
 
 
 class MixtureOfExperts(nn.Module):
@@ -13,7 +13,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.top_k, self.norm_topk_prob = top_k, norm_topk_prob
         self.gate = nn.Linear(d_model, num_experts, bias=False)
-        self.experts = nn.ModuleList(SwiGLU(d_model, d_hidden) for _ in range(num_experts))
+        self.experts = nn.ModuleList(GatedFeedForward(d_model, d_hidden) for _ in range(num_experts))
 
     def forward(self, x):
         """Σ weight · expert(x); the probabilities and the selection are kept for `aux_loss`."""

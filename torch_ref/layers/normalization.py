@@ -1,5 +1,6 @@
 """Normalization over the last axis: PyTorch's own, with the defaults of npllm."""
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,8 +27,14 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(num_channels, eps, bias=bias)
 
 
-class RMSNorm(nn.RMSNorm):
-    """nn.RMSNorm."""
+class RMSNorm(nn.Module):
+    """x / √(mean(x²) + eps) · weight, or · (1 + weight)."""
 
-    def __init__(self, num_channels, eps=1e-6):
-        super().__init__(num_channels, eps)
+    def __init__(self, num_channels, eps=1e-6, unit_offset=False):
+        super().__init__()
+        self.eps, self.unit_offset = eps, unit_offset
+        self.weight = nn.Parameter(torch.zeros(num_channels) if unit_offset else torch.ones(num_channels))
+
+    def forward(self, x):
+        """F.rms_norm."""
+        return rms_norm(x, 1 + self.weight if self.unit_offset else self.weight, self.eps)

@@ -96,7 +96,7 @@ def build_norm(config, d_model):
 
 def build_feed_forward(config, d_model):
     """The layer of an MLP, a GatedMLP or an MoE."""
-    networks = {"MLP": layers.FeedForward, "GatedMLP": layers.SwiGLU, "MoE": layers.MixtureOfExperts}
+    networks = {"MLP": layers.FeedForward, "GatedMLP": layers.GatedFeedForward, "MoE": layers.MixtureOfExperts}
     return networks[type(config).__name__](d_model, **vars(config))
 
 

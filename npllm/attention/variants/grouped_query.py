@@ -53,8 +53,10 @@ class GroupedQueryAttention(Attention):
 
     num_kv_heads    K, which must divide num_heads; num_heads unless given
     head_dim        D; d_model / num_heads unless given
-    qk_norm         RMS norm of each head's queries and keys
+    qkv_bias        the projections of queries, keys and values have a bias; `o_bias`: the output projection
+    qk_norm         RMS norm of the queries and keys
     rope            rotary position embedding
+    scale           the factor of q kᵀ; 1/√D unless given
     softcap         scores become softcap · tanh(scores / softcap)
     relative_bias   a term added to the scores: ALiBi or T5's
     window          a sliding window; the key-value cache then keeps only the window
@@ -72,8 +74,10 @@ class GroupedQueryAttention(Attention):
         head_dim: int | None = None,
         qkv_bias: bool = False,
         *,
+        o_bias: bool = False,
         qk_norm: QKNorm | None = None,
         rope: RoPE | None = None,
+        scale: float | None = None,
         softcap: float | None = None,
         relative_bias: ALiBi | T5Bias | None = None,
         window: SlidingWindow | None = None,
@@ -84,19 +88,20 @@ class GroupedQueryAttention(Attention):
         init: bool = True,
     ) -> None:
         num_kv_heads, head_dim = _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length)
-        _check_options(context_length, num_heads, head_dim, rope, softcap, relative_bias, sparsity)
+        _check_options(context_length, num_heads, head_dim, rope, scale, softcap, relative_bias, sparsity)
         self.context_length, self.num_heads, self.num_kv_heads = context_length, num_heads, num_kv_heads
-        self.rope, self.softcap, self.relative_bias = rope, softcap, relative_bias
-        self.window, self.sparsity = window, sparsity
+        self.qk_norm, self.rope, self.scale, self.softcap = qk_norm, rope, scale, softcap
+        self.relative_bias, self.window, self.sparsity = relative_bias, window, sparsity
         self.q_proj = Linear(d_model, num_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
         self.k_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
         self.v_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
-        self.o_proj = Linear(num_heads * head_dim, d_model, bias=False, dtype=dtype, init=False)
+        self.o_proj = Linear(num_heads * head_dim, d_model, bias=o_bias, dtype=dtype, init=False)
         self.dropout = Dropout(dropout)
         self.q_norm = self.k_norm = self.relative_attention_bias = self.gate_proj = None
         if qk_norm is not None:
-            self.q_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype, init=False)
-            self.k_norm = RMSNorm(head_dim, qk_norm.eps, dtype=dtype, init=False)
+            num_q, num_k = (1, 1) if qk_norm.over == "head" else (num_heads, num_kv_heads)
+            self.q_norm = RMSNorm(num_q * head_dim, qk_norm.eps, qk_norm.unit_offset, dtype=dtype, init=False)
+            self.k_norm = RMSNorm(num_k * head_dim, qk_norm.eps, qk_norm.unit_offset, dtype=dtype, init=False)
         if isinstance(relative_bias, T5Bias):
             self.relative_attention_bias = Embedding(relative_bias.num_buckets, num_heads, dtype=dtype, init=False)
         if output_gate:
@@ -128,15 +133,18 @@ class GroupedQueryAttention(Attention):
         cache, document_ids = Cache(), per_head(document_ids, x)
         positions = query_positions(x, self.context_length, kv_cache, document_ids)
         (q, k, v), cache.projections = project_forward(x, (self.q_proj, self.k_proj, self.v_proj))
+        if self._normalizes("projection"):
+            q, cache.q_norm = self.q_norm.forward(q)
+            k, cache.k_norm = self.k_norm.forward(k)
         q = split_heads(q, self.num_heads)
         k, v = split_heads(k, self.num_kv_heads), split_heads(v, self.num_kv_heads)
-        if self.q_norm is not None:
+        if self._normalizes("head"):
             q, cache.q_norm = self.q_norm.forward(q)
             k, cache.k_norm = self.k_norm.forward(k)
         if self.rope is not None:
             q, k, cache.rope = rope_forward(q, k, positions, self.rope)
         k, v, key_positions = (k, v, positions) if kv_cache is None else kv_cache.append(k, v)
-        scores, cache.scores = scores_forward(q, k)
+        scores, cache.scores = scores_forward(q, k, self.scale)
         if self.softcap is not None:
             scores, cache.softcap = softcap_forward(scores, self.softcap)
         bias, cache.bias = self._bias_forward(positions, key_positions, q.dtype)
@@ -165,10 +173,16 @@ class GroupedQueryAttention(Attention):
         dq, dk = scores_backward(dscores, cache.scores)
         if self.rope is not None:
             dq, dk = rope_backward(dq, dk, cache.rope)
-        if self.q_norm is not None:
+        if self._normalizes("head"):
             dq, dk = self.q_norm.backward(dq, cache.q_norm), self.k_norm.backward(dk, cache.k_norm)
-        dqkv = [join_heads(gradient) for gradient in (dq, dk, dv)]
-        return dx + project_backward(dqkv, cache.projections, (self.q_proj, self.k_proj, self.v_proj))
+        dq, dk, dv = (join_heads(gradient) for gradient in (dq, dk, dv))
+        if self._normalizes("projection"):
+            dq, dk = self.q_norm.backward(dq, cache.q_norm), self.k_norm.backward(dk, cache.k_norm)
+        return dx + project_backward((dq, dk, dv), cache.projections, (self.q_proj, self.k_proj, self.v_proj))
+
+    def _normalizes(self, over: str) -> bool:
+        """True if there is a QK norm over "head" or "projection"."""
+        return self.qk_norm is not None and self.qk_norm.over == over
 
     def _bias_forward(
         self, positions: np.ndarray, key_positions: np.ndarray, dtype: DTypeLike
@@ -201,8 +215,10 @@ class GQA:
     num_kv_heads: int | None = None
     head_dim: int | None = None
     qkv_bias: bool = False
+    o_bias: bool = False
     qk_norm: QKNorm | None = None
     rope: RoPE | None = None
+    scale: float | None = None
     softcap: float | None = None
     relative_bias: ALiBi | T5Bias | None = None
     window: SlidingWindow | None = None
@@ -243,6 +259,7 @@ def _check_options(
     num_heads: int,
     head_dim: int,
     rope: RoPE | None,
+    scale: float | None,
     softcap: float | None,
     relative_bias: ALiBi | T5Bias | None,
     sparsity: StridedMask | BlockSparseMask | None,
@@ -250,6 +267,8 @@ def _check_options(
     """Raise ValueError for options that do not fit the sizes of the layer."""
     if rope is not None:
         rope.frequencies(head_dim)
+    if scale is not None and not 0 < scale < np.inf:
+        raise ValueError(f"scale is {scale}; it must be greater than 0 and finite, or None for 1/√D")
     if softcap is not None and not 0 < softcap < np.inf:
         raise ValueError(f"softcap is {softcap}; it must be greater than 0 and finite, or None for no cap")
     if isinstance(relative_bias, ALiBi):

@@ -2,8 +2,9 @@
 
     x → q, k, v → [QK norm] → RoPE → scores → soft cap → bias → [window, sparse mask] → softmax → context → [gate] → y
 
-QK norm. RMS norm over each head's queries and keys, before their dot product. A score is |q| |k| cos(angle); if the
-lengths grow in training, softmax saturates. With the norm a score depends on the angle and on a learned scale.
+QK norm. RMS norm of the queries and keys, of each head or of all heads together, before their dot product. A score is
+|q| |k| cos(angle); if the lengths grow in training, softmax saturates. With the norm of each head a score depends on
+the angle and on a learned scale.
 
 Sliding window. Position t attends only to the last `size` positions, so cost and memory grow with the window instead of
 the text. The receptive field of L layers is L windows. The first positions ("sinks") may stay visible: softmax weights
@@ -16,14 +17,15 @@ Output gate. The context is multiplied by sigmoid(x W_gateᵀ), elementwise. A h
 softmax weights, adding up to 1, cannot express; and the value and output projections no longer compose to one linear
 map.
 
-Henry et al. 2020, Query-Key Normalization for Transformers, and Qwen3 2025, section 2. Beltagy et al. 2020, Longformer,
-section 3.1; Jiang et al. 2023, Mistral 7B, section 2; Xiao et al. 2023, Efficient Streaming Language Models with
-Attention Sinks, section 3.2. Child et al. 2019, Sparse Transformers, section 4.3; Zaheer et al. 2020, Big Bird,
-section 2. Qiu et al. 2025, Gated Attention for Large Language Models, section 2.2.
+Henry et al. 2020, Query-Key Normalization for Transformers; Qwen3 2025, section 2; OLMo Team 2024, 2 OLMo 2 Furious,
+section 3.3. Beltagy et al. 2020, Longformer, section 3.1; Jiang et al. 2023, Mistral 7B, section 2; Xiao et al. 2023,
+Efficient Streaming Language Models with Attention Sinks, section 3.2. Child et al. 2019, Sparse Transformers, section
+4.3; Zaheer et al. 2020, Big Bird, section 2. Qiu et al. 2025, Gated Attention for Large Language Models, section 2.2.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -35,16 +37,23 @@ from npllm.layers.activations import sigmoid_backward, sigmoid_forward
 
 @dataclass(frozen=True)
 class QKNorm:
-    """q ← q / rms(q) · w_q,  k ← k / rms(k) · w_k, with weights (D) that all heads share, as in Qwen3.
+    """q ← q / rms(q) · w_q,  k ← k / rms(k) · w_k
 
-    eps   is added to the mean square; see RMSNorm
+    eps           is added to the mean square; see RMSNorm
+    over          "head": of each head's D channels, with weights (D) that all heads share, as in Qwen3 and Gemma 3;
+                  "projection": of all channels of q, and of k, before the split into heads, as in OLMo 2
+    unit_offset   the scales are 1 + w, as in Gemma
     """
 
     eps: float = 1e-6
+    over: Literal["head", "projection"] = "head"
+    unit_offset: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eps < math.inf:
             raise ValueError(f"eps is {self.eps}; it must be at least 0 and finite")
+        if self.over not in ("head", "projection"):
+            raise ValueError(f'over is {self.over!r}; it must be "head" or "projection"')
 
 
 @dataclass(frozen=True)

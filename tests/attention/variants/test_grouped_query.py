@@ -47,7 +47,7 @@ SCALINGS = [
     Llama3Scaling(8.0, original_length=64),
 ]
 OPTIONS = {  # constructor argument: values to draw from
-    "qk_norm": st.just(QKNorm(eps=1e-5)),
+    "qk_norm": st.builds(QKNorm, st.just(1e-5), st.sampled_from(["head", "projection"]), st.booleans()),
     "rope": st.builds(
         RoPE,
         theta=st.sampled_from([10.0, 10000.0]),
@@ -55,6 +55,8 @@ OPTIONS = {  # constructor argument: values to draw from
         layout=st.sampled_from(["halves", "pairs"]),
         scaling=st.sampled_from(SCALINGS),
     ),
+    "o_bias": st.just(True),
+    "scale": st.sampled_from([0.3, 2.0]),
     "softcap": st.sampled_from([0.7, 50.0]),
     "relative_bias": st.sampled_from([ALiBi(), T5Bias(num_buckets=6, max_distance=7)]),
     "window": st.builds(SlidingWindow, st.integers(1, 4), num_sink_tokens=st.integers(0, 2)),
@@ -63,7 +65,10 @@ OPTIONS = {  # constructor argument: values to draw from
 }
 EACH = [  # every option, and every class of it
     {"qk_norm": QKNorm()},
+    {"qk_norm": QKNorm(over="projection", unit_offset=True)},
     {"rope": RoPE(theta=100.0)},
+    {"o_bias": True},
+    {"scale": 0.8},
     {"softcap": 1.5},
     {"relative_bias": ALiBi()},
     {"relative_bias": T5Bias(num_buckets=6, max_distance=4)},

@@ -9,6 +9,7 @@ from torch_ref.attention.softcap import softcap
 from torch_ref.attention.variants.relative_bias import alibi_bias, alibi_slopes, t5_buckets
 from torch_ref.attention.variants.rope import apply_rope
 from torch_ref.layers.dropout import Dropout
+from torch_ref.layers.normalization import RMSNorm
 
 
 class GroupedQueryAttention(nn.Module):
@@ -27,8 +28,10 @@ class GroupedQueryAttention(nn.Module):
         head_dim=None,
         qkv_bias=False,
         *,
+        o_bias=False,
         qk_norm=None,
         rope=None,
+        scale=None,
         softcap=None,
         relative_bias=None,
         window=None,
@@ -39,15 +42,18 @@ class GroupedQueryAttention(nn.Module):
         num_kv_heads = num_kv_heads or num_heads
         head_dim = head_dim or d_model // num_heads
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
-        self.rope, self.softcap, self.relative_bias = rope, softcap, relative_bias
+        self.qk_norm, self.rope, self.softcap, self.relative_bias = qk_norm, rope, softcap, relative_bias
         self.window, self.sparsity = window, sparsity
+        self.scale = head_dim**-0.5 if scale is None else scale
         self.q_proj = nn.Linear(d_model, num_heads * head_dim, bias=qkv_bias)
         self.k_proj = nn.Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias)
         self.v_proj = nn.Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias)
-        self.o_proj = nn.Linear(num_heads * head_dim, d_model, bias=False)
+        self.o_proj = nn.Linear(num_heads * head_dim, d_model, bias=o_bias)
         self.dropout = Dropout(dropout)
         if qk_norm is not None:
-            self.q_norm, self.k_norm = nn.RMSNorm(head_dim, qk_norm.eps), nn.RMSNorm(head_dim, qk_norm.eps)
+            whole = qk_norm.over == "projection"
+            self.q_norm = RMSNorm(head_dim * (num_heads if whole else 1), qk_norm.eps, qk_norm.unit_offset)
+            self.k_norm = RMSNorm(head_dim * (num_kv_heads if whole else 1), qk_norm.eps, qk_norm.unit_offset)
         if hasattr(relative_bias, "num_buckets"):
             self.relative_attention_bias = nn.Embedding(relative_bias.num_buckets, num_heads)
         if output_gate:
@@ -56,14 +62,16 @@ class GroupedQueryAttention(nn.Module):
     def forward(self, x, document_ids=None):
         """The projected context vectors."""
         positions, mask = positions_and_mask(x.shape[-2], document_ids, x.device)
-        q = split_heads(self.q_proj(x), self.num_heads)
-        k, v = split_heads(self.k_proj(x), self.num_kv_heads), split_heads(self.v_proj(x), self.num_kv_heads)
-        if hasattr(self, "q_norm"):
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if self.qk_norm is not None and self.qk_norm.over == "projection":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = split_heads(q, self.num_heads), split_heads(k, self.num_kv_heads), split_heads(v, self.num_kv_heads)
+        if self.qk_norm is not None and self.qk_norm.over == "head":
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
             q, k = apply_rope(q, k, positions, self.rope)
         k, v = (t.repeat_interleave(self.num_heads // self.num_kv_heads, dim=-3) for t in (k, v))
-        scores = q @ k.mT / q.shape[-1] ** 0.5
+        scores = q @ k.mT * self.scale
         if self.softcap is not None:
             scores = softcap(scores, self.softcap)
         distance = positions[..., :, None] - positions[..., None, :]
