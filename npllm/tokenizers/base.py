@@ -5,16 +5,21 @@
 A tokenizer defines `encode`, `decode`, `vocab_size` and `__len__`. The rest follows from them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class Tokenizer:
     """Base class: the names that other libraries use, and `repr`.
 
     special_tokens  dict from special tokens (str) to ids; empty for a tokenizer without special tokens
+    prefix_ids      ids that a model expects before a text, such as that of <s>; `add_special_tokens=True` adds them
+    suffix_ids      ids that a model expects after a text
+    vocab_size      the highest id plus one, the number of rows that an embedding needs
     """
 
     special_tokens: dict[str, int] = {}
+    prefix_ids: tuple[int, ...] = ()
+    suffix_ids: tuple[int, ...] = ()
     vocab_size: int
 
     def encode(self, text: str) -> list[int]:
@@ -28,6 +33,10 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a sequence of ids."""
         raise NotImplementedError(f"{type(self).__name__} must define decode")
+
+    def token_ids(self) -> Collection[int]:
+        """The ids that have a token, as a collection that `in` searches fast; ids below `vocab_size` may be unused."""
+        return range(self.vocab_size)
 
     @property
     def n_vocab(self) -> int:

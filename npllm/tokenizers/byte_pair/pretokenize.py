@@ -6,14 +6,23 @@ GPT-2's pattern uses Unicode's letters (\p{L}), numbers (\p{N}) and whitespace (
 first two, and its \s also matches U+001C to U+001F. So the classes are written out, from a table that is the same for
 every version of Python.
 
+Further classes are punctuation (\p{P}), symbols (\p{S}), decimal digits (\d) and the characters of words (\w). \p{P8}
+is what Hugging Face's Punctuation splits at: punctuation of Unicode 8.0, and ASCII's symbols.
+
 Radford et al. 2019 (GPT-2), section 2.2.
 """
 
+from __future__ import annotations
+
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from npllm.core.checks import check_text
 from npllm.tokenizers.byte_pair import unicode_tables as tables
+
+if TYPE_CHECKING:
+    from npllm.tokenizers.byte_pair.pre_tokenizers import Step
 
 # Contractions; letters, numbers or punctuation, each with an optional space before it; whitespace. The last character
 # of a run of whitespace belongs to what follows: "a  b" → "a", " ", " b".
@@ -45,14 +54,31 @@ CLASSES = {  # of code points, as hexadecimal ranges
     r"\p{Lo}": tables.OTHER_LETTERS,
     r"\p{M}": tables.COMBINING_MARKS,
     r"\p{N}": tables.NUMBERS,
+    r"\p{P}": tables.PUNCTUATION,
+    r"\p{P8}": tables.PUNCTUATION_OF_UNICODE_8,
+    r"\p{S}": tables.SYMBOLS,
+    r"\d": tables.DIGITS,
+    r"\w": tables.WORD_CHARACTERS,
     r"\s": tables.WHITESPACE,
 }
+COMPLEMENTS = {r"\S": r"\s", r"\W": r"\w", r"\D": r"\d"}
 
 
-def pretokenize(text: str, pattern: str = GPT2_PATTERN) -> list[str]:
-    """The pre-tokens of a text, in order. Text that the pattern does not match is left out, as in tiktoken."""
+def pretokenize(text: str, pattern: str | tuple[Step, ...] = GPT2_PATTERN) -> list[str]:
+    """The pre-tokens of a text, in order.
+
+    `pattern` is a regular expression, and text that it does not match is left out, as in tiktoken; or it is a tuple of
+    the steps of `pre_tokenizers`.
+    """
     check_text("text", text)
-    compiled = compile_pattern(pattern, _range_end(text))
+    highest = range_end(text)
+    if not isinstance(pattern, str):
+        pretokens = [text] if text else []
+        for step in pattern:
+            pretokens = [part for pretoken in pretokens for part in step.split(pretoken, highest)]
+            highest = max(highest, step.highest)
+        return pretokens
+    compiled = compile_pattern(pattern, highest)
     if compiled.groups:
         return [match.group() for match in compiled.finditer(text)]
     return compiled.findall(text)
@@ -60,7 +86,7 @@ def pretokenize(text: str, pattern: str = GPT2_PATTERN) -> list[str]:
 
 @lru_cache
 def compile_pattern(pattern: str, highest: int = 0x10FFFF) -> re.Pattern:
-    r"""Compile a pattern in which CLASSES and \S have Unicode's meaning and $ matches only at the end of the text.
+    r"""Compile a pattern: CLASSES and COMPLEMENTS have Unicode's meaning, $ matches only at the end of the text.
 
     Classes are written out up to the code point `highest`, for texts without characters above it: `re` tests the ranges
     above U+FFFF one after another, so fewer ranges are faster. Raises ValueError for any other class and for an invalid
@@ -68,10 +94,10 @@ def compile_pattern(pattern: str, highest: int = 0x10FFFF) -> re.Pattern:
     """
     translated, in_brackets = [], False
     for token in re.findall(r"\\[pP]\{\w+\}|\\.|.", pattern, re.DOTALL):
-        if token in CLASSES or token == r"\S":
+        if token in CLASSES or token in COMPLEMENTS:
             token = _ranges(token, highest) if in_brackets else f"[{_ranges(token, highest)}]"
         elif token.startswith((r"\p", r"\P")):
-            raise ValueError(f"pattern has {token}; it may have {', '.join(CLASSES)} and \\S")
+            raise ValueError(f"pattern has {token}; it may have {', '.join(CLASSES | COMPLEMENTS)}")
         elif token == "$" and not in_brackets:
             token = r"\Z"
         elif token in "[]":
@@ -86,9 +112,9 @@ def compile_pattern(pattern: str, highest: int = 0x10FFFF) -> re.Pattern:
 @lru_cache
 def code_points(name: str) -> list[tuple[int, int]]:
     r"""The code points of a class, such as \p{L}, as ranges (first, last), both included, in ascending order."""
-    if name == r"\S":
-        whitespace = code_points(r"\s")
-        firsts, lasts = [0, *(high + 1 for _, high in whitespace)], [*(low - 1 for low, _ in whitespace), 0x10FFFF]
+    if name in COMPLEMENTS:
+        others = code_points(COMPLEMENTS[name])
+        firsts, lasts = [0, *(high + 1 for _, high in others)], [*(low - 1 for low, _ in others), 0x10FFFF]
         return [(low, high) for low, high in zip(firsts, lasts) if low <= high]
     ends = (entry.split("-") for entry in CLASSES[name].split())
     ranges = []
@@ -105,7 +131,7 @@ def _ranges(name, highest):
     return "".join(f"{re.escape(chr(low))}-{re.escape(chr(high))}" for low, high in ranges)
 
 
-def _range_end(text):
+def range_end(text: str) -> int:
     """The end of the smallest range that contains the text's characters: ASCII, 16 bits, or all code points."""
     if text.isascii():
         return 0x7F

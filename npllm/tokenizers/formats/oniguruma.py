@@ -17,7 +17,8 @@ TOKENS = re.compile(
     + r"|\\[pP]\{\^?\w+\}|\\.|\(\?[:!]?|\{\d+(?:,\d*)?\}[+?]?|\[\^?\]?|&&|--|\|\||~~|.",
     re.DOTALL,
 )
-SAME_ESCAPES = {*CLASSES, r"\S", r"\r", r"\n", r"\t"}
+DIFFERENT_CLASSES = {r"\w", r"\p{P8}"}  # \w: ² is a word character in Oniguruma
+SAME_ESCAPES = {*CLASSES, r"\S", r"\D", r"\r", r"\n", r"\t"} - DIFFERENT_CLASSES
 NOT_IN_BRACKETS = {"[", "[^", "&&", "--", "||", "~~"}  # set operations in Oniguruma, reserved for them in Python
 NOT_OUTSIDE = {"^", "$", "(?", "{", "[]", "[^]"}
 
