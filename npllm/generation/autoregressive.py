@@ -111,7 +111,7 @@ class _NextLogits:
             last = np.array([sequence.ids[-1:] for sequence in self.sequences])
             hidden_states = self.model.hidden_states(last, kv_cache=self.kv_cache)
         self.starts = starts
-        return self.model.lm_head(hidden_states[:, -1])
+        return self.model.head_forward(hidden_states[:, -1])[0]
 
     def _process_contexts(self) -> np.ndarray:
         """Process all contexts, aligned on the right, in chunks and with a new cache."""

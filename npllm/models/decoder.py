@@ -1,8 +1,9 @@
-"""A decoder composed of parts: any attention, any positions, any norm, any feed-forward network.
+"""A decoder composed of parts: any attention, any positions, any norm, any feed-forward network, any kind of block.
 
     ids → embedding (+ positions) → block → … → block → norm → head → logits → loss
 
-gpt.py is one model. Here the same steps are written for a configuration that chooses each part, see decoder_config.py.
+gpt.py is one model. Here the same steps are written for a configuration that chooses each part, see decoder_config.py;
+the blocks are in decoder_block.py.
 The names of the children are those of Llama's published weights.
 
 Touvron et al. 2023, LLaMA, section 2.2.
@@ -10,21 +11,22 @@ Touvron et al. 2023, LLaMA, section 2.2.
 
 import math
 from os import PathLike
-from typing import Any
 
 import numpy as np
 
 from npllm.attention.kv_cache import ModelKVCache
 from npllm.attention.masks import document_positions
+from npllm.attention.softcap import softcap_backward, softcap_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import as_id_sequence
-from npllm.core.module import Module, as_generator
+from npllm.core.module import as_generator
 from npllm.layers.cross_entropy import cross_entropy_backward
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
 from npllm.layers.positions import sinusoidal_positions
-from npllm.models.decoder_config import AttentionConfig, DecoderConfig, FeedForwardConfig, Norm
+from npllm.models.decoder_block import BLOCKS
+from npllm.models.decoder_config import DecoderConfig
 from npllm.models.hugging_face import REQUIRED, decoder_config, hugging_face_config
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.weights import llama
@@ -34,7 +36,10 @@ RESIDUAL_PROJECTIONS = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  #
 
 
 class Decoder(LanguageModel):
-    """logits = lm_head(norm(layers[L−1](… layers[0](embed_tokens[ids] + positions))))      (..., T) → (..., T, V)"""
+    """logits = lm_head(norm(layers[L−1](… layers[0](embed_tokens[ids] + positions))))      (..., T) → (..., T, V)
+
+    The embeddings are multiplied, the logits divided and soft-capped where the configuration says so.
+    """
 
     def __init__(
         self,
@@ -51,13 +56,14 @@ class Decoder(LanguageModel):
             self.embed_positions = Embedding(c.context_length, c.d_model, dtype=dtype, init=False)
         self.drop = Dropout(c.dropout)
         self.layers = [
-            DecoderBlock(
+            BLOCKS[c.block](
                 c.d_model,
                 c.context_length,
                 c.attention_of(layer),
                 c.feed_forward_of(layer),
                 c.norm,
                 c.dropout,
+                c.residual_multiplier,
                 dtype=dtype,
                 init=False,
             )
@@ -102,6 +108,7 @@ class Decoder(LanguageModel):
         """
         ids = as_id_sequence("ids", ids)
         x, embed_tokens = self.embed_tokens.forward(ids)
+        x = x * self.config.embedding_multiplier
         positions = self._positions(ids.shape[-1], kv_cache)
         if document_ids is not None:
             positions = document_positions(document_ids)
@@ -123,7 +130,24 @@ class Decoder(LanguageModel):
         dx = self.drop.backward(dx, cache.drop)
         if self.config.positions == "learned":
             self.embed_positions.backward(dx, cache.embed_positions)
-        self.embed_tokens.backward(dx, cache.embed_tokens)
+        self.embed_tokens.backward(dx * self.config.embedding_multiplier, cache.embed_tokens)
+
+    def head_forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """logits = softcap(lm_head(x) / logits_scaling)      (..., C) → (..., V); the cache is that of both steps."""
+        logits, cache = super().head_forward(x)
+        if self.config.logits_scaling != 1.0:
+            logits = logits / self.config.logits_scaling
+        if self.config.logits_softcap is not None:
+            logits, cache.softcap = softcap_forward(logits, self.config.logits_softcap)
+        return logits, cache
+
+    def head_backward(self, dlogits: np.ndarray, cache: Cache) -> np.ndarray:
+        """dx through the soft cap, the division and the linear map."""
+        if self.config.logits_softcap is not None:
+            dlogits = softcap_backward(dlogits, cache.softcap)
+        if self.config.logits_scaling != 1.0:
+            dlogits = dlogits / self.config.logits_scaling
+        return super().head_backward(dlogits, cache)
 
     def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options) -> tuple[np.ndarray, Cache]:
         """The loss, plus aux_loss_coef times the mean of the routers' auxiliary losses; and the caches."""
@@ -135,7 +159,7 @@ class Decoder(LanguageModel):
     def loss_backward(self, dloss: float, cache: Cache) -> None:
         """Add dloss times the gradient of the loss to the gradient of every parameter."""
         dlogits = cross_entropy_backward(dloss, cache.cross_entropy)
-        dx = self.lm_head.backward(dlogits, cache.model.lm_head)
+        dx = self.head_backward(dlogits, cache.model)
         self.backbone_backward(dx, cache.model, float(dloss) * cache.aux_scale)
 
     def new_kv_cache(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> ModelKVCache:
@@ -175,66 +199,3 @@ class Decoder(LanguageModel):
             table = sinusoidal_positions(self.context_length, self.config.d_model, dtype=x.dtype)
             return x + table[positions], None
         return x, None
-
-
-class DecoderBlock(Module):
-    """x = x + self_attn(input_layernorm(x)),  y = x + mlp(post_attention_layernorm(x))      (..., T, C) → (..., T, C)
-
-    `attention`, `feed_forward` and `norm` are configurations as in DecoderConfig. The children have Llama's names.
-    """
-
-    def __init__(
-        self,
-        d_model: int,
-        context_length: int,
-        attention: AttentionConfig,
-        feed_forward: FeedForwardConfig,
-        norm: Norm,
-        dropout: float = 0.0,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: str = "float32",
-        init: bool = True,
-    ) -> None:
-        self.input_layernorm = norm.build(d_model, dtype=dtype)
-        self.self_attn = attention.build(d_model, context_length, dropout, dtype=dtype, init=False)
-        self.drop_1 = Dropout(dropout)
-        self.post_attention_layernorm = norm.build(d_model, dtype=dtype)
-        self.mlp = feed_forward.build(d_model, dtype=dtype, init=False)
-        self.drop_2 = Dropout(dropout)
-        if init:
-            self.init_weights(as_generator(rng))
-
-    def forward(
-        self,
-        x: np.ndarray,
-        *,
-        rng: np.random.Generator | None = None,
-        kv_cache: Any = None,
-        document_ids: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, Cache]:
-        """y, and the cache of every step by the children's names."""
-        h, input_layernorm = self.input_layernorm.forward(x)
-        h, self_attn = self.self_attn.forward(h, rng=rng, kv_cache=kv_cache, document_ids=document_ids)
-        h, drop_1 = self.drop_1.forward(h, rng=rng)
-        x = x + h
-        h, post_attention_layernorm = self.post_attention_layernorm.forward(x)
-        h, mlp = self.mlp.forward(h)
-        h, drop_2 = self.drop_2.forward(h, rng=rng)
-        return x + h, Cache(
-            input_layernorm=input_layernorm,
-            self_attn=self_attn,
-            drop_1=drop_1,
-            post_attention_layernorm=post_attention_layernorm,
-            mlp=mlp,
-            drop_2=drop_2,
-        )
-
-    def backward(self, dy: np.ndarray, cache: Cache, daux_loss: float = 0.0) -> np.ndarray:
-        """y = x + h, so the gradient goes to both terms; `daux_loss` is for a mixture of experts."""
-        dh = self.drop_2.backward(dy, cache.drop_2)
-        dh = self.mlp.backward(dh, cache.mlp, *([daux_loss] if hasattr(cache.mlp, "aux_loss") else []))
-        dx = dy + self.post_attention_layernorm.backward(dh, cache.post_attention_layernorm)
-        dh = self.drop_1.backward(dx, cache.drop_1)
-        dh = self.self_attn.backward(dh, cache.self_attn)
-        return dx + self.input_layernorm.backward(dh, cache.input_layernorm)

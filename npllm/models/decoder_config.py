@@ -8,11 +8,13 @@
     )
 
 Llama is grouped-query attention with rotary positions, RMS norm and a gated feed-forward network. Qwen3 adds a norm of
-queries and keys, Mistral a sliding window, Mixtral a mixture of experts. Each configuration builds its layer.
+queries and keys, Mistral a sliding window, Mixtral a mixture of experts. Each configuration builds its layer. The
+configurations of published models are in hugging_face.
 
 Touvron et al. 2023, LLaMA, section 2.2; Jiang et al. 2023, Mistral 7B; Yang et al. 2025, Qwen3 Technical Report.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +30,7 @@ from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.mixture_of_experts import MixtureOfExperts
 from npllm.layers.normalization import LayerNorm, RMSNorm
 
+BLOCK_KINDS = ("pre_norm", "post_norm", "sandwich_norm", "parallel", "shared_norm")
 NORMS = ("layer_norm", "rms_norm")
 Activation = Literal["relu", "silu", "gelu", "gelu_tanh"]  # those of layers/activations.py
 
@@ -113,6 +116,12 @@ class DecoderConfig:
                               of the attention
     tied                      the head and the token embedding have one weight
     aux_loss_coef             the factor of the routers' auxiliary loss, see layers/mixture_of_experts.py
+    block                     where the norms are, and whether both layers of a block have the same input, see
+                              decoder_block.py
+    embedding_multiplier      the factor of the token embeddings; √d_model in Gemma
+    residual_multiplier       the factor of what is added to the residual stream; with block="pre_norm" only
+    logits_scaling            the logits are divided by it
+    logits_softcap            logits become logits_softcap · tanh(logits / logits_softcap)
     """
 
     vocab_size: int
@@ -126,6 +135,11 @@ class DecoderConfig:
     tied: bool = True
     dropout: float = 0.0
     aux_loss_coef: float = 0.01
+    block: Literal["pre_norm", "post_norm", "sandwich_norm", "parallel", "shared_norm"] = "pre_norm"
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = 1.0
+    logits_softcap: float | None = None
 
     def __post_init__(self) -> None:
         check_positive(
@@ -146,6 +160,19 @@ class DecoderConfig:
                     raise TypeError(f"{name} is {choice!r}; it must be one of {allowed}, or a tuple of them")
         if not isinstance(self.norm, Norm):
             raise TypeError(f"norm is {self.norm!r}; it must be a Norm")
+        self._check_block_and_factors()
+
+    def _check_block_and_factors(self) -> None:
+        if self.block not in BLOCK_KINDS:
+            raise ValueError(f"block is {self.block!r}; it must be one of {', '.join(BLOCK_KINDS)}")
+        for name in ("embedding_multiplier", "residual_multiplier", "logits_scaling", "logits_softcap"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be greater than 0 and finite")
+        if self.residual_multiplier != 1.0 and self.block != "pre_norm":
+            raise ValueError(
+                f"residual_multiplier is {self.residual_multiplier} and block {self.block!r}; it must be 'pre_norm'"
+            )
 
     def attention_of(self, layer: int) -> AttentionConfig:
         """The attention of layer 0, 1, …"""

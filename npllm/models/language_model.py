@@ -48,7 +48,16 @@ class LanguageModel(Module):
 
     def __call__(self, ids: np.ndarray, **options: Any) -> np.ndarray:
         """The logits, without the cache; options as for `forward`."""
-        return self.lm_head(self.hidden_states(ids, **options))
+        return self.head_forward(self.hidden_states(ids, **options))[0]
+
+    def head_forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
+        """logits = lm_head(x)      (..., C) → (..., V); the cache holds that of lm_head."""
+        logits, lm_head = self.lm_head.forward(x)
+        return logits, Cache(lm_head=lm_head)
+
+    def head_backward(self, dlogits: np.ndarray, cache: Cache) -> np.ndarray:
+        """dx; the gradient of the head's weight is added to that of the parameter."""
+        return self.lm_head.backward(dlogits, cache.lm_head)
 
     def forward(self, ids: np.ndarray, **options: Any) -> tuple[np.ndarray, Cache]:
         """The logits, and the cache of every layer by name.
@@ -57,12 +66,12 @@ class LanguageModel(Module):
         kv_cache  what new_kv_cache returned: ids follow the positions that are in it, and are appended
         """
         x, cache = self.backbone_forward(ids, **options)
-        logits, lm_head = self.lm_head.forward(x)
-        return logits, Cache(**vars(cache), lm_head=lm_head)
+        logits, head = self.head_forward(x)
+        return logits, Cache(**vars(cache), **vars(head))
 
     def backward(self, dlogits: np.ndarray, cache: Cache) -> None:
         """Add to the gradient of every parameter."""
-        self.backbone_backward(self.lm_head.backward(dlogits, cache.lm_head), cache)
+        self.backbone_backward(self.head_backward(dlogits, cache), cache)
 
     def loss(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> np.ndarray:
         """loss = mean over all positions of −ln softmax(logits)[target]      (..., T), (..., T) → ()

@@ -3,6 +3,8 @@
 The tests in tests/ cover more inputs: Hypothesis draws shapes, masks, memory layouts and values.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from npllm.attention import (
@@ -119,6 +121,10 @@ DECODER_BLOCK = {"d_model": 12, "context_length": 16, "attention": LLAMA_ATTENTI
                  "norm": Norm(), "dropout": 0.2}  # fmt: skip
 LLAMA = DecoderConfig(50, 16, 12, 2, LLAMA_ATTENTION, dropout=0.2)
 MIXTURE = DecoderConfig(50, 16, 12, 2, LLAMA_ATTENTION, MoE(num_experts=4), dropout=0.2)
+GEMMA2 = DecoderConfig(
+    50, 16, 12, 2, replace(LLAMA_ATTENTION, scale=0.3, softcap=5.0), GatedMLP(activation="gelu_tanh"),
+    Norm(unit_offset=True), block="sandwich_norm", embedding_multiplier=12**0.5, logits_softcap=3.0, dropout=0.2,
+)  # fmt: skip
 CROSS = {"d_model": 12, "num_heads": 3, "d_context": 10, "dropout": 0.2}
 DIAGONALS = tuple(tuple(bool(abs(i - j) <= 1) for j in range(4)) for i in range(4))
 HEADS = {"d_in": 12, "d_out": 8, "context_length": 16, "dropout": 0.2, "num_heads": 2, "qkv_bias": True}
@@ -233,7 +239,12 @@ CASES = {
     "MixtureOfExperts": lambda d: d.layer("MixtureOfExperts", EXPERTS, d.normal(4, 9, 12)),
     "TransformerBlock": lambda d: d.layer("TransformerBlock", BLOCK, d.normal(2, 9, 12), dropout=True),
     "DecoderBlock": lambda d: d.layer("DecoderBlock", DECODER_BLOCK, d.normal(2, 9, 12), dropout=True),
+    "PostNormBlock": lambda d: d.layer("PostNormBlock", DECODER_BLOCK, d.normal(2, 9, 12), dropout=True),
+    "SandwichNormBlock": lambda d: d.layer("SandwichNormBlock", DECODER_BLOCK, d.normal(2, 9, 12), dropout=True),
+    "ParallelBlock": lambda d: d.layer("ParallelBlock", DECODER_BLOCK, d.normal(2, 9, 12), dropout=True),
+    "SharedNormBlock": lambda d: d.layer("SharedNormBlock", DECODER_BLOCK, d.normal(2, 9, 12), dropout=True),
     "GPT": lambda d: d.layer("GPT", {"config": SMALL_GPT}, d.ids(50, 2, 9), dropout=True),
     "Decoder": lambda d: d.layer("Decoder", {"config": LLAMA}, d.ids(50, 2, 9), dropout=True),
+    "… as in Gemma 2": lambda d: d.layer("Decoder", {"config": GEMMA2}, d.ids(50, 2, 9), dropout=True),
     "… with a mixture of experts": lambda d: d.layer("Decoder", {"config": MIXTURE}, d.ids(50, 2, 9), dropout=True),
 }

@@ -20,7 +20,8 @@ from npllm.attention.variants.shaw import Shaw
 from npllm.core.gradient_check import check_gradients
 from npllm.generation import complete, generate
 from npllm.models import GPT, Decoder, DecoderConfig, GPTConfig
-from npllm.models.decoder_config import MLP, AttentionConfig, FeedForwardConfig, GatedMLP, MoE, Norm
+from npllm.models.decoder_block import BLOCKS
+from npllm.models.decoder_config import BLOCK_KINDS, MLP, AttentionConfig, FeedForwardConfig, GatedMLP, MoE, Norm
 from npllm.training.optimizers import AdamW
 from tests.equivalence import check_layer, implementation
 from tests.strategies import dtypes, seeds
@@ -33,6 +34,7 @@ OPTIONS = [
     {"rope": RoPE()},
     {"qk_norm": QKNorm(), "rope": RoPE(layout="pairs", partial_rotary_factor=0.5)},
     {"relative_bias": ALiBi(), "output_gate": True},
+    {"qk_norm": QKNorm(over="projection"), "scale": 0.4, "o_bias": True},
     {"relative_bias": T5Bias(num_buckets=6, max_distance=5), "softcap": 3.0},
     {"rope": RoPE(), "window": SlidingWindow(3, num_sink_tokens=1)},
 ]
@@ -43,12 +45,21 @@ OTHER_ATTENTIONS = [
     LinearAttn(num_heads=2),
     Delta(num_heads=2, chunk=3),
 ]
-NETWORKS = [MLP(), GatedMLP(d_hidden=7), MoE(num_experts=3, top_k=2, d_hidden=5)]
+NETWORKS = [
+    MLP(),
+    MLP(9, "gelu", bias=False),
+    GatedMLP(d_hidden=7),
+    GatedMLP(6, "gelu_tanh", bias=True),
+    MoE(num_experts=3, top_k=2, d_hidden=5),
+]
+NORMS = [Norm("rms_norm", 1e-4), Norm("rms_norm", 1e-4, unit_offset=True), Norm("layer_norm", 1e-4),
+         Norm("layer_norm", 1e-4, bias=False)]  # fmt: skip
 
 
 def test_every_kind_is_tested():
     assert {GQA, *map(type, OTHER_ATTENTIONS)} == set(AttentionConfig.__args__)
     assert {*map(type, NETWORKS)} == set(FeedForwardConfig.__args__)
+    assert tuple(BLOCKS) == BLOCK_KINDS
 
 
 @st.composite
@@ -71,11 +82,17 @@ def configs(draw, **fixed):
         "num_layers": draw(st.integers(1, 3)),
         "attention": draw(attentions() | st.lists(attentions(), min_size=1, max_size=2).map(tuple)),
         "feed_forward": draw(networks | st.lists(networks, min_size=2, max_size=2).map(tuple)),
-        "norm": Norm(draw(st.sampled_from(["rms_norm", "layer_norm"])), 1e-4),
+        "norm": draw(st.sampled_from(NORMS)),
         "positions": draw(st.sampled_from(["none", "learned", "sinusoidal"])),
         "tied": draw(st.booleans()),
         "dropout": 0.2,
+        "block": draw(st.sampled_from(list(BLOCKS))),
+        "embedding_multiplier": draw(st.sampled_from([1.0, 8**0.5])),
+        "logits_scaling": draw(st.sampled_from([1.0, 3.0])),
+        "logits_softcap": draw(st.none() | st.just(2.0)),
     }
+    if fields["block"] == "pre_norm":
+        fields["residual_multiplier"] = draw(st.sampled_from([1.0, 0.3]))
     return DecoderConfig(**fields | fixed)
 
 
@@ -117,10 +134,13 @@ def test_loss_and_gradients_equal_pytorch(config, seed):
         np.testing.assert_allclose(found, parameter.grad, rtol=1e-7, atol=1e-10, err_msg=name)
 
 
-def test_finite_differences():
+@pytest.mark.parametrize("block", BLOCKS)
+def test_finite_differences(block):
     config = DecoderConfig(
-        V, CONTEXT, 8, 2, (GQA(2, rope=RoPE()), Shaw(2)), (MoE(3, d_hidden=5), GatedMLP()), positions="learned"
-    )
+        V, CONTEXT, 8, 2, (GQA(2, rope=RoPE()), Shaw(2)), (MoE(3, d_hidden=5), GatedMLP()), positions="learned",
+        block=block, embedding_multiplier=2.0, logits_scaling=0.5, logits_softcap=3.0,
+        residual_multiplier=0.7 if block == "pre_norm" else 1.0,
+    )  # fmt: skip
     model, rng = build(config), np.random.default_rng(0)
     ids = rng.integers(0, V, (2, 6))
     _, cache = model.loss_forward(ids[:, :-1], ids[:, 1:])
@@ -200,7 +220,7 @@ def test_greedy_text_equals_that_without_a_cache(config, seed, num_tokens):
 
 @pytest.mark.parametrize("attention", [GQA(2, rope=RoPE()), *OTHER_ATTENTIONS], ids=lambda a: type(a).__name__)
 def test_a_model_memorizes_a_text(attention):
-    config = DecoderConfig(V, 16, 16, 2, attention, NETWORKS[2], tied=False)
+    config = DecoderConfig(V, 16, 16, 2, attention, NETWORKS[-1], tied=False)
     model = Decoder(config, rng=np.random.default_rng(0))
     text = np.random.default_rng(1).integers(0, V, (1, 17))
     optimizer = AdamW(model.named_parameters(), 1e-2)
@@ -262,6 +282,9 @@ def test_bytes_of_the_kv_cache():
         ({"positions": "gps"}, ValueError, "positions is 'gps'; it must be none, learned or sinusoidal"),
         ({"num_layers": 0}, ValueError, "num_layers is 0"),
         ({"dropout": 1.0}, ValueError, "dropout is 1.0"),
+        ({"block": "post"}, ValueError, "block is 'post'; it must be one of pre_norm, post_norm"),
+        ({"logits_softcap": 0.0}, ValueError, "logits_softcap is 0.0; it must be greater than 0 and finite"),
+        ({"block": "parallel", "residual_multiplier": 0.5}, ValueError, "residual_multiplier is 0.5 and block"),
     ],
 )
 def test_invalid_configurations(changes, error, message):
@@ -269,7 +292,9 @@ def test_invalid_configurations(changes, error, message):
         DecoderConfig(**{"vocab_size": V, "context_length": 8, "d_model": 8, "num_layers": 1} | changes)
 
 
-def test_an_unknown_norm():
+def test_invalid_norms():
+    with pytest.raises(ValueError, match="unit_offset is True and kind 'layer_norm'"):
+        Norm("layer_norm", unit_offset=True)
     with pytest.raises(ValueError, match="kind is 'batch_norm'; it must be one of layer_norm, rms_norm"):
         Norm("batch_norm")
 

@@ -1,14 +1,16 @@
-"""The decoder composed of parts, in PyTorch. A configuration is read as data, by the name of its class."""
+"""The decoder composed of parts, in PyTorch."""
 
 import math
 
 from torch import nn
 from torch.nn import functional as F
 
-from torch_ref import attention, layers
+from torch_ref import layers
 from torch_ref.attention.masks import positions_and_mask
+from torch_ref.attention.softcap import softcap
 from torch_ref.layers.dropout import Dropout
 from torch_ref.layers.positions import sinusoidal_positions
+from torch_ref.models.decoder_block import BLOCKS, build_norm
 
 RESIDUAL_PROJECTIONS = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
 
@@ -26,13 +28,14 @@ class Decoder(nn.Module):
         attentions = c.attention if isinstance(c.attention, tuple) else [c.attention]
         feed_forwards = c.feed_forward if isinstance(c.feed_forward, tuple) else [c.feed_forward]
         self.layers = nn.ModuleList(
-            DecoderBlock(
+            BLOCKS[c.block](
                 c.d_model,
                 c.context_length,
                 attentions[i % len(attentions)],
                 feed_forwards[i % len(feed_forwards)],
                 c.norm,
                 c.dropout,
+                c.residual_multiplier,
             )
             for i in range(c.num_layers)
         )
@@ -47,7 +50,7 @@ class Decoder(nn.Module):
 
     def forward(self, ids, document_ids=None):
         """The logits."""
-        x = self.embed_tokens(ids)
+        x = self.embed_tokens(ids) * self.config.embedding_multiplier
         positions, _ = positions_and_mask(ids.shape[-1], document_ids, ids.device)
         positions = positions if document_ids is None else positions.squeeze(-2)
         if self.config.positions == "learned":
@@ -57,7 +60,8 @@ class Decoder(nn.Module):
         x = self.drop(x)
         for block in self.layers:
             x = block(x, document_ids)
-        return self.lm_head(self.norm(x))
+        logits = self.lm_head(self.norm(x)) / self.config.logits_scaling
+        return logits if self.config.logits_softcap is None else softcap(logits, self.config.logits_softcap)
 
     def loss(self, ids, targets, document_ids=None):
         """The mean cross-entropy."""
@@ -68,49 +72,3 @@ class Decoder(nn.Module):
         networks = [block.mlp for block in self.layers]
         aux_losses = [mlp.aux_loss() for mlp in networks if isinstance(mlp, layers.MixtureOfExperts)]
         return self.config.aux_loss_coef * sum(aux_losses) / max(len(aux_losses), 1)
-
-
-class DecoderBlock(nn.Module):
-    """Attention, then a feed-forward network, each with a norm before it and a residual connection around it."""
-
-    def __init__(self, d_model, context_length, attention, feed_forward, norm, dropout=0.0):
-        super().__init__()
-        self.input_layernorm = build_norm(norm, d_model)
-        self.self_attn = build_attention(attention, d_model, context_length, dropout)
-        self.drop_1 = Dropout(dropout)
-        self.post_attention_layernorm = build_norm(norm, d_model)
-        self.mlp = build_feed_forward(feed_forward, d_model)
-        self.drop_2 = Dropout(dropout)
-
-    def forward(self, x, document_ids=None):
-        """The output of both halves."""
-        x = x + self.drop_1(self.self_attn(self.input_layernorm(x), document_ids))
-        return x + self.drop_2(self.mlp(self.post_attention_layernorm(x)))
-
-
-def build_norm(config, d_model):
-    """The layer of a Norm."""
-    norm = {"layer_norm": layers.LayerNorm, "rms_norm": layers.RMSNorm}[config.kind]
-    return norm(d_model) if config.eps is None else norm(d_model, config.eps)
-
-
-def build_feed_forward(config, d_model):
-    """The layer of an MLP, a GatedMLP or an MoE."""
-    networks = {"MLP": layers.FeedForward, "GatedMLP": layers.GatedFeedForward, "MoE": layers.MixtureOfExperts}
-    return networks[type(config).__name__](d_model, **vars(config))
-
-
-def build_attention(config, d_model, context_length, dropout):
-    """The layer of a GQA, MLA, Shaw, Differential, LinearAttn or Delta; the last two have no dropout."""
-    kind = type(config).__name__
-    if kind == "LinearAttn":
-        return attention.LinearAttention(d_model, context_length, **vars(config))
-    if kind == "Delta":
-        return attention.DeltaNet(d_model, context_length, **vars(config))
-    softmax_attentions = {
-        "GQA": attention.GroupedQueryAttention,
-        "MLA": attention.MultiHeadLatentAttention,
-        "Shaw": attention.ShawAttention,
-        "Differential": attention.DifferentialAttention,
-    }
-    return softmax_attentions[kind](d_model, context_length, dropout, **vars(config))
