@@ -20,10 +20,13 @@ def copy_into(own: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], wh
     if missing or unknown:
         raise KeyError(f"state does not fit {what}: missing {missing}, unknown {unknown}")
     for name, array in own.items():
-        saved = np.asarray(state[name])
+        saved = state[name] if hasattr(state[name], "shape") else np.asarray(state[name])  # not read yet, if in a file
         if saved.shape != array.shape:
             raise ValueError(f"{name} has shape {saved.shape}; it must be {array.shape}")
         if not np.issubdtype(saved.dtype, np.floating):
             raise TypeError(f"{name} has dtype {saved.dtype}; it must be floating point")
+    written = set()
     for name, array in own.items():
-        array[...] = state[name]
+        if (id(array), id(state[name])) not in written:  # tied weights have two names
+            array[...] = state[name]
+        written.add((id(array), id(state[name])))

@@ -30,7 +30,7 @@ STRING, ARRAY, BOOL = 8, 9, 7
 NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", BOOL: "u1", 10: "<u8", 11: "<i8",
            12: "<f8"}  # fmt: skip
 PLAIN = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-ROWS_AT_ONCE = 1 << 19  # numbers that are dequantized in one step, 2 MB in float32
+NUMBERS_AT_ONCE = 1 << 17  # that are dequantized in one step; a multiple of the numbers in every block
 
 
 def is_gguf(path: str | PathLike) -> bool:
@@ -42,6 +42,13 @@ def is_gguf(path: str | PathLike) -> bool:
         return True
     with open(path, "rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+def read_gguf(path: str | PathLike) -> "tuple[dict[str, Any], dict[str, GGUFTensor]]":
+    """(metadata, tensors) of a file; see `read_metadata` and `read_tensors`."""
+    reader = _Reader(path)
+    metadata = reader.metadata()
+    return metadata, reader.tensors(metadata.get("general.alignment", ALIGNMENT))
 
 
 def read_metadata(path: str | PathLike) -> dict[str, Any]:
@@ -58,7 +65,7 @@ def read_tensors(path: str | PathLike) -> "dict[str, GGUFTensor]":
     Raises FileNotFoundError, or ValueError that names the file and says what is wrong: a truncated file, another
     format, a type that the package `gguf` cannot dequantize, tensors that overlap.
     """
-    return _Reader(path).tensors()
+    return read_gguf(path)[1]
 
 
 class GGUFTensor:
@@ -97,21 +104,30 @@ class GGUFTensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """The numbers in float32, or in `dtype`."""
         out = np.empty(self.shape, self.dtype if dtype is None else dtype)
-        rows = self.data.reshape(-1, self.data.shape[-1]) if self.data.size else self.data.reshape(0, 1)
-        flat = out.reshape(len(rows), -1)
-        step = max(1, ROWS_AT_ONCE // max(1, flat.shape[-1]))
-        for start in range(0, len(rows), step):
-            flat[start : start + step] = self._dequantize(rows[start : start + step])
+        data, numbers = self.data.reshape(-1), out.reshape(-1)
+        block, unit = _block(self.type_name)
+        for start in range(0, out.size, NUMBERS_AT_ONCE):
+            stop = start + NUMBERS_AT_ONCE
+            numbers[start:stop] = self._dequantize(data[start // block * unit : stop // block * unit])
         return out
 
-    def _dequantize(self, rows: np.ndarray) -> np.ndarray:
+    def _dequantize(self, data: np.ndarray) -> np.ndarray:
         if self.type_name == "BF16":  # the upper 16 bits of a float32
-            return (rows.astype(np.uint32) << 16).view(np.float32)
+            return (data.astype(np.uint32) << 16).view(np.float32)
         if not self.is_quantized:
-            return rows
+            return data
         from gguf import GGMLQuantizationType, dequantize
 
-        return dequantize(rows, GGMLQuantizationType[self.type_name])
+        return dequantize(data, GGMLQuantizationType[self.type_name])
+
+
+def _block(type_name: str) -> tuple[int, int]:
+    """(numbers, elements of `GGUFTensor.data`) of a block of this type."""
+    if type_name in PLAIN:
+        return 1, 1
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    return GGML_QUANT_SIZES[GGMLQuantizationType[type_name]]
 
 
 class _Reader:
@@ -150,9 +166,8 @@ class _Reader:
             fields[name] = self.value(name, self.number("<I"))
         return fields
 
-    def tensors(self) -> dict[str, GGUFTensor]:
+    def tensors(self, alignment: Any) -> dict[str, GGUFTensor]:
         """The tensors, whose directory follows the metadata."""
-        alignment = self.metadata().get("general.alignment", ALIGNMENT)
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             raise self.damaged(f"general.alignment is {alignment!r}; it must be a power of two")
         self.check_left(24 * self.num_tensors, f"{self.num_tensors} tensors")

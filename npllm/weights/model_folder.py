@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from npllm.utils.files import atomic_write
-from npllm.weights import safetensors
+from npllm.utils.gguf_file import is_gguf
+from npllm.weights import gguf, safetensors
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -24,6 +25,8 @@ def read_config(path: str | PathLike) -> tuple[dict[str, Any], Path]:
     Raises FileNotFoundError, or ValueError if it is not a JSON object.
     """
     path = Path(path)
+    if is_gguf(path):
+        return gguf.read_config(path), path
     path = (path if path.is_dir() else path.parent) / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; the folder of the weights must have a {CONFIG}")
@@ -39,6 +42,8 @@ def read_config(path: str | PathLike) -> tuple[dict[str, Any], Path]:
 def read_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
     """The tensors of a file, of a folder's model.safetensors, or of the files that a folder's index names."""
     path = Path(path)
+    if is_gguf(path):
+        return gguf.read_tensors(path)
     if not path.is_dir():
         return safetensors.load(path)[0]
     if (path / WEIGHTS).is_file():
