@@ -88,6 +88,10 @@ class KVCache(SequenceState):
 
     extend = append
 
+    def truncate(self, length: int) -> None:
+        """Drop all columns from `length` on."""
+        self.length = min(length, self.length)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the columns in use."""
@@ -170,6 +174,14 @@ class ModelKVCache:
     def nbytes(self) -> int:
         """Bytes of all layers together."""
         return sum(layer.nbytes for layer in self.layers)
+
+    def truncate(self, length: int) -> bool:
+        """Drop all columns from `length` on, and return True; return False where a layer does not keep every column."""
+        if length > self.length or not all(isinstance(layer, KVCache) for layer in self.layers):
+            return False
+        for layer in self.layers:
+            layer.truncate(length)
+        return True
 
     def positions(self, num_new: int) -> np.ndarray:
         """The positions of the next columns: (T), or (B, T) where there is padding, whose position counts as 0.

@@ -180,3 +180,21 @@ def drop_none(*gradients: np.ndarray | None) -> Any:
     """Return the gradients that are not None, those of the inputs that were given; a single one is returned bare."""
     present = tuple(gradient for gradient in gradients if gradient is not None)
     return present[0] if len(present) == 1 else present
+
+
+def check_integer(name: str, value: Any, low: int) -> int:
+    """Return the value as an int; raise TypeError unless it is an integer (no bool), ValueError if it is below low."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}; it must be an integer")
+    if value < low:
+        raise ValueError(f"{name} is {value}; it must be at least {low}")
+    return int(value)
+
+
+def check_number(name: str, value: Any) -> float:
+    """Return the value as a float; raise TypeError unless it is a number (no bool), ValueError unless it is finite."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}; it must be a number")
+    if not np.isfinite(value):
+        raise ValueError(f"{name} is {value}; it must be a finite number")
+    return float(value)

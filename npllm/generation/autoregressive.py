@@ -8,16 +8,19 @@ have to be computed again for each new token. Instead half of the context is dro
 half a context of tokens is generated with the key-value cache, and the average cost of a token stays bounded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from npllm.core.checks import as_indices
+from npllm.core.checks import as_indices, check_integer
+from npllm.generation.filters import exclude_ids
+from npllm.generation.next_logits import NextLogits
 from npllm.generation.sampling import Sampling
+from npllm.generation.stop_strings import StopStrings
 from npllm.models.language_model import LanguageModel
-
-CHUNK = 256  # tokens of a prompt that are processed at once: bounds the memory of attention
+from npllm.tokenizers.base import Tokenizer
+from npllm.tokenizers.streaming import StreamDecoder
 
 
 def generate(
@@ -28,29 +31,62 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
     repetition_penalty: float = 1.0,
-    stop_ids: Sequence[int] = (),
+    frequency_penalty: float = 0.0,
+    presence_penalty: float = 0.0,
+    logit_bias: Mapping[int, float] | None = None,
+    excluded_ids: Iterable[int] = (),
+    stop_ids: Iterable[int] = (),
+    stop_strings: Iterable[str] = (),
+    tokenizer: Tokenizer | None = None,
     rng: np.random.Generator | None = None,
     use_kv_cache: bool = True,
+    on_logits: Callable[[np.ndarray], None] | None = None,
+    next_logits: NextLogits | None = None,
 ) -> Iterator[list[int | None]]:
     """Continue several prompts at once; yield after each step one new id for each, None for a sequence that has ended.
 
     model          a GPT or a Decoder
     prompts        lists of ids, of any lengths
+    excluded_ids   ids that are never drawn, such as those of a padded vocabulary, which have no token
     stop_ids       a sequence ends with the first of these ids, which is yielded
+    stop_strings   a sequence ends with the id after which its generated text contains one of these strings; needs the
+                   `tokenizer`. `generate_text` gives the text before the string
     rng            a generator; each sequence has its own child generator, so it does not depend on the others
     use_kv_cache   False computes all positions again for each token, with the same result
+    on_logits      is called in each step with the logits (B, V) before penalties, temperature and filters
+    next_logits    a NextLogits of this model, whose key-value cache is used again where a prompt begins with the ids
+                   that are in it, as in a chat; None for an empty cache
 
     Ends after `max_new_tokens` steps, or when all sequences have ended. The other options: see Sampling. Raises
     ValueError for an empty prompt and IndexError for an id that the model does not have, before the first step.
     """
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be at least 0")
-    sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-    sequences = [_Sequence(model, prompt, number) for number, prompt in enumerate(prompts)]
+    max_new_tokens = check_integer("max_new_tokens", max_new_tokens, 0)
+    sampling = Sampling(
+        temperature, top_k, top_p, repetition_penalty, min_p, frequency_penalty, presence_penalty, logit_bias or {}
+    )
+    vocab_size = model.config.vocab_size
+    as_indices("logit_bias", list(sampling.logit_bias), 0, vocab_size)
+    prompts = _check_sequence("prompts", prompts, "a sequence of prompts")
+    sequences = [
+        _Sequence(_check_prompt(f"prompts[{number}]", prompt, vocab_size)) for number, prompt in enumerate(prompts)
+    ]
+    for sequence, stop in zip(sequences, _stop_strings(stop_strings, tokenizer, len(sequences))):
+        sequence.stop_strings = stop
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng is {rng!r}; it must be a generator such as numpy.random.default_rng(0)")
     generators = (np.random.default_rng() if rng is None else rng).spawn(len(sequences))
-    logits = _NextLogits(model, sequences, use_kv_cache)
-    return _steps(logits, sequences, generators, max_new_tokens, sampling, set(stop_ids))
+    return _steps(
+        next_logits or NextLogits(model, use_kv_cache),
+        sequences,
+        generators,
+        max_new_tokens,
+        sampling,
+        _check_ids("excluded_ids", excluded_ids, vocab_size),
+        _check_ids("stop_ids", stop_ids, vocab_size),
+        on_logits,
+    )
 
 
 def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Any) -> list[int]:
@@ -59,20 +95,48 @@ def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, *
     return [new_id for (new_id,) in steps if new_id is not None]
 
 
-def context_start(num_ids: int, context_length: int) -> int:
-    """How many ids at the start are dropped: none while all fit, then half a context at once      () → ()"""
-    half = max(context_length // 2, 1)
-    return 0 if num_ids <= context_length else -(-(num_ids - context_length) // half) * half
+def generate_text(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    *,
+    stop_ids: Iterable[int] = (),
+    stop_strings: Iterable[str] = (),
+    **options: Any,
+) -> Iterator[str]:
+    """Continue one prompt; yield the text of each step, which may be empty.
+
+    The texts, joined, are the generated text before the first stop string or stop id. Text is held back while a
+    character is incomplete, or while it could be the beginning of a stop string. Options as for `generate`.
+    """
+    stop_ids, stop_strings = _as_collection("stop_ids", stop_ids), _as_collection("stop_strings", stop_strings)
+    steps = generate(
+        model, [prompt], max_new_tokens, stop_ids=stop_ids, stop_strings=stop_strings, tokenizer=tokenizer, **options
+    )
+    return _text_of_steps(steps, StreamDecoder(tokenizer), StopStrings(stop_strings), set(stop_ids))
 
 
-def _steps(logits, sequences, generators, max_new_tokens, sampling, stop_ids) -> Iterator[list[int | None]]:
+def _text_of_steps(steps, decoder, stop, stop_ids) -> Iterator[str]:
+    for (new_id,) in steps:
+        if new_id not in stop_ids:
+            yield stop.push(decoder.push(new_id))
+    yield stop.push(decoder.finish()) + stop.finish()
+
+
+def _steps(logits, sequences, generators, max_new_tokens, sampling, excluded_ids, stop_ids, on_logits):
+    stop_ids = set(stop_ids)
     for _ in range(max_new_tokens if sequences else 0):
+        rows = logits([sequence.ids for sequence in sequences])
+        if on_logits is not None:
+            on_logits(rows)
         new_ids: list[int | None] = []
-        for sequence, row, rng in zip(sequences, logits(), generators):
-            new_ids.append(None if sequence.ended else sampling.next_id(row, sequence.ids, rng))
+        for sequence, row, rng in zip(sequences, rows, generators):
+            if excluded_ids:
+                row = exclude_ids(row, excluded_ids)
+            new_ids.append(None if sequence.ended else sequence.next_id(sampling, row, rng))
         for sequence, new_id in zip(sequences, new_ids):
-            sequence.ids.append(sequence.ids[-1] if new_id is None else new_id)  # an ended one only keeps its length
-            sequence.ended |= new_id in stop_ids
+            sequence.append(new_id, stop_ids)
         yield new_ids
         if all(sequence.ended for sequence in sequences):
             return
@@ -81,45 +145,55 @@ def _steps(logits, sequences, generators, max_new_tokens, sampling, stop_ids) ->
 class _Sequence:
     """A prompt and what has been appended to it."""
 
-    def __init__(self, model: LanguageModel, prompt: Sequence[int], number: int) -> None:
-        name = f"prompts[{number}]"
-        self.ids = as_indices(name, prompt, 0, model.config.vocab_size).tolist() if len(prompt) else []
-        if not self.ids:
-            raise ValueError(f"{name} is empty; it must have at least one id")
-        self.ended = False
+    def __init__(self, prompt: list[int]) -> None:
+        self.ids, self.prompt_length, self.ended = prompt, len(prompt), False
+        self.stop_strings: tuple[StopStrings, StreamDecoder] | None = None
 
-    def context(self, context_length: int) -> list[int]:
-        """The ids at the end that the model takes."""
-        return self.ids[context_start(len(self.ids), context_length) :]
+    def next_id(self, sampling: Sampling, logits: np.ndarray, rng: np.random.Generator) -> int:
+        return sampling.next_id(logits, self.ids, rng, prompt_length=self.prompt_length)
+
+    def append(self, new_id: int | None, stop_ids: set[int]) -> None:
+        """Append an id; an ended sequence, whose id is None, repeats its last id, so that all keep one length."""
+        self.ids.append(self.ids[-1] if new_id is None else new_id)
+        self.ended |= new_id in stop_ids
+        if self.stop_strings is not None and not self.ended:
+            stop, decoder = self.stop_strings
+            stop.push(decoder.push(new_id))
+            self.ended = stop.found is not None
 
 
-class _NextLogits:
-    """Computes the logits of the last position of every sequence, with the key-value cache of the earlier ones."""
+def _stop_strings(strings, tokenizer, number):
+    """For each sequence the StopStrings and a decoder, or None without stop strings."""
+    strings = StopStrings(strings).strings
+    if not strings:
+        return [None] * number
+    if tokenizer is None:
+        raise ValueError("stop_strings needs the tokenizer; tokenizer is None")
+    return [(StopStrings(strings), StreamDecoder(tokenizer)) for _ in range(number)]
 
-    def __init__(self, model: LanguageModel, sequences: list[_Sequence], use_kv_cache: bool) -> None:
-        self.model, self.sequences, self.use_kv_cache = model, sequences, use_kv_cache
-        self.kv_cache, self.starts = None, None
 
-    def __call__(self) -> np.ndarray:
-        """The logits of the last positions, (B, V)."""
-        length = self.model.context_length
-        starts = [context_start(len(sequence.ids), length) for sequence in self.sequences]
-        moved = self.kv_cache is None or starts != self.starts or self.kv_cache.length == length
-        if moved or not self.use_kv_cache:
-            hidden_states = self._process_contexts()
-        else:
-            last = np.array([sequence.ids[-1:] for sequence in self.sequences])
-            hidden_states = self.model.hidden_states(last, kv_cache=self.kv_cache)
-        self.starts = starts
-        return self.model.head_forward(hidden_states[:, -1])[0]
+def _check_prompt(name: str, prompt: Sequence[int], vocab_size: int) -> list[int]:
+    prompt = np.asarray(_check_sequence(name, prompt, "a sequence of ids (T)"))
+    if prompt.ndim != 1:
+        raise ValueError(f"{name} has shape {prompt.shape}; it must be (T)")
+    if not prompt.size:
+        raise ValueError(f"{name} is empty; it must have at least one id")
+    return as_indices(name, prompt, 0, vocab_size).tolist()
 
-    def _process_contexts(self) -> np.ndarray:
-        """Process all contexts, aligned on the right, in chunks and with a new cache."""
-        contexts = [sequence.context(self.model.context_length) for sequence in self.sequences]
-        longest = max(map(len, contexts))
-        left_padding = np.array([longest - len(context) for context in contexts])
-        ids = np.array([[0] * (longest - len(context)) + context for context in contexts])
-        self.kv_cache = self.model.new_kv_cache(len(contexts), left_padding)
-        for start in range(0, longest, CHUNK):
-            hidden_states = self.model.hidden_states(ids[:, start : start + CHUNK], kv_cache=self.kv_cache)
-        return hidden_states
+
+def _check_sequence(name: str, value: Any, kind: str) -> Any:
+    is_sequence = value.ndim > 0 if isinstance(value, np.ndarray) else isinstance(value, Sequence)
+    if isinstance(value, (str, bytes)) or not is_sequence:
+        raise TypeError(f"{name} is {value!r}; it must be {kind}")
+    return value
+
+
+def _check_ids(name: str, ids: Iterable[int], vocab_size: int) -> list[int]:
+    return as_indices(name, _as_collection(name, ids), 0, vocab_size).tolist()
+
+
+def _as_collection(name: str, values: Any) -> list[Any]:
+    """The values as a list; raises TypeError for a single number or text."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {values!r}; it must be a list")
+    return list(values)

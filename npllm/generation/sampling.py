@@ -1,19 +1,21 @@
 """Sampling: how one token is drawn from the model's distribution.
 
-    logits → [repetition penalty → temperature → top-k → top-p → softmax → draw] → id
+    logits → [biases and penalties → temperature → filters → softmax → draw] → id
 
-Each filter sets the logits of the excluded tokens to −∞, so filters can follow one another.
+The two files before this one have the biases and penalties, and the filters top-k, top-p and min-p. The order is that
+of transformers.
 
-Temperature: Ackley, Hinton, Sejnowski 1985; top-k: Fan, Lewis, Dauphin 2018, section 5; top-p: Holtzman et al. 2020,
-section 3.1; penalty: Keskar et al. 2019 (CTRL), section 4.1.
+Temperature: Ackley, Hinton, Sejnowski 1985.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from npllm.core.checks import as_floats, as_indices
+from npllm.core.checks import check_integer, check_number
+from npllm.generation.filters import as_logits, min_p_filter, rounding_error, top_k_filter, top_p_filter
+from npllm.generation.penalties import add_bias, penalize_frequency, penalize_repetition
 from npllm.layers.softmax import softmax
 
 
@@ -24,60 +26,50 @@ class Sampling:
     temperature         divides the logits; 0 takes the largest logit (greedy)
     top_k               only the k largest logits
     top_p               only the fewest tokens whose probabilities sum to at least p
-    repetition_penalty  above 1 makes every token less likely that is in the sequence already
+    repetition_penalty  above 1, each token of the prompt or of the generated text becomes less likely
+    min_p               only tokens with at least this fraction of the largest probability
+    frequency_penalty   is subtracted from the logit of a token for each time that it was generated; the prompt is not
+                        counted
+    presence_penalty    is subtracted once from the logit of each token that was generated; the prompt is not counted
+    logit_bias          dict from ids to numbers, which are added to their logits; −∞ excludes an id
+
+    Raises TypeError for a value of another type, and ValueError for one outside of its range.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     repetition_penalty: float = 1.0
+    min_p: float | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
-    def next_id(self, logits: np.ndarray, ids: Sequence[int], rng: np.random.Generator) -> int:
-        """Draw the token that follows `ids`      (V) → an int"""
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+        if self.top_k is not None:
+            check_integer("top_k", self.top_k, 1)
+        if self.top_p is not None and not 0.0 < check_number("top_p", self.top_p) <= 1.0:
+            raise ValueError(f"top_p is {self.top_p}; it must be greater than 0 and at most 1")
+        if self.min_p is not None and not 0.0 <= check_number("min_p", self.min_p) <= 1.0:
+            raise ValueError(f"min_p is {self.min_p}; it must be at least 0 and at most 1")
+        if not check_number("repetition_penalty", self.repetition_penalty) > 0:
+            raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it must be greater than 0")
+        check_number("frequency_penalty", self.frequency_penalty)
+        check_number("presence_penalty", self.presence_penalty)
+        _check_logit_bias(self.logit_bias)
+
+    def next_id(
+        self, logits: np.ndarray, ids: Sequence[int], rng: np.random.Generator, *, prompt_length: int = 0
+    ) -> int:
+        """Draw the token that follows `ids`; the first `prompt_length` of them are the prompt      (V) → an int"""
+        if self.logit_bias:
+            logits = add_bias(logits, self.logit_bias)
         if self.repetition_penalty != 1.0:
             logits = penalize_repetition(logits, ids, self.repetition_penalty)
-        return sample(logits, rng, self.temperature, self.top_k, self.top_p)
-
-
-def penalize_repetition(logits: np.ndarray, ids: Sequence[int], penalty: float) -> np.ndarray:
-    """y = logit / penalty where positive, logit · penalty where negative, for every id in ids      (V), (N) → (V)
-
-    With a penalty above 1 the ids become less likely; 1 changes nothing. Raises ValueError unless penalty > 0.
-    """
-    logits = as_floats(logits=logits)
-    if not penalty > 0:
-        raise ValueError(f"penalty is {penalty}; it must be greater than 0")
-    if len(ids) == 0:
-        return logits.copy()
-    used = np.unique(as_indices("ids", ids, 0, len(logits)))
-    penalized = logits.copy()
-    penalized[used] = np.where(logits[used] > 0, logits[used] / float(penalty), logits[used] * float(penalty))
-    return penalized
-
-
-def top_k_filter(logits: np.ndarray, k: int) -> np.ndarray:
-    """The k largest logits; −∞ for all others      (V) → (V)
-
-    Exactly k: of equal logits those of the lower ids. Raises ValueError unless k ≥ 1.
-    """
-    logits = as_floats(logits=logits)
-    if k < 1:
-        raise ValueError(f"k is {k}; it must be at least 1")
-    return _keep(logits, _descending(logits)[:k])
-
-
-def top_p_filter(logits: np.ndarray, p: float) -> np.ndarray:
-    """The fewest largest logits whose probabilities sum to at least p; −∞ for all others      (V) → (V)
-
-    At least one. Raises ValueError unless 0 < p ≤ 1.
-    """
-    logits = as_floats(logits=logits)
-    if not 0.0 < p <= 1.0:
-        raise ValueError(f"p is {p}; it must be greater than 0 and at most 1")
-    order = _descending(logits)
-    probabilities = softmax(logits[order].astype(np.float64))
-    before = np.cumsum(probabilities) - probabilities  # the sum of the larger ones
-    return _keep(logits, order[before < p])
+        if self.frequency_penalty or self.presence_penalty:
+            logits = penalize_frequency(logits, ids[prompt_length:], self.frequency_penalty, self.presence_penalty)
+        return sample(logits, rng, self.temperature, self.top_k, self.top_p, self.min_p)
 
 
 def sample(
@@ -86,34 +78,51 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
 ) -> int:
     """Draw an id with the probabilities softmax(logits / temperature), after the filters      (V) → an int
 
     temperature 0 takes the largest logit (of equal ones the lowest id) and draws nothing. Raises ValueError for a
-    negative temperature, and for logits that are nan or have no finite maximum.
+    negative temperature, for logits of another shape, and for logits that are nan or have no finite maximum.
     """
-    logits = as_floats(logits=logits)
-    if not temperature >= 0:
-        raise ValueError(f"temperature is {temperature}; it must be at least 0")
+    logits = as_logits(logits)
+    temperature = _check_temperature(temperature)
     if np.isnan(logits).any() or not np.isfinite(logits.max(initial=-np.inf)):
         raise ValueError("the logits have no finite maximum; the model's weights may have overflowed")
     if temperature == 0:
         return int(logits.argmax())
-    logits = logits.astype(np.float64) / temperature
+    if not callable(getattr(rng, "random", None)):
+        raise TypeError(f"rng is {rng!r}; it must be a generator such as numpy.random.default_rng(0)")
+    tolerance = rounding_error(logits)
+    logits = _divide(logits, temperature)
     if top_k is not None:
         logits = top_k_filter(logits, top_k)
     if top_p is not None:
-        logits = top_p_filter(logits, top_p)
+        logits = top_p_filter(logits, top_p, tolerance)
+    if min_p is not None:
+        logits = min_p_filter(logits, min_p, tolerance)
     cumulative = np.cumsum(softmax(logits))
     return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
 
 
-def _descending(logits: np.ndarray) -> np.ndarray:
-    """Ids by descending logit, equal ones by ascending id."""
-    return np.argsort(-logits, kind="stable")
+def _divide(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """(logits − max) / temperature in float64: the largest is 0, so the division overflows to −∞ at most."""
+    logits = logits.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return (logits - logits.max()) / temperature
 
 
-def _keep(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    kept = np.full_like(logits, -np.inf)
-    kept[ids] = logits[ids]
-    return kept
+def _check_temperature(temperature: float) -> float:
+    temperature = check_number("temperature", temperature)
+    if temperature < 0:
+        raise ValueError(f"temperature is {temperature}; it must be at least 0")
+    return temperature
+
+
+def _check_logit_bias(logit_bias: Mapping[int, float]) -> None:
+    if not isinstance(logit_bias, Mapping):
+        raise TypeError(f"logit_bias is {logit_bias!r}; it must be a dict from ids to numbers")
+    for token_id, bias in logit_bias.items():
+        check_integer("an id of logit_bias", token_id, 0)
+        if bias != -np.inf:
+            check_number(f"logit_bias[{token_id}]", bias)

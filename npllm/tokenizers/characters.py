@@ -66,6 +66,10 @@ class CharacterTokenizer(Tokenizer):
                 raise KeyError(f"id {token_id} is not in the vocabulary; ids are below {self.vocab_size}")
         return "".join(self.characters[token_id] for token_id in ids)
 
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The text of the ids in UTF-8, as StreamDecoder needs it."""
+        return self.decode(ids).encode("utf-8", "surrogatepass")
+
     def save(self, path: str | Path) -> None:
         """Write the vocabulary to a *.json file; an interrupted save leaves what was there before."""
         # a list, because in one string JSON would join two lone surrogates to a pair

@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npllm.generation import complete, generate
-from npllm.generation.autoregressive import context_start
+from npllm.attention.kv_cache import KVCache, ModelKVCache, SlidingWindowKVCache
+from npllm.generation import NextLogits, complete, generate, generate_text
+from npllm.generation.next_logits import context_start
+from npllm.tokenizers import CharacterTokenizer, GPT2Tokenizer
 from tests.models.test_gpt import SMALL, small
 
 prompts = st.lists(st.lists(st.integers(0, 10), min_size=1, max_size=12), min_size=1, max_size=3)
@@ -98,7 +100,7 @@ def test_ids_are_yielded_step_by_step(monkeypatch):
 def test_a_long_prompt_is_processed_in_chunks(monkeypatch):
     model, *_ = small()
     expected = complete(model, [1, 2, 3, 4, 5, 6, 7], 3, temperature=0)
-    monkeypatch.setattr("npllm.generation.autoregressive.CHUNK", 2)
+    monkeypatch.setattr("npllm.generation.next_logits.CHUNK", 2)
     assert complete(model, [1, 2, 3, 4, 5, 6, 7], 3, temperature=0) == expected
 
 
@@ -152,3 +154,147 @@ def test_a_kv_cache_has_room_for_the_context_length_only():
         model(np.zeros((1, 3), int), kv_cache=kv_cache)
     assert kv_cache.length == 6
     assert kv_cache.nbytes == 2 * 2 * 12 * 6 * 8  # keys and values, layers, channels, columns, bytes
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "error", "message"),
+    [
+        ([[1]], {"rng": 0}, TypeError, "rng is 0; it must be a generator such as numpy.random.default_rng"),
+        ([[1]], {"stop_ids": 7}, TypeError, "stop_ids is 7; it must be a list"),
+        ([[1]], {"stop_ids": [11]}, IndexError, r"stop_ids\[0\] is 11; it must be in \[0, 11\)"),
+        ([[1]], {"stop_ids": "a"}, TypeError, "stop_ids is 'a'; it must be a list"),
+        ([[1]], {"excluded_ids": [-1]}, IndexError, r"excluded_ids\[0\] is -1"),
+        ([[1]], {"top_k": 2.0}, TypeError, "top_k is 2.0; it must be an integer"),
+        ([[1]], {"top_p": 0}, ValueError, "top_p is 0"),
+        ([[1]], {"logit_bias": {11: 1.0}}, IndexError, r"logit_bias\[0\] is 11"),
+        ([[1]], {"stop_strings": ["a"]}, ValueError, "stop_strings needs the tokenizer; tokenizer is None"),
+        ([[1]], {"stop_strings": "a"}, TypeError, "stop_strings is the text 'a'; it must be a list of texts"),
+        ([[1]], {"max_new_tokens": 2.0}, TypeError, "max_new_tokens is 2.0; it must be an integer"),
+        ([[[1, 2]]], {}, ValueError, r"prompts\[0\] has shape \(1, 2\); it must be \(T\)"),
+        (np.array([[[1, 2]]]), {}, ValueError, r"prompts\[0\] has shape \(1, 2\); it must be \(T\)"),
+        ([1, 2], {}, TypeError, r"prompts\[0\] is 1; it must be a sequence of ids \(T\)"),
+        (7, {}, TypeError, "prompts is 7; it must be a sequence of prompts"),
+        (["text"], {}, TypeError, r"prompts\[0\] is 'text'; it must be a sequence of ids"),
+        ([[1.5]], {}, TypeError, r"prompts\[0\] has dtype float64; it must be an integer dtype"),
+    ],
+)
+def test_errors_of_arguments_come_before_the_first_step(prompts, options, error, message):
+    model, *_ = small()
+    with pytest.raises(error, match=message):
+        generate(model, prompts, **{"max_new_tokens": 3} | options)
+
+
+def test_prompts_may_be_arrays():
+    model, *_ = small()
+    lists = list(generate(model, [[1, 2], [3, 4]], 4, temperature=0))
+    assert list(generate(model, np.array([[1, 2], [3, 4]]), 4, temperature=0)) == lists
+
+
+def test_excluded_ids_are_never_drawn():
+    model, *_ = small()
+    for temperature in (0, 1.5):
+        free = complete(model, [1, 2], 30, temperature=temperature, rng=np.random.default_rng(0))
+        excluded = set(free[:3])
+        ids = complete(model, [1, 2], 30, temperature=temperature, excluded_ids=excluded, rng=np.random.default_rng(0))
+        assert not excluded & set(ids)
+    with pytest.raises(ValueError, match="no finite maximum"):
+        complete(model, [1, 2], 1, excluded_ids=range(11))
+
+
+def test_the_frequency_penalty_counts_what_was_generated():
+    model, *_ = small()
+    ids = complete(model, [1, 2, 3], 11, temperature=0, frequency_penalty=1e6)
+    assert sorted(ids) == list(range(11)), "each id once, those of the prompt too"
+    assert len(set(complete(model, [1, 2, 3], 11, temperature=0, logit_bias={4: 1e6}))) == 1
+
+
+def test_the_logits_of_each_step_are_accessible():
+    model, *_ = small()
+    seen = []
+    ids = list(generate(model, [[1, 2], [3]], 3, temperature=0, excluded_ids=[4], on_logits=seen.append))
+    assert len(seen) == len(ids) == 3
+    np.testing.assert_allclose(seen[0][0], model(np.array([1, 2]))[-1], rtol=1e-9)
+    np.testing.assert_allclose(seen[2][1], model(np.array([3, ids[0][1], ids[1][1]]))[-1], rtol=1e-9)
+
+
+LETTERS = CharacterTokenizer("abcdefghijk")
+
+
+def test_a_sequence_ends_with_the_token_that_completes_a_stop_string():
+    model, *_ = small()
+    free = complete(model, [1, 2, 3], 12, rng=np.random.default_rng(3))
+    text = LETTERS.decode(free)
+    for size in (1, 2, 3):
+        string = text[4 : 4 + size]
+        end = text.index(string) + size
+        options = {"stop_strings": [string], "rng": np.random.default_rng(3)}
+        assert complete(model, [1, 2, 3], 12, tokenizer=LETTERS, **options) == free[:end]
+        options["rng"] = np.random.default_rng(3)
+        parts = list(generate_text(model, LETTERS, [1, 2, 3], 12, **options))
+        assert "".join(parts) == text[: end - size]
+
+
+def test_the_prompt_is_not_searched_for_stop_strings():
+    model, *_ = small()
+    free = complete(model, [1, 1, 1], 3, temperature=0)
+    string = "b" + LETTERS.decode(free[:1])
+    assert complete(model, [1, 1, 1], 3, temperature=0, stop_strings=[string], tokenizer=LETTERS) == free
+
+
+def test_generated_text_has_whole_characters_and_no_end_token(monkeypatch):
+    tokenizer = GPT2Tokenizer.load()
+    ids = [*tokenizer.encode(" 日本 naïve"), 50256]
+    monkeypatch.setattr("npllm.generation.autoregressive.generate", lambda *a, **k: ([i] for i in ids))
+    parts = list(generate_text(None, tokenizer, [1], 9, stop_ids=[50256]))
+    assert "".join(parts) == " 日本 naïve"
+    assert "\ufffd" not in "".join(parts)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.lists(st.integers(0, 10), max_size=4), st.integers(1, 4)), min_size=1, max_size=4))
+def test_a_chat_uses_the_key_value_cache_of_the_turns_before(turns):
+    model, *_ = small()
+    next_logits, ids = NextLogits(model), [1]
+    for new, num_tokens in turns:
+        ids = ids + new
+        answer = complete(model, ids, num_tokens, temperature=0, next_logits=next_logits)
+        assert answer == complete(model, ids, num_tokens, temperature=0)
+        ids = ids + answer
+
+
+def test_of_a_prompt_that_begins_with_the_cached_ids_only_the_rest_is_computed():
+    model, *_ = small()
+    next_logits = NextLogits(model)
+    next_logits([[1, 2, 3, 4]])
+    assert next_logits.num_computed == 4
+    for ids, computed in (([1, 2, 3, 4, 5, 6], 2), ([1, 2, 9], 1), ([1, 2, 9], 1), ([5, 2], 2)):
+        logits = next_logits([ids])
+        assert next_logits.num_computed == computed
+        np.testing.assert_allclose(logits[0], model(np.array(ids))[-1], rtol=1e-9)
+
+
+def test_an_interrupted_step_leaves_no_wrong_cache(monkeypatch):
+    model, *_ = small()
+    next_logits = NextLogits(model)
+    next_logits([[1, 2]])
+    forward = type(model.h[1]).forward
+
+    def interrupted(self, *a, **k):
+        if self is model.h[1]:
+            raise KeyboardInterrupt
+        return forward(self, *a, **k)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.h[1]), "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next_logits([[1, 2, 3]])
+    np.testing.assert_allclose(next_logits([[1, 2, 3]])[0], model(np.array([1, 2, 3]))[-1], rtol=1e-9)
+
+
+def test_a_layer_that_does_not_keep_every_column_is_not_truncated():
+    cache = ModelKVCache(8, [KVCache(), SlidingWindowKVCache(2)])
+    assert not cache.truncate(0)
+    full = ModelKVCache(8, [KVCache()])
+    full.layers[0].append(np.ones((1, 2, 5, 3)))
+    assert full.truncate(3) and full.length == 3
+    assert not full.truncate(4)

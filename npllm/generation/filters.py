@@ -1,0 +1,99 @@
+"""Filters: which tokens can be drawn at all.
+
+    logits → [top-k → top-p → min-p] → softmax → draw
+
+A filter sets the logits of the tokens that it excludes to −∞, so their probability is 0 and the probabilities of the
+others are larger by one factor. The filters can follow one another.
+
+top-k: Fan, Lewis, Dauphin 2018, section 5; top-p: Holtzman et al. 2020, section 3.1; min-p: Nguyen et al. 2024,
+section 3.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from npllm.core.checks import as_floats, as_indices, check_integer, check_number, check_shape
+from npllm.layers.softmax import softmax
+
+ROUNDING = 8.0  # in units of the dtype's ε: differences that small are taken for rounding errors
+
+
+def top_k_filter(logits: np.ndarray, k: int) -> np.ndarray:
+    """The k largest logits; −∞ for all others      (V) → (V)
+
+    Exactly k: of equal logits those of the lower ids. Raises ValueError unless k ≥ 1.
+    """
+    logits = as_logits(logits)
+    k = check_integer("k", k, 1)
+    if k >= len(logits):
+        return logits.copy()
+    kth = np.partition(logits, -k)[-k]
+    larger, equal = np.flatnonzero(logits > kth), np.flatnonzero(logits == kth)
+    return _keep(logits, np.concatenate([larger, equal[: k - len(larger)]]))
+
+
+def top_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -> np.ndarray:
+    """The fewest largest logits whose probabilities sum to at least p; −∞ for all others      (V) → (V)
+
+    tolerance  a sum that is smaller than p by at most this much counts as p; the default is 8 ε of the dtype
+
+    Probabilities 0.5, 0.3, 0.2 and p = 0.8: the first two reach p, although their sum in floating point may be smaller
+    than 0.8 by a rounding error. At least one token is kept, and all with p = 1. Raises ValueError unless 0 < p ≤ 1.
+    """
+    logits = as_logits(logits)
+    p = check_number("p", p)
+    if not 0.0 < p <= 1.0:
+        raise ValueError(f"p is {p}; it must be greater than 0 and at most 1")
+    if p == 1.0:
+        return logits.copy()
+    tolerance = rounding_error(logits) if tolerance is None else tolerance
+    order = np.argsort(-logits, kind="stable")
+    cumulative = np.cumsum(softmax(logits[order].astype(np.float64)))
+    num_kept = int(np.searchsorted(cumulative, p - tolerance, side="left")) + 1
+    return _keep(logits, order[:num_kept])
+
+
+def min_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -> np.ndarray:
+    """The logits whose probability is at least p times the largest probability; −∞ for all others      (V) → (V)
+
+    probabilityᵢ ≥ p · max probability  ⟺  logitᵢ ≥ max logit + ln p: no softmax is needed. A logit below this bound
+    by at most `tolerance` is kept; the default is 8 ε of the dtype. p = 0 keeps all. Raises ValueError unless
+    0 ≤ p ≤ 1.
+    """
+    logits = as_logits(logits)
+    p = check_number("p", p)
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"p is {p}; it must be at least 0 and at most 1")
+    if p == 0.0:
+        return logits.copy()
+    tolerance = rounding_error(logits) if tolerance is None else tolerance
+    return _keep(logits, logits.astype(np.float64) >= float(logits.max()) + float(np.log(p)) - tolerance)
+
+
+def exclude_ids(logits: np.ndarray, ids: Iterable[int]) -> np.ndarray:
+    """−∞ for the given ids      (V) → (V)
+
+    Such as the ids of a padded vocabulary, which have a logit but no token.
+    """
+    logits = as_logits(logits).copy()
+    logits[as_indices("ids", list(ids), 0, len(logits))] = -np.inf
+    return logits
+
+
+def as_logits(logits: np.ndarray) -> np.ndarray:
+    """Return the logits as an array; raise TypeError or ValueError unless they are floating point of the shape (V)."""
+    logits = as_floats(logits=logits)
+    check_shape("logits", logits, "(V)")
+    return logits
+
+
+def rounding_error(logits: np.ndarray) -> float:
+    """8 ε of the dtype: 9.5e-7 in float32, 1.8e-15 in float64."""
+    return ROUNDING * float(np.finfo(logits.dtype).eps)
+
+
+def _keep(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    filtered = np.full_like(logits, -np.inf)
+    filtered[kept] = logits[kept]
+    return filtered

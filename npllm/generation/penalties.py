@@ -1,0 +1,59 @@
+"""Penalties and biases: change the logits of tokens that occurred before, or of tokens that the caller names.
+
+    logits → [logit bias → repetition penalty → frequency and presence penalty] → temperature → …
+
+The repetition penalty counts the tokens of the prompt and those generated so far. The frequency and the presence
+penalty count the generated tokens only.
+
+Repetition penalty: Keskar et al. 2019 (CTRL), section 4.1; frequency penalty, presence penalty and logit bias: OpenAI,
+API reference.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from npllm.core.checks import as_indices, check_number
+from npllm.generation.filters import as_logits
+
+
+def penalize_repetition(logits: np.ndarray, ids: Sequence[int], penalty: float) -> np.ndarray:
+    """y = logit / penalty where positive, logit · penalty where negative, for every id in ids      (V), (N) → (V)
+
+    With a penalty above 1 the ids become less likely; 1 changes nothing. Raises ValueError unless penalty > 0.
+    """
+    logits = as_logits(logits)
+    penalty = check_number("penalty", penalty)
+    if not penalty > 0:
+        raise ValueError(f"penalty is {penalty}; it must be greater than 0")
+    penalized = logits.copy()
+    used = np.unique(as_indices("ids", ids, 0, len(logits)))
+    penalized[used] = np.where(logits[used] > 0, logits[used] / penalty, logits[used] * penalty)
+    return penalized
+
+
+def penalize_frequency(
+    logits: np.ndarray, ids: Sequence[int], frequency_penalty: float = 0.0, presence_penalty: float = 0.0
+) -> np.ndarray:
+    """yᵢ = logitᵢ − frequency_penalty · countᵢ − presence_penalty · [countᵢ > 0]      (V), (N) → (V)
+
+    countᵢ is the number of times that id i occurs in ids. Positive penalties make the ids less likely.
+    """
+    logits = as_logits(logits)
+    frequency_penalty = check_number("frequency_penalty", frequency_penalty)
+    presence_penalty = check_number("presence_penalty", presence_penalty)
+    penalized = logits.copy()
+    used, counts = np.unique(as_indices("ids", ids, 0, len(logits)), return_counts=True)
+    penalized[used] -= (frequency_penalty * counts + presence_penalty).astype(logits.dtype)
+    return penalized
+
+
+def add_bias(logits: np.ndarray, logit_bias: Mapping[int, float]) -> np.ndarray:
+    """yᵢ = logitᵢ + biasᵢ for every id i in logit_bias      (V) → (V)
+
+    A bias of −∞ excludes the id. Raises IndexError for an id outside of the vocabulary.
+    """
+    logits = as_logits(logits).copy()
+    ids = as_indices("logit_bias", list(logit_bias), 0, len(logits))
+    logits[ids] += np.array(list(logit_bias.values()), logits.dtype)
+    return logits
