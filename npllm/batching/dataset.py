@@ -47,11 +47,11 @@ class GPTDatasetV1(WindowDataset):
         super().__init__(encode_for_training(txt, tokenizer), max_length, stride)
 
 
-def encode_for_training(txt: str, tokenizer: Any) -> np.ndarray:
-    """The ids of a text as an int64 array; <|endoftext|> is encoded as the special token if the tokenizer has it."""
+def encode_for_training(txt: str, tokenizer: Any, end_token: str = END_OF_TEXT) -> np.ndarray:
+    """The ids of a text as an int64 array; `end_token` is encoded as the special token if the tokenizer has it."""
     # BPETokenizer has `special_tokens`, tiktoken's Encoding has `special_tokens_set`, word tokenizers have neither
     special_tokens = getattr(tokenizer, "special_tokens", getattr(tokenizer, "special_tokens_set", ()))
-    options = {"allowed_special": {END_OF_TEXT}} if END_OF_TEXT in special_tokens else {}
+    options = {"allowed_special": {end_token}} if end_token in special_tokens else {}
     ids = np.asarray(tokenizer.encode(txt, **options))
     if ids.size and (not np.issubdtype(ids.dtype, np.integer) or ids.min() < 0):
         raise TypeError(f"the tokenizer returned {ids[:3].tolist()} …, {ids.dtype}; ids must be integers of 0 or more")

@@ -6,9 +6,12 @@ A resumed training must continue with the next batch of the interrupted one. The
 generator at the beginning of the epoch, and the number of batches since then.
 """
 
+import zlib
 from typing import Any
 
 import numpy as np
+
+NUM_COMPARED = 16  # windows, evenly spaced over the dataset
 
 
 class InfiniteBatches:
@@ -49,10 +52,32 @@ class InfiniteBatches:
 
     def state(self) -> dict[str, Any]:
         """The state, as a dict that JSON can hold."""
-        return {"epoch_rng": self._epoch_rng, "batches_done": self._batches_done}
+        return {"epoch_rng": self._epoch_rng, "batches_done": self._batches_done} | self._data()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a `state()` of batches with the same dataset and batch size, which is not checked."""
+        """Continue from a `state()`; raises ValueError as `check_state`."""
+        self.check_state(state)
         self.rng.bit_generator.state = state["epoch_rng"]
         self._start_epoch()
         self._batches_done = state["batches_done"]
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise ValueError for a `state()` of another batch size or of another dataset.
+
+        Of a dataset, the number of windows and NUM_COMPARED of its windows are compared. A state of an older npllm
+        without these entries is not checked.
+        """
+        own = self._data()
+        for name, what in (("batch_size", "batch_size"), ("num_windows", "the number of windows")):
+            if state.get(name, own[name]) != own[name]:
+                raise ValueError(f"{what} is {own[name]}; it must be {state[name]}, as when the state was saved")
+        if state.get("crc32", own["crc32"]) != own["crc32"]:
+            raise ValueError("the dataset has other ids than when the state was saved")
+
+    def _data(self):
+        """What a state must have in common with the batches that continue from it."""
+        num_windows = len(self.dataset)
+        some = np.linspace(0, num_windows - 1, min(NUM_COMPARED, num_windows)).astype(np.int64)
+        inputs, targets = (np.ascontiguousarray(array) for array in self.dataset[some])
+        crc32 = zlib.crc32(targets.tobytes(), zlib.crc32(inputs.tobytes()))
+        return {"batch_size": self.batch_size, "num_windows": num_windows, "crc32": crc32}

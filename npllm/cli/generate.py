@@ -15,10 +15,10 @@ from npllm.models.presets import from_pretrained
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.streaming import StreamDecoder
-from npllm.training.run import CHECKPOINT, RUN, VOCABULARY, load_tokenizer, open_run
+from npllm.training.run import open_trained
+from npllm.training.run_config import RUN
+from npllm.training.run_tokenizer import VOCABULARY, load_vocabulary
 from npllm.utils.terminal import printable
-
-WEIGHTS = "model.safetensors"
 
 
 def add_parser(commands) -> None:
@@ -72,12 +72,12 @@ def load_model(folder: str | Path) -> tuple[Any, Any]:
     Raises FileNotFoundError or ValueError for a folder that is neither.
     """
     folder = Path(folder)
-    if (folder / RUN).is_file() and ((folder / CHECKPOINT).is_file() or not (folder / WEIGHTS).is_file()):
-        run = open_run(folder)
-        return run.model, run.tokenizer
+    if (folder / RUN).is_file():
+        trained = open_trained(folder)
+        return trained.model, trained.tokenizer
     model = from_pretrained(folder)
     if (folder / VOCABULARY).is_file():
-        return model, load_tokenizer(folder / VOCABULARY)
+        return model, load_vocabulary(folder / VOCABULARY)
     tokenizer = GPT2Tokenizer.load()
     if model.config.vocab_size < tokenizer.vocab_size:
         raise ValueError(

@@ -18,7 +18,6 @@ from pathlib import Path
 from rich.console import Console
 
 FIELDS = {  # a field of the library → its option, where they differ by more than dashes
-    "num_steps": "--steps",
     "k": "--top-k",
     "p": "--top-p",
     "penalty": "--repetition-penalty",

@@ -35,14 +35,15 @@ from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.training.log import StepLog
-from npllm.training.run import RUN, Run, create_run, open_run
+from npllm.training.run import Run, create_run, open_run
+from npllm.training.run_config import RUN
 from npllm.training.trainer import StepMetrics, Trainer, TrainingConfig, evaluate
 from npllm.utils.markdown import markdown_table
 from npllm.utils.terminal import printable
 
 LOG, PLOT = "log.jsonl", "loss.png"
 SAMPLE_LENGTH, REPORT_LENGTH = 120, 400  # tokens of the samples during training and in the report
-WITH_RESUME = {"out", "checkpoint_interval", "threads"}  # options that go with --resume
+WITH_RESUME = {"out", "checkpoint_interval", "threads", "num_steps"}  # options that go with --resume
 
 
 def add_parser(commands) -> None:
@@ -61,7 +62,10 @@ def add_parser(commands) -> None:
     add("--d-model", metavar="N", type=positive, default=128, help="channels of the residual stream")
     add("--context-length", metavar="N", type=positive, default=64, help="positions in a window")
     add("--dropout", metavar="P", type=number_from(0.0), default=0.0, help="probability that an activation is zeroed")
-    add("--steps", metavar="N", type=positive, default=2000, help="training steps")
+    add(
+        "--num-steps", "--steps", metavar="N", type=positive, default=2000,
+        help="training steps; with --resume, the new number of steps in all",
+    )  # fmt: skip
     add("--batch-size", metavar="N", type=positive, default=12, help="windows in a batch")
     add("--grad-accum-steps", metavar="N", type=positive, default=1, help="micro-batches in a batch, to save memory")
     add("--learning-rate", metavar="X", type=number_from(0.0), default=3e-3, help="the highest; it decays to a tenth")
@@ -78,6 +82,8 @@ def run(console: Console, options: argparse.Namespace) -> int:
     if options.resume:
         refuse(options, options.given - WITH_RESUME, "has no effect with --resume, which continues the run as it began")
         training_run, about = open_run(options.out), ""
+        if "num_steps" in options.given:
+            training_run.set_num_steps(options.num_steps)
     else:
         if options.tokenizer != "bpe":
             refuse(options, {"vocab_size"}, f"has no effect with --tokenizer {options.tokenizer}")
@@ -107,7 +113,7 @@ def _create_run(options: argparse.Namespace) -> tuple[Run, str]:
         options.num_heads, options.dropout,
     )  # fmt: skip
     training_config = TrainingConfig(
-        num_steps=options.steps, batch_size=options.batch_size, grad_accum_steps=options.grad_accum_steps,
+        num_steps=options.num_steps, batch_size=options.batch_size, grad_accum_steps=options.grad_accum_steps,
         learning_rate=options.learning_rate, min_learning_rate=options.learning_rate / 10,
         warmup_steps=options.warmup_steps, eval_interval=options.eval_interval, seed=options.seed,
     )  # fmt: skip
@@ -134,8 +140,8 @@ def train_and_show(console: Console, training_run: Run, checkpoint_interval: int
     """Train a Run to its end, or to Ctrl-C; return the exit status, 0 or 130.
 
     Prints loss, learning rate and tokens per second, and at each evaluation the validation loss and a sample. Writes a
-    checkpoint every `checkpoint_interval` steps and at the end, a log with one JSON object for each step, and a plot of
-    the loss curve.
+    checkpoint every `checkpoint_interval` steps and at the end, the weights with the lowest validation loss, a log with
+    one JSON object for each step, and a plot of the loss curve.
     """
     trainer = training_run.trainer
     log = StepLog(training_run.folder / LOG, trainer.steps_done)
@@ -152,19 +158,31 @@ def train_and_show(console: Console, training_run: Run, checkpoint_interval: int
             if trainer.steps_done % checkpoint_interval == 0:
                 training_run.save()
 
-        trainer.run([after_step], interrupted)
+        trainer.run([after_step], interrupted, training_run.save_best)
     training_run.save()
     _draw_loss_curve(console, training_run, log)
     if trainer.steps_done < trainer.config.num_steps:
         status = f"interrupted after step {trainer.steps_done}; continue with"
         console.print(Text(f"{status}: npllm train --out {training_run.folder} --resume"), soft_wrap=True)
         return 130
-    training_run.save_model()
+    _save_results(console, training_run)
+    return 0
+
+
+def _save_results(console: Console, training_run: Run) -> None:
+    """Write the finished model for transformers; print its loss on the whole validation text, and the best one."""
+    trainer = training_run.trainer
+    training_run.save_best(trainer.evaluate())
+    problem = training_run.save_model()
     loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
     shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
     console.print(shown, highlight=False)
+    step, best_loss = training_run.best
+    if step < trainer.steps_done:
+        console.print(f"lowest validation loss {best_loss:.4f} after step {step:,}: best.safetensors", highlight=False)
     console.print(Text(f"the model is in {training_run.folder}"), soft_wrap=True)
-    return 0
+    if problem:
+        console.print(Text(f"its tokenizer was not written for transformers: {problem}"), soft_wrap=True)
 
 
 def _record(training_run: Run, metrics: StepMetrics) -> dict[str, Any]:

@@ -76,12 +76,16 @@ def architecture(
 
 
 def build(
-    config: GPTConfig | DecoderConfig, *, rng: np.random.Generator | None = None, dtype: str = "float32"
+    config: GPTConfig | DecoderConfig,
+    *,
+    rng: np.random.Generator | None = None,
+    dtype: str = "float32",
+    init: bool = True,
 ) -> GPT | Decoder:
-    """The model of a GPTConfig or of a DecoderConfig, with random weights."""
+    """The model of a GPTConfig or of a DecoderConfig, with random weights, or zeros without `init`."""
     if isinstance(config, GPTConfig):
-        return GPT(config, rng=rng, dtype=dtype)
-    return Decoder(config, rng=rng, dtype=dtype)
+        return GPT(config, rng=rng, dtype=dtype, init=init)
+    return Decoder(config, rng=rng, dtype=dtype, init=init)
 
 
 def config_as_dict(config: GPTConfig | DecoderConfig) -> dict[str, Any]:

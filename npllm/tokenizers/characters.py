@@ -15,6 +15,11 @@ from pathlib import Path
 
 from npllm.core.checks import check_text
 from npllm.tokenizers.base import Tokenizer
+from npllm.tokenizers.formats.hugging_face_characters import (
+    from_characters_json,
+    is_characters_json,
+    to_characters_json,
+)
 from npllm.utils.files import atomic_write
 
 FORMAT = "npllm characters"
@@ -71,9 +76,15 @@ class CharacterTokenizer(Tokenizer):
         return self.decode(ids).encode("utf-8", "surrogatepass")
 
     def save(self, path: str | Path) -> None:
-        """Write the vocabulary to a *.json file; an interrupted save leaves what was there before."""
+        """Write the vocabulary to a *.json file; an interrupted save leaves what was there before.
+
+        tokenizer.json  Hugging Face's format, which transformers reads
+        name.json       npllm's own format
+        """
         # a list, because in one string JSON would join two lone surrogates to a pair
         content = {"format": FORMAT, "version": 1, "characters": list(self.characters)}
+        if Path(path).name == "tokenizer.json":
+            content = to_characters_json(self.characters)
         with atomic_write(path) as file:
             file.write(json.dumps(content).encode())
 
@@ -84,6 +95,11 @@ class CharacterTokenizer(Tokenizer):
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not a vocabulary: {error}") from None
+        if is_characters_json(content):
+            try:
+                return cls(from_characters_json(content))
+            except ValueError as error:
+                raise ValueError(f"{path} is damaged: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
             raise ValueError(f'{path} does not contain "format": "{FORMAT}", "version": 1')
         characters = content.get("characters")

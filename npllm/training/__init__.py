@@ -3,7 +3,7 @@
 from npllm.training.checkpoint import load_checkpoint, save_checkpoint
 from npllm.training.clipping import clip_grad_norm, grad_norm
 from npllm.training.optimizers import SGD, AdamW, decays_weight
-from npllm.training.run import Run, create_run, open_run
+from npllm.training.run import Run, create_run, open_run, open_trained
 from npllm.training.schedules import warmup_cosine
 from npllm.training.step import training_step
 from npllm.training.trainer import StepMetrics, Trainer, TrainingConfig, evaluate
@@ -22,6 +22,7 @@ __all__ = [
     "grad_norm",
     "load_checkpoint",
     "open_run",
+    "open_trained",
     "save_checkpoint",
     "training_step",
     "warmup_cosine",

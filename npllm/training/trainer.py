@@ -70,7 +70,7 @@ class StepMetrics:
     loss: float
     learning_rate: float
     grad_norm: float | None  # before clipping
-    tokens: int  # targets in the batch
+    tokens: int  # targets in the batch that count
     seconds: float  # duration of the step, without the evaluation
     validation_loss: float | None = None  # only every eval_interval steps
 
@@ -108,20 +108,24 @@ class Trainer:
         self,
         callbacks: Iterable[Callable[["Trainer", StepMetrics], None]] = (),
         should_stop: Callable[[], bool] = lambda: False,
+        on_evaluation: Callable[[float], None] | None = None,
     ) -> None:
         """Train to the last step, or until `should_stop()` is true between two steps.
 
-        After each step every callback is called with (trainer, metrics).
+        After each step every callback is called with (trainer, metrics). After each evaluation `on_evaluation` is
+        called with the validation loss; the weights are then those that were evaluated.
         """
         while self.steps_done < self.config.num_steps and not should_stop():
-            metrics = self.step()
+            metrics = self.step(on_evaluation)
             for callback in callbacks:
                 callback(self, metrics)
 
-    def step(self) -> StepMetrics:
-        """Evaluate if it is time to, then train on one batch."""
+    def step(self, on_evaluation: Callable[[float], None] | None = None) -> StepMetrics:
+        """Evaluate if it is time to, then train on one batch. `on_evaluation`: see `run`."""
         config, step = self.config, self.steps_done
         validation_loss = self.evaluate() if step % config.eval_interval == 0 else None
+        if validation_loss is not None and on_evaluation is not None:
+            on_evaluation(validation_loss)
         started = time.perf_counter()
         inputs, targets = next(self.batches)
         self.optimizer.learning_rate = config.learning_rate_at(step)
@@ -134,7 +138,8 @@ class Trainer:
         )
         self.steps_done += 1
         seconds = time.perf_counter() - started
-        return StepMetrics(step, loss, self.optimizer.learning_rate, grad_norm, targets.size, seconds, validation_loss)
+        tokens, learning_rate = int((targets != IGNORE_INDEX).sum()), self.optimizer.learning_rate
+        return StepMetrics(step, loss, learning_rate, grad_norm, tokens, seconds, validation_loss)
 
     def evaluate(self) -> float | None:
         """The mean loss over the first `eval_batches` batches of the validation text; None without one."""
@@ -145,8 +150,9 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Everything that the next step depends on: (arrays by name, a dict of values that JSON can hold)."""
-        arrays = {f"model.{name}": parameter.data for name, parameter in self.model.named_parameters()}
-        arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
+        arrays = model_arrays(self.model) | {
+            f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()
+        }
         values = {
             "steps_done": self.steps_done,
             "optimizer_steps": self.optimizer.steps,
@@ -156,13 +162,22 @@ class Trainer:
         return arrays, values
 
     def load_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
-        """Continue from a `state()`; raises KeyError, ValueError or TypeError, before any array is written."""
+        """Continue from a `state()`; raises KeyError, ValueError or TypeError, before any array is written.
+
+        The dataset and the batch size must be those of the state, see `InfiniteBatches.check_state`.
+        """
+        self.batches.check_state(values["batches"])
         self.optimizer.check_steps(values["optimizer_steps"])
         copy_into(self.state()[0], arrays, "the trainer's model and optimizer")
         self.optimizer.steps = dict(values["optimizer_steps"])
         self.steps_done = values["steps_done"]
         self.batches.load_state(values["batches"])
         self.dropout_rng.bit_generator.state = values["dropout_rng"]
+
+
+def model_arrays(model: Any) -> dict[str, np.ndarray]:
+    """The parameters by the names that they have in a checkpoint; the arrays themselves, not copies."""
+    return {f"model.{name}": parameter.data for name, parameter in model.named_parameters()}
 
 
 def split_batch(inputs: np.ndarray, targets: np.ndarray, grad_accum_steps: int):
@@ -184,11 +199,18 @@ def split_batch(inputs: np.ndarray, targets: np.ndarray, grad_accum_steps: int):
 
 
 def evaluate(model: Any, dataset: Any, batch_size: int, max_windows: int | None = None) -> float:
-    """The mean loss over a dataset's windows in order, at most `max_windows` of them; every target counts once."""
+    """The mean loss over a dataset's windows in order, at most `max_windows` of them.
+
+    Every target counts once, and targets of −100 not at all, whatever the batch size. Raises ValueError if none counts.
+    """
     num_windows = len(dataset) if max_windows is None else min(max_windows, len(dataset))
     total = count = 0
     for start in range(0, num_windows, batch_size):
         inputs, targets = dataset[np.arange(start, min(start + batch_size, num_windows))]
-        total += float(model.loss(inputs, targets)) * targets.size
-        count += targets.size
+        num_targets = int((targets != IGNORE_INDEX).sum())
+        if num_targets:
+            total += float(model.loss(inputs, targets)) * num_targets
+            count += num_targets
+    if not count:
+        raise ValueError("every target of the dataset is -100; at least one must count")
     return total / count

@@ -4,9 +4,10 @@ from pathlib import Path
 
 
 def read_text_file(path: str | Path) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark and with every line ending as a newline.
+    """Return the text of a UTF-8 file, without a byte order mark. Line endings stay as they are.
 
-    The result is that of `open(path, encoding="utf-8-sig").read()`. Raises FileNotFoundError, IsADirectoryError, or
+    The result is that of `open(path, encoding="utf-8-sig", newline="").read()`, so the ids of the text are those that
+    `npllm bpe encode` writes for the file. Raises FileNotFoundError, IsADirectoryError, or
     ValueError for a file that is empty, has only whitespace, or is not text in UTF-8.
     """
     check_text_file(path)
@@ -16,7 +17,7 @@ def read_text_file(path: str | Path) -> str:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise utf8_error(path, error.start, content[error.start]) from error
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = text.removeprefix("\ufeff")
     if not text.strip():
         raise ValueError(f"{path} {'has only whitespace' if text else 'is empty'}; it must contain text")
     return text

@@ -75,8 +75,8 @@ def save(folder: str | PathLike, fields: dict[str, Any], state: dict[str, np.nda
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
         "activation_function": "gelu_new",
-        "bos_token_id": fields["vocab_size"] - 1,
-        "eos_token_id": fields["vocab_size"] - 1,
+        "bos_token_id": None,  # the model alone does not know its tokenizer; models/saving.py writes both
+        "eos_token_id": None,
         **{theirs: fields[ours] for ours, theirs in FIELDS.items()},
         "npllm_qkv_bias": fields["qkv_bias"],
     }

@@ -43,3 +43,17 @@ def test_invalid_batch_sizes(batch_size):
         ValueError, match=f"batch_size is {batch_size}; it must be .* at most 46, the number of windows"
     ):
         batches(50, batch_size)
+
+
+def test_a_state_of_another_batch_size_or_of_other_data_is_refused():
+    state = json.loads(json.dumps(batches(200, 8).state()))
+    for other, message in [
+        (batches(200, 3), "batch_size is 3; it must be 8"),
+        (batches(100, 8), "number of windows is 96; it must be 196"),
+        (InfiniteBatches(WindowDataset(np.arange(200) + 1, 4, 1), 8, np.random.default_rng(0)), "has other ids"),
+    ]:
+        before = other.state()
+        with pytest.raises(ValueError, match=message):
+            other.load_state(state)
+        assert other.state() == before
+    batches(200, 8).load_state({name: state[name] for name in ("epoch_rng", "batches_done")})  # of an older npllm

@@ -125,7 +125,7 @@ def test_a_folder_without_permission_is_refused_before_the_work(tmp_path, monkey
     [
         ("d_model is 8 and num_heads 3; num_heads must divide d_model",
          "--d-model is 8 and --num-heads 3; --num-heads must divide --d-model"),
-        ("num_steps is 0; it must be at least 1", "--steps is 0; it must be at least 1"),
+        ("num_steps is 0; it must be at least 1", "--num-steps is 0; it must be at least 1"),
         ("attention_dropout is 2; it must be less than 1", "--dropout is 2; it must be less than 1"),
         ("the text has 5 tokens; with context_length 8 it must have 9",
          "the text has 5 tokens; with --context-length 8 it must have 9"),

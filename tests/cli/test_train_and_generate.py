@@ -17,7 +17,7 @@ from tests.utils.test_terminal import console
 
 TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on the far side of the water.\n" * 12
 SMALL = [
-    *("--steps", "12", "--num-layers", "1", "--num-heads", "2", "--d-model", "16"),
+    *("--num-steps", "12", "--num-layers", "1", "--num-heads", "2", "--d-model", "16"),
     *("--context-length", "16", "--eval-interval", "5"),
 ]
 PROMPT = ["--prompt", "the", "--max-new-tokens", "20", "--seed", "1"]
@@ -84,7 +84,7 @@ def test_train_then_generate(tmp_path, text_file, tokenizer, capsys):
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "gpt"])
 def test_other_architectures_train_and_generate(tmp_path, text_file, name, capsys):
-    options = ["--architecture", name, *SMALL, "--steps", "3"]
+    options = ["--architecture", name, *SMALL, "--num-steps", "3"]
     assert train(tmp_path / "run", "--text", text_file, *options) == 0
     assert "parameters: 1 layers, " in capsys.readouterr().out
     assert generate(tmp_path / "run", *PROMPT) == 0
@@ -101,6 +101,15 @@ def test_resuming_a_finished_run_changes_nothing(copy, capsys):
     assert train(copy, "--resume") == 0
     assert fingerprint(copy / "checkpoint.safetensors") == before
     assert "resumed after step 12" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_prolonged(copy, capsys):
+    assert train(copy, "--resume", "--num-steps", "11") == 1
+    assert "--num-steps is 11; it must be at least 12, the number of steps done" in capsys.readouterr().err
+    assert train(copy, "--resume", "--num-steps", "16") == 0
+    assert [record["step"] for record in records(copy)] == list(range(16))
+    assert open_run(copy).trainer.config.num_steps == open_run(copy).trainer.steps_done == 16
+    assert open_run(copy).best[1] <= min(r["validation_loss"] for r in records(copy) if "validation_loss" in r)
 
 
 def test_a_run_records_its_number_of_threads_and_resumes_with_it(copy, capsys):
@@ -128,6 +137,7 @@ def test_the_report_of_a_training(trained):
         (["--batch-size", "2", "--grad-accum-steps", "3"], "--grad-accum-steps is 3; it must be at most --batch-size"),
         (["--dropout", "1.5"], "--dropout is 1.5; it must be at least 0 and less than 1"),
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["--batch-size", "1000000"], "--batch-size is 1000000; it must be at least 1 and at most"),
     ],
 )
 def test_errors_of_train(tmp_path, arguments, message, capsys):
@@ -135,17 +145,16 @@ def test_errors_of_train(tmp_path, arguments, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--resume", "--steps", "5"], "--steps has no effect with --resume"),
         (["--resume", "--text", "a.txt"], "--text has no effect with --resume"),
         (["--text", "a.txt", "--corpus", "story"], "argument --corpus: not allowed with argument --text"),
-        (["--steps", "0"], "argument --steps: it is 0; it must be at least 1"),
-        (["--steps", "x"], "argument --steps: 'x' is not an integer"),
+        (["--num-steps", "0"], "argument --num-steps/--steps: it is 0; it must be at least 1"),
+        (["--num-steps", "x"], "argument --num-steps/--steps: 'x' is not an integer"),
         (["--checkpoint-interval", "0"], "argument --checkpoint-interval: it is 0"),
         (["--seed", "-3"], "argument --seed: it is -3; it must be at least 0"),
         (["--learning-rate", "-1"], "argument --learning-rate: it is -1; it must be at least 0"),

@@ -19,7 +19,7 @@ def test_figures_are_refused_before_the_work(command, tmp_path, capsys):
 
 def test_training_leaves_out_the_plot(tmp_path, capsys):
     small = [
-        "--steps",
+        "--num-steps",
         "2",
         "--d-model",
         "16",

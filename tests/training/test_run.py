@@ -16,7 +16,7 @@ import pytest
 from npllm.cli.main import main
 from npllm.models import GPTConfig
 from npllm.tokenizers import CharacterTokenizer, train_bpe
-from npllm.training import TrainingConfig, create_run, open_run
+from npllm.training import TrainingConfig, create_run, open_run, open_trained, warmup_cosine
 from npllm.training.log import StepLog
 from tests.fingerprint import fingerprint
 
@@ -47,7 +47,7 @@ def tiny_options():
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     """SIGKILL several times, also while a checkpoint is written: one is written at every step."""
     (tmp_path / "text.txt").write_text(TEXT)
-    start = ["--text", str(tmp_path / "text.txt"), "--steps", "160", "--dropout", "0.1", *tiny_options()]
+    start = ["--text", str(tmp_path / "text.txt"), "--num-steps", "160", "--dropout", "0.1", *tiny_options()]
     start += ["--checkpoint-interval", "1", "--threads", "1"]
     assert main(["train", "--out", str(tmp_path / "whole"), *start]) == 0
     folder, checkpoint = tmp_path / "killed", tmp_path / "killed" / "checkpoint.safetensors"
@@ -78,7 +78,15 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
 def test_ctrl_c_saves_a_checkpoint(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
     folder = tmp_path / "run"
-    arguments = ["--text", tmp_path / "text.txt", "--steps", 100_000, *tiny_options(), "--checkpoint-interval", 100_000]
+    arguments = [
+        "--text",
+        tmp_path / "text.txt",
+        "--num-steps",
+        100_000,
+        *tiny_options(),
+        "--checkpoint-interval",
+        100_000,
+    ]
     process = start_training(folder, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (folder / "log.jsonl").exists() or (folder / "log.jsonl").read_text().count("\n") < 15:
@@ -174,3 +182,50 @@ def test_an_incomplete_last_line_of_the_log_is_dropped(tmp_path):
     again.add({"step": 3, "loss": 9.0})
     assert again.recent_loss(2) == 5.5
     assert len((tmp_path / "log").read_text().splitlines()) == 4
+
+
+def test_the_best_weights_are_kept(tmp_path):
+    run = begin(tmp_path / "run", learning_rate=1e-2)
+    losses = []
+    run.trainer.run(on_evaluation=lambda loss: (losses.append(loss), run.save_best(loss)))
+    best = int(np.argmin(losses))
+    assert run.best == open_run(tmp_path / "run").best == (best * 10, losses[best])
+    run.save_best(losses[best] + 1)
+    assert run.best == (best * 10, losses[best]), "a higher loss replaces nothing"
+    run.save()
+    last, found = open_trained(tmp_path / "run"), open_trained(tmp_path / "run", best=True)
+    np.testing.assert_array_equal(last.model.wte.weight.data, run.model.wte.weight.data)
+    run.trainer.model = found.model
+    assert run.trainer.evaluate() == losses[best]
+    (tmp_path / "run" / "best.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="there is no best.safetensors"):
+        open_trained(tmp_path / "run", best=True)
+
+
+def test_a_finished_run_can_be_prolonged(tmp_path):
+    """Its further steps are those of a trainer with the new number of steps."""
+    run = begin(tmp_path / "run")
+    run.trainer.run()
+    run.save()
+    again = open_run(tmp_path / "run")
+    with pytest.raises(ValueError, match="num_steps is 29; it must be at least 30, the number of steps done"):
+        again.set_num_steps(29)
+    again.set_num_steps(40)
+    rates = []
+    open_run(tmp_path / "run").trainer.run([lambda _, metrics: rates.append(metrics.learning_rate)])
+    assert rates == [warmup_cosine(step, 40, 1e-3, 1e-4, 5) for step in range(30, 40)]
+
+
+def test_a_run_that_cannot_be_created_leaves_nothing_behind(tmp_path):
+    tokenizer = CharacterTokenizer.from_text(TEXT)
+    config, folder = GPTConfig(tokenizer.vocab_size, 16, 16, 1, 2), tmp_path / "new" / "run"
+    with pytest.raises(ValueError, match="batch_size is 5000"):
+        create_run(folder, TEXT, tokenizer, config, TrainingConfig(batch_size=5000))
+    with pytest.raises(ValueError, match=r"is 99; it must be in"):
+        create_run(folder, np.append(tokenizer.encode(TEXT), [99] * 20), tokenizer, config)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("kept")
+    with pytest.raises(ValueError, match="it must be in"):
+        create_run(tmp_path / "mine", np.full(1000, 99), tokenizer, config)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

@@ -220,3 +220,53 @@ class TestCheckpoint:
 def test_invalid_configurations(changes, message):
     with pytest.raises(ValueError, match=message):
         trainer(**changes)
+
+
+class PaddedDataset:
+    """Windows of which each has another number of targets that count; the last one has none."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.inputs, self.targets = rng.integers(0, 13, (9, 8)), rng.integers(0, 13, (9, 8))
+        for row, count in enumerate([8, 1, 5, 2, 7, 8, 3, 1, 0]):
+            self.targets[row, count:] = -100
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        return self.inputs[index], self.targets[index]
+
+
+def test_evaluation_of_padded_rows_does_not_depend_on_the_batch_size():
+    data, model = PaddedDataset(), GPT(CONFIG, rng=np.random.default_rng(1), dtype="float64")
+    for _, parameter in model.named_parameters():
+        parameter.data *= 20
+    expected = float(model.loss(data.inputs, data.targets))
+    for batch_size in (1, 2, 3, 9):
+        assert evaluate(model, data, batch_size) == pytest.approx(expected, rel=1e-9)
+    data.targets[:] = -100
+    with pytest.raises(ValueError, match="every target of the dataset is -100"):
+        evaluate(model, data, 4)
+
+
+def test_the_metrics_count_the_targets_that_count():
+    data = PaddedDataset()
+    found = Trainer(GPT(CONFIG, rng=np.random.default_rng(1)), data, None, TrainingConfig(batch_size=9, num_steps=1))
+    assert found.step().tokens == int((data.targets != -100).sum())
+
+
+def test_a_state_of_another_batch_size_changes_nothing():
+    found = trainer(batch_size=3)
+    before = {name: array.copy() for name, array in found.state()[0].items()}
+    with pytest.raises(ValueError, match="batch_size is 3; it must be 4"):
+        found.load_state(*trainer().state())
+    for name, array in found.state()[0].items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_the_weights_at_an_evaluation_are_those_that_were_evaluated():
+    found, losses = trainer(), []
+    found.run(on_evaluation=lambda loss: losses.append((found.steps_done, loss, found.evaluate())))
+    assert [step for step, _, _ in losses] == [0, 10, 20]
+    assert all(loss == again for _, loss, again in losses)

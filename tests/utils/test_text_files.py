@@ -13,7 +13,7 @@ def test_the_text_is_that_of_open(text, byte_order_mark):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_bytes(text.encode("utf-8-sig" if byte_order_mark else "utf-8"))
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             expected = file.read()
         if expected.strip():
             assert read_text_file(path) == expected
