@@ -45,8 +45,10 @@ from npllm.attention.variants.linear_attention import (
 from npllm.attention.variants.relative_bias import alibi_bias, alibi_slopes, t5_buckets
 from npllm.attention.variants.rope import halves_from_pairs, rotary, rotary_backward, rotary_forward
 from npllm.attention.variants.rope_frequencies import (
+    dynamic_ntk_frequencies,
     interpolated_frequencies,
     llama3_frequencies,
+    longrope_amplitude,
     ntk_aware_frequencies,
     rotary_frequencies,
     yarn_amplitude,
@@ -162,6 +164,7 @@ __all__ = [
     "gru_step_backward",
     "gru_step_forward",
     "halves_from_pairs",
+    "dynamic_ntk_frequencies",
     "interpolated_frequencies",
     "l2_normalize",
     "l2_normalize_backward",
@@ -179,6 +182,7 @@ __all__ = [
     "linear_backward",
     "linear_forward",
     "llama3_frequencies",
+    "longrope_amplitude",
     "log_softmax",
     "log_softmax_backward",
     "log_softmax_forward",

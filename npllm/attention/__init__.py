@@ -32,7 +32,14 @@ from npllm.attention.variants.mla import MLA, MultiHeadLatentAttention
 from npllm.attention.variants.options import BlockSparseMask, QKNorm, SlidingWindow, StridedMask
 from npllm.attention.variants.relative_bias import ALiBi, T5Bias
 from npllm.attention.variants.rope import RoPE
-from npllm.attention.variants.rope_frequencies import LinearScaling, Llama3Scaling, NTKScaling, YaRNScaling
+from npllm.attention.variants.rope_scaling import (
+    DynamicNTKScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRoPEScaling,
+    NTKScaling,
+    YaRNScaling,
+)
 from npllm.attention.variants.shaw import Shaw, ShawAttention
 
 __all__ = [
@@ -51,7 +58,9 @@ __all__ = [
     "KVCache",
     "LinearAttention",
     "LinearAttn",
+    "DynamicNTKScaling",
     "LinearScaling",
+    "LongRoPEScaling",
     "Llama3Scaling",
     "MultiHeadAttention",
     "MultiHeadAttentionWrapper",

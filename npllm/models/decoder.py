@@ -10,6 +10,7 @@ Touvron et al. 2023, LLaMA, section 2.2.
 """
 
 import math
+from dataclasses import replace
 from os import PathLike
 
 import numpy as np
@@ -27,10 +28,10 @@ from npllm.layers.linear import Linear
 from npllm.layers.positions import sinusoidal_positions
 from npllm.models.decoder_block import BLOCKS
 from npllm.models.decoder_config import DecoderConfig
-from npllm.models.hugging_face import REQUIRED, decoder_config, hugging_face_config
+from npllm.models.hugging_face import hugging_face_config, read_decoder_config
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.weights import llama
-from npllm.weights.model_folder import read_config, require
+from npllm.weights.model_folder import check_dtype, check_sizes, load_into, read_config
 
 RESIDUAL_PROJECTIONS = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # their output is added to the residual
 
@@ -174,17 +175,14 @@ class Decoder(LanguageModel):
         `path` is a folder with config.json and safetensors files. Raises FileNotFoundError, or ValueError that says
         what is wrong: a truncated file, an architecture that npllm does not have, a tensor of another shape.
         """
+        check_dtype(dtype)
         fields, config_path = read_config(path)
-        require(config_path, fields, REQUIRED, "npllm's Decoder")
-        try:
-            config = decoder_config(fields)
-        except KeyError as error:
-            raise ValueError(f"{config_path} lacks {error}; it must be the configuration of a decoder") from None
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{config_path} has {error}") from None
-        model = cls(config, dtype=dtype, init=False)
-        model.load_state_dict(llama.load_weights(path, config.tied))
-        return model
+        config = read_decoder_config(config_path, fields)
+        state, is_tied = llama.load_weights(path, config.tied)
+        config = replace(config, tied=is_tied)
+        embedding = {"embed_tokens.weight": (config.vocab_size, config.d_model)}
+        check_sizes(path, state, embedding, "layers.", config.num_layers, _sizes_of_parts(config))
+        return load_into(lambda: cls(config, dtype=dtype, init=False), state, path)
 
     def save_pretrained(self, folder: str | PathLike) -> None:
         """Write config.json and model.safetensors into a folder, for transformers if it has a model of this shape."""
@@ -199,3 +197,11 @@ class Decoder(LanguageModel):
             table = sinusoidal_positions(self.context_length, self.config.d_model, dtype=x.dtype)
             return x + table[positions], None
         return x, None
+
+
+def _sizes_of_parts(config: DecoderConfig) -> dict[str, int]:
+    """The sizes of axes, and the number of experts, that the configurations of the parts choose."""
+    parts = [config.attention_of(layer) for layer in range(config.num_layers)]
+    parts += [config.feed_forward_of(layer) for layer in range(config.num_layers)]
+    names = ("num_heads", "head_dim", "d_hidden", "num_experts", "kv_lora_rank", "q_lora_rank")
+    return {name: max(getattr(part, name, None) or 0 for part in parts) for name in names}

@@ -26,6 +26,7 @@ from npllm.layers.normalization import LayerNorm
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.models.transformer_block import TransformerBlock
 from npllm.weights import gpt2
+from npllm.weights.model_folder import check_dtype, load_into
 
 GPT2_SIZES = {  # (num_layers, num_heads, d_model)
     "124M": (12, 12, 768),
@@ -152,10 +153,9 @@ class GPT(LanguageModel):
         The file is mapped into memory and copied once, into the model. Raises FileNotFoundError, or ValueError that
         says what is wrong: a truncated file, another architecture, a tensor of another shape.
         """
+        check_dtype(dtype)
         fields, state = gpt2.load(path)
-        model = cls(GPTConfig(**fields), dtype=dtype, init=False)
-        model.load_state_dict(state)
-        return model
+        return load_into(lambda: cls(GPTConfig(**fields), dtype=dtype, init=False), state, path)
 
     def save_pretrained(self, folder: str | PathLike) -> None:
         """Write config.json and model.safetensors into a folder, as transformers' GPT2LMHeadModel reads them."""

@@ -25,8 +25,7 @@ from npllm.core.config import from_dict, to_dict
 from npllm.models.decoder import Decoder
 from npllm.models.decoder_config import DecoderConfig, MoE
 from npllm.models.gpt import GPT, GPTConfig
-from npllm.models.hugging_face import MODEL_TYPES as DECODER_TYPES
-from npllm.weights.gpt2 import REQUIRED as GPT2_REQUIRED
+from npllm.models.hugging_face import DECODER_TYPES
 from npllm.weights.model_folder import read_config
 
 
@@ -101,9 +100,9 @@ def config_from_dict(data: dict[str, Any]) -> GPTConfig | DecoderConfig:
 def from_pretrained(path: str | PathLike, dtype: str = "float32") -> GPT | Decoder:
     """A GPT-2, a Llama, Mistral, Qwen or Mixtral in Hugging Face's layout, by the model_type in config.json."""
     kind = read_config(path)[0].get("model_type", "gpt2")
-    known = [*GPT2_REQUIRED["model_type"], *DECODER_TYPES]
+    known = ["gpt2", *DECODER_TYPES]
     if kind not in known:
         raise ValueError(f"{path} has model_type {kind!r}; it must be one of {', '.join(known)}")
-    if kind in GPT2_REQUIRED["model_type"]:
+    if kind == "gpt2":
         return GPT.from_pretrained(path, dtype)
     return Decoder.from_pretrained(path, dtype)

@@ -13,9 +13,47 @@ from typing import Any
 
 import numpy as np
 
-from npllm.weights.model_folder import read_config, read_tensors, require, write
+from npllm.weights.config_fields import (
+    MAX_LAYERS,
+    Field,
+    choice,
+    flag,
+    number,
+    only,
+    optional,
+    read_fields,
+    refuse,
+    size,
+)
+from npllm.weights.model_folder import check_sizes, plain_name, read_config, read_tensors, renamed, untied_head, write
 
-FIELDS = {  # npllm's name: that of transformers
+FIELDS: dict[str, Field] = {  # of config.json, with the defaults of transformers
+    "model_type": choice("gpt2", ["gpt2"]),
+    "vocab_size": size(50257),
+    "n_positions": size(1024),
+    "n_embd": size(768),
+    "n_layer": size(12, high=MAX_LAYERS),
+    "n_head": size(12),
+    "n_inner": optional(size(None)),
+    "activation_function": only("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+    "embd_pdrop": number(0.1, low=0.0, high=0.999999),
+    "attn_pdrop": number(0.1, low=0.0, high=0.999999),
+    "resid_pdrop": number(0.1, low=0.0, high=0.999999),
+    "layer_norm_epsilon": number(1e-5, low=0.0, high=1.0),
+    "tie_word_embeddings": flag(True),
+    "scale_attn_weights": only(True),
+    "scale_attn_by_inverse_layer_idx": only(False),
+    "reorder_and_upcast_attn": flag(False),  # another order of the same operations
+    "add_cross_attention": only(False),
+    "npllm_qkv_bias": flag(True),
+}
+ALIASES = {  # other names of fields, which count before the usual ones
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+NAMES = {  # npllm's name: that of transformers
     "vocab_size": "vocab_size",
     "context_length": "n_positions",
     "d_model": "n_embd",
@@ -26,15 +64,6 @@ FIELDS = {  # npllm's name: that of transformers
     "attention_dropout": "attn_pdrop",
     "residual_dropout": "resid_pdrop",
     "layer_norm_eps": "layer_norm_epsilon",
-}
-DEFAULTS = {"tie_word_embeddings": True, "embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1,
-            "layer_norm_epsilon": 1e-5}  # fmt: skip
-REQUIRED: dict[str, list] = {  # fields that npllm's GPT supports with these values only
-    "model_type": ["gpt2"],
-    "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
-    "scale_attn_weights": [True],
-    "scale_attn_by_inverse_layer_idx": [False],
-    "add_cross_attention": [False],
 }
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 MASKS = (".attn.bias", ".attn.masked_bias")  # constants in older files
@@ -47,16 +76,16 @@ def load(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """
     path = Path(path)
     fields = _fields(*read_config(path))
-    tensors = read_tensors(path)
-    state = {}
-    for name, array in tensors.items():
-        name = name.removeprefix("transformer.")
-        if not name.endswith(MASKS):
-            state[name] = array.T if name.endswith(TRANSPOSED) and array.ndim == 2 else array
-    if fields["tied"]:
-        state["lm_head.weight"] = state.get("wte.weight")
+    state = renamed(path, read_tensors(path), _npllm_name)
+    state = {name: array.T if name.endswith(TRANSPOSED) and array.ndim == 2 else array for name, array in state.items()}
+    fields["tied"] = fields["tied"] and not untied_head(state, "wte.weight")
+    if fields["tied"] and "wte.weight" in state:
+        state["lm_head.weight"] = state["wte.weight"]
     if not fields["qkv_bias"]:
         _drop_zero_bias(path, state)
+    blocks = {"wte.weight": (fields["vocab_size"], fields["d_model"])}
+    blocks |= {"wpe.weight": (fields["context_length"], fields["d_model"])}
+    check_sizes(path, state, blocks, "h.", fields["num_layers"], {})
     return fields, state
 
 
@@ -77,22 +106,27 @@ def save(folder: str | PathLike, fields: dict[str, Any], state: dict[str, np.nda
         "activation_function": "gelu_new",
         "bos_token_id": None,  # the model alone does not know its tokenizer; models/saving.py writes both
         "eos_token_id": None,
-        **{theirs: fields[ours] for ours, theirs in FIELDS.items()},
+        **{theirs: fields[ours] for ours, theirs in NAMES.items()},
         "npllm_qkv_bias": fields["qkv_bias"],
     }
     write(folder, config, tensors)
 
 
-def _fields(config, path):
+def _npllm_name(name: str) -> str | None:
+    """transformer.h.0.attn.c_attn.weight → h.0.attn.c_attn.weight;  None for constants of older files"""
+    return None if name.endswith(MASKS) else plain_name(name, "transformer.")
+
+
+def _fields(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """The fields of GPTConfig, from those of config.json."""
-    require(path, config, REQUIRED, "npllm's GPT")
-    missing = [theirs for theirs in FIELDS.values() if theirs not in config and theirs not in DEFAULTS]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; it must be the configuration of a GPT-2")
-    fields = {ours: config.get(theirs, DEFAULTS.get(theirs)) for ours, theirs in FIELDS.items()}
-    if config.get("n_inner") not in (None, 4 * fields["d_model"]):
-        raise ValueError(f"{path} has n_inner {config['n_inner']}; npllm's GPT needs 4 n_embd, {4 * fields['d_model']}")
-    return fields | {"qkv_bias": config.get("npllm_qkv_bias", True)}
+    config = config | {name: config[alias] for alias, name in ALIASES.items() if alias in config}
+    values = read_fields(path, config, FIELDS)
+    d_model, heads, inner = values["n_embd"], values["n_head"], values["n_inner"]
+    problems = [f"n_embd {d_model} and n_head {heads}; the second must divide the first"] if d_model % heads else []
+    if inner not in (None, 4 * d_model):
+        problems.append(f"n_inner {inner}; it must be 4 n_embd, {4 * d_model}, all that npllm supports")
+    refuse(path, problems)
+    return {ours: values[theirs] for ours, theirs in NAMES.items()} | {"qkv_bias": values["npllm_qkv_bias"]}
 
 
 def _drop_zero_bias(path, state):

@@ -3,7 +3,7 @@
     model.layers.0.self_attn.q_proj.weight            layers.0.self_attn.q_proj.weight
     model.layers.0.block_sparse_moe.experts.0.w1…     layers.0.mlp.experts.0.gate_proj…     (Mixtral)
 
-What config.json means is in models/hugging_face.py. A decoder without a counterpart in transformers is stored in the
+What config.json means is in models/hugging_face. A decoder without a counterpart in transformers is stored in the
 same two files under the model_type `npllm_decoder`, with the names of npllm.
 """
 
@@ -12,21 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from npllm.weights.model_folder import read_tensors, write
+from npllm.weights.model_folder import plain_name, read_tensors, renamed, untied_head, write
 
 OWN = "npllm_decoder"
 EXPERT_NAMES = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}  # Mixtral's: Qwen's, which are npllm's
 
 
-def load_weights(path: str | PathLike, tied: bool) -> dict[str, np.ndarray]:
-    """The state dict of npllm's Decoder from a folder, or from a safetensors file.
+def load_weights(path: str | PathLike, tied: bool) -> tuple[dict[str, np.ndarray], bool]:
+    """The state dict of npllm's Decoder from a folder, or from a safetensors file; and whether the head is tied.
 
+    A file may have a head of its own although config.json says that it is tied: as in transformers, the file counts.
     The arrays are views of the mapped files. Raises FileNotFoundError, or ValueError that says what is wrong.
     """
-    state = {_npllm_name(name): array for name, array in read_tensors(path).items()}
-    if tied:
-        state["lm_head.weight"] = state.get("embed_tokens.weight")
-    return {name: array for name, array in state.items() if not name.endswith("rotary_emb.inv_freq")}
+    state = renamed(path, read_tensors(path), _npllm_name)
+    tied = tied and not untied_head(state, "embed_tokens.weight")
+    if tied and "embed_tokens.weight" in state:
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+    return state, tied
 
 
 def save(folder: str | PathLike, config: dict[str, Any], state: dict[str, np.ndarray], tied: bool) -> None:
@@ -38,9 +40,11 @@ def save(folder: str | PathLike, config: dict[str, Any], state: dict[str, np.nda
     write(folder, config, tensors)
 
 
-def _npllm_name(name: str) -> str:
-    """model.layers.0.self_attn.q_norm.weight → layers.0.self_attn.q_norm.weight"""
-    name = name.removeprefix("model.").replace("block_sparse_moe.", "mlp.")
+def _npllm_name(name: str) -> str | None:
+    """model.layers.0.self_attn.q_norm.weight → layers.0.self_attn.q_norm.weight;  None for constants of older files"""
+    if name.endswith("rotary_emb.inv_freq"):
+        return None
+    name = plain_name(name, "model.").replace("block_sparse_moe.", "mlp.")
     for mixtral, own in EXPERT_NAMES.items():
         name = name.replace(f".{mixtral}.weight", f".{own}.weight")
     return name

@@ -129,12 +129,11 @@ def test_several_files_with_an_index(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("activation_function", "relu", "activation_function 'relu'; npllm's GPT needs 'gelu_"),
-        ("n_inner", 20, "n_inner 20; npllm's GPT needs 4 n_embd, 48"),
-        ("scale_attn_by_inverse_layer_idx", True, "scale_attn_by_inverse_layer_idx True"),
-        ("model_type", "llama", "model_type 'llama'; npllm's GPT needs 'gpt2'"),
-        ("n_layer", None, "lacks n_layer"),
-        ("n_head", 5, "d_model is 12 and num_heads 5"),
+        ("activation_function", "xielu", 'activation_function "xielu"; it must be "'),
+        ("add_cross_attention", True, "add_cross_attention true; it must be false, all that npllm supports"),
+        ("model_type", "llama", 'model_type "llama"; it must be "gpt2"'),
+        ("n_layer", None, "the weights of 2 layers; by its config.json it must have 12"),
+        ("n_head", 5, "n_embd 12 and n_head 5; the second must divide the first"),
     ],
 )
 def test_other_architectures_are_refused(tmp_path, name, value, message):
@@ -158,7 +157,7 @@ def test_missing_and_damaged_files(tmp_path):
         GPT.from_pretrained(folder)
     (folder / "model.safetensors").write_bytes(whole)
     _rewritten(folder, lambda tensors: {k: v for k, v in tensors.items() if "h.1.ln_1.bias" not in k})
-    with pytest.raises(KeyError, match=r"missing \['h.1.ln_1.bias'\]"):
+    with pytest.raises(ValueError, match="the tensors h.1.ln_1.bias are missing"):
         GPT.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no model.safetensors"):

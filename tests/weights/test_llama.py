@@ -24,7 +24,8 @@ from npllm import functional as F
 from npllm.attention.variants.grouped_query import GQA
 from npllm.attention.variants.options import QKNorm, SlidingWindow
 from npllm.attention.variants.relative_bias import ALiBi
-from npllm.attention.variants.rope import NTKScaling, RoPE
+from npllm.attention.variants.rope import RoPE
+from npllm.attention.variants.rope_scaling import NTKScaling
 from npllm.attention.variants.shaw import Shaw
 from npllm.generation import complete
 from npllm.models import Decoder, DecoderConfig
@@ -216,16 +217,22 @@ def test_a_saved_decoder_is_loaded_again(tmp_path, changes, kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gemma"}, "has model_type 'gemma'; npllm's Decoder needs 'llama' or"),
-        ({"hidden_act": "gelu"}, "has hidden_act 'gelu'"),
+        ({"model_type": "gemma"}, 'has model_type "gemma"; it must be llama or'),
+        ({"hidden_act": "mish"}, 'has hidden_act "mish"; it must be "'),
         (
             {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 3, "layer_types": ["full_attention"]},
             "has 1 layer_types; it must be 3",
         ),
-        ({"attention_bias": True}, "has attention_bias True"),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "has rope_type 'dynamic'; it must be default"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": 1.0}}, "has 'mscale' beside rope_type"),
-        ({"rms_norm_eps": None, "hidden_size": 16}, "must be"),
+        ({"attention_bias": True}, "layers.0.self_attn.k_proj.bias, .* are missing"),
+        ({"rope_parameters": {"rope_type": "mrope"}}, 'rope_parameters has rope_type "mrope"; it must be "default" or'),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": "1"}},
+            'has mscale "1"; it must be a finite',
+        ),
+        (
+            {"rms_norm_eps": None, "hidden_size": "16"},
+            'hidden_size "16"; it must .* It has rms_norm_eps null; it must be',
+        ),
     ],
 )
 def test_unsupported_fields_are_named(tmp_path, change, message):
@@ -242,7 +249,9 @@ def test_missing_fields_and_files(tmp_path):
     config = json.loads(path.read_text())
     del config["hidden_size"]
     path.write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="lacks 'hidden_size'"):
+    with pytest.raises(
+        ValueError, match="embed_tokens.weight with shape .23, 12.; by its config.json it must be .23, 4096."
+    ):
         Decoder.from_pretrained(tmp_path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="there is no .*config.json"):

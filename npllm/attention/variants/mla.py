@@ -30,7 +30,7 @@ from numpy.typing import DTypeLike
 from npllm.attention.base import Attention, attention_mask, join_heads, per_head, query_positions, split_heads
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
-from npllm.attention.variants.rope import RoPE, rotary_backward, rotary_forward
+from npllm.attention.variants.rope import RoPE, rotary_backward, rotary_forward, text_length
 from npllm.core.cache import Cache
 from npllm.core.checks import check_positive
 from npllm.core.module import as_generator
@@ -210,7 +210,7 @@ class MultiHeadLatentAttention(Attention):
     def _rotate_forward(self, x: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, Cache]:
         """The R channels of a query or key, rotated by its position."""
         size = self.qk_rope_head_dim
-        frequencies = self.rope.frequencies(size) if size else np.zeros(0)
+        frequencies = self.rope.frequencies(size, text_length(positions)) if size else np.zeros(0)
         return rotary_forward(x, positions, frequencies, self.rope.layout, self.rope.amplitude)
 
 

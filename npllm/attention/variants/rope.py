@@ -5,7 +5,7 @@
 If two vectors are rotated by t·f and s·f, their dot product depends only on t − s. So a score depends on the relative
 position of query and key, without a table and without a term added to it. The key-value cache holds rotated keys.
 
-The frequencies, also for longer texts than a model was trained on, are in rope_frequencies.py.
+The frequencies are in rope_frequencies.py, their scaling for longer texts than in training in rope_scaling.py.
 
 Su et al. 2021, RoFormer, section 3.2.
 """
@@ -15,15 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from npllm.attention.variants.rope_frequencies import (
-    LinearScaling,
-    Llama3Scaling,
-    NTKScaling,
-    YaRNScaling,
-    check_theta,
-    rotary_frequencies,
-    yarn_amplitude,
-)
+from npllm.attention.variants.rope_frequencies import check_theta, rotary_frequencies
+from npllm.attention.variants.rope_scaling import RoPEScaling
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient
 
@@ -94,7 +87,7 @@ class RoPE:
     theta: float = 10000.0
     partial_rotary_factor: float = 1.0
     layout: Literal["halves", "pairs"] = "halves"
-    scaling: LinearScaling | NTKScaling | YaRNScaling | Llama3Scaling | None = None
+    scaling: RoPEScaling | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.partial_rotary_factor <= 1.0:
@@ -104,17 +97,17 @@ class RoPE:
         check_theta(self.theta)
         check_layout(self.layout)
 
-    def frequencies(self, head_dim: int) -> np.ndarray:
-        """The frequencies of all pairs, for heads of head_dim channels."""
+    def frequencies(self, head_dim: int, num_positions: int = 0) -> np.ndarray:
+        """The frequencies of all pairs, for heads of head_dim channels and a text of num_positions."""
         rotary_dim = int(head_dim * self.partial_rotary_factor)
         if self.scaling is None:
             return rotary_frequencies(rotary_dim, self.theta)
-        return self.scaling.frequencies(rotary_dim, self.theta)
+        return self.scaling.frequencies(rotary_dim, self.theta, num_positions)
 
     @property
     def amplitude(self) -> float:
-        """The factor of queries and keys: 1 except for YaRN."""
-        return yarn_amplitude(self.scaling.factor) if isinstance(self.scaling, YaRNScaling) else 1.0
+        """The factor of queries and keys: 1 unless the scaling has another."""
+        return 1.0 if self.scaling is None else self.scaling.amplitude
 
 
 def rope_forward(
@@ -124,7 +117,7 @@ def rope_forward(
 
     The cache holds those of both rotations.
     """
-    frequencies = rope.frequencies(q.shape[-1])
+    frequencies = rope.frequencies(q.shape[-1], text_length(positions))
     q, q_cache = rotary_forward(q, positions, frequencies, rope.layout, rope.amplitude)
     k, k_cache = rotary_forward(k, positions, frequencies, rope.layout, rope.amplitude)
     return q, k, Cache(q=q_cache, k=k_cache)
@@ -133,6 +126,11 @@ def rope_forward(
 def rope_backward(dq: np.ndarray, dk: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
     """dq ← Rᵀ dq,  dk ← Rᵀ dk"""
     return rotary_backward(dq, cache.q), rotary_backward(dk, cache.k)
+
+
+def text_length(positions: np.ndarray) -> int:
+    """The largest position + 1; 0 if there is none."""
+    return int(positions.max()) + 1 if positions.size else 0
 
 
 def check_layout(layout: str) -> None:

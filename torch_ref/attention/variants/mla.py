@@ -65,5 +65,6 @@ class MultiHeadLatentAttention(nn.Module):
         """The rotary channels, rotated by their positions."""
         if self.rope is None:
             return rotary(x, positions, rotary_frequencies(self.qk_rope_head_dim), "pairs")
-        frequencies = rotary_frequencies(self.qk_rope_head_dim, self.rope.theta, self.rope.scaling)
+        num_positions = int(positions.max()) + 1
+        frequencies = rotary_frequencies(self.qk_rope_head_dim, self.rope.theta, self.rope.scaling, num_positions)
         return rotary(x, positions, frequencies, self.rope.layout, rotary_amplitude(self.rope.scaling))
