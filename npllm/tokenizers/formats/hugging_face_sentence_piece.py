@@ -1,0 +1,337 @@
+"""Hugging Face's tokenizer.json for character-level BPE: the files of Llama 2, Gemma, Mistral, Phi-3 and Yi.
+
+    text → added tokens → normalizer → pre_tokenizer → characters → merges → ids
+
+`hugging_face` reads the files of byte-level BPE. The two are told apart by their steps: a byte-level file has a
+ByteLevel step, a character-level one has a Prepend, a Replace or a Metaspace, and mostly `byte_fallback`.
+
+A file that uses anything else is refused. The message lists everything in it that npllm cannot read.
+
+Hugging Face, tokenizers (documentation of the components).
+"""
+
+from typing import Any
+
+from npllm.tokenizers.character_bpe.added_tokens import AddedToken
+from npllm.tokenizers.character_bpe.decode import SPACE_SYMBOL, Decoding
+from npllm.tokenizers.character_bpe.normalization import Metaspace, Prepend, Replace, Step, normalize
+from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
+from npllm.tokenizers.formats.npllm_json import is_id_table
+
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+SCHEMES = ("always", "first", "never")
+
+
+def from_tokenizer_json_sp(content: dict[str, Any]) -> CharacterVocabulary:
+    """The vocabulary of a parsed tokenizer.json. Raises ValueError with every obstacle if npllm cannot read it."""
+    reader = _Reader(content)
+    vocabulary = reader.read()
+    if reader.obstacles:
+        raise ValueError("npllm cannot read this tokenizer.json: " + "; ".join(dict.fromkeys(reader.obstacles)))
+    return vocabulary
+
+
+class _Reader:
+    """Reads the parts of a file, and collects what stands in the way in `obstacles`."""
+
+    def __init__(self, content):
+        self.obstacles: list[str] = []
+        self.content = content if isinstance(content, dict) else {}
+        if content is not self.content:
+            self.obstacles.append(f"the file is {content!r:.60}; it must be a JSON object")
+
+    def read(self):
+        content, model = self.content, self._model()
+        for key in ("truncation", "padding"):
+            if content.get(key) is not None:
+                self.obstacles.append(f"{key} is {content[key]!r:.60}; it must be null")
+        tokens, byte_ids = self._tokens(model)
+        normalizer, _, _ = self._steps("normalizer", "normalizers", content.get("normalizer"))
+        pre_tokenizer, before, after = self._steps("pre_tokenizer", "pretokenizers", content.get("pre_tokenizer"))
+        if after is not None and any(isinstance(s, Replace) and s.old == after not in s.new for s in normalizer):
+            after = None  # the text that is split has no such character left
+        prefix_ids, suffix_ids = self._post_processor(content.get("post_processor"))
+        return CharacterVocabulary(
+            tokens=tokens,
+            ranks=self._ranks(model, tokens, byte_ids),
+            byte_ids=byte_ids,
+            unk_id=self._unk_id(model, tokens, byte_ids),
+            fuse_unk=bool(model.get("fuse_unk")),
+            split_before=before,
+            split_after=after,
+            ignore_merges=bool(model.get("ignore_merges")),
+            normalizer=normalizer,
+            pre_tokenizer=pre_tokenizer,
+            added_tokens=self._added_tokens(tokens, normalizer),
+            decoding=self._decoding(content.get("decoder")),
+            prefix_ids=prefix_ids,
+            suffix_ids=suffix_ids,
+        )
+
+    def _refuse(self, name, part, can_read):
+        self.obstacles.append(f"{name} is {part!r:.100}; npllm can read {can_read}")
+
+    def _model(self):
+        model = self.content.get("model")
+        if not isinstance(model, dict):
+            self._refuse("model", model, "a JSON object")
+            return {}
+        if model.get("type", "BPE") != "BPE":
+            self.obstacles.append(f"model.type is {model['type']!r:.60}; npllm can read BPE")
+            return {}
+        for key in ("byte_fallback", "fuse_unk", "ignore_merges"):
+            if model.get(key) not in (None, False, True):
+                self._refuse(f"model.{key}", model[key], "true or false")
+        for key, values in (
+            ("dropout", (None, 0)),
+            ("continuing_subword_prefix", (None, "")),
+            ("end_of_word_suffix", (None, "")),
+        ):
+            if model.get(key) not in values:
+                self._refuse(f"model.{key}", model[key], "null")
+        return model
+
+    def _tokens(self, model):
+        tokens = model.get("vocab")
+        if not model:
+            return {"": 0}, {}
+        if not is_id_table(tokens) or not tokens:
+            self._refuse("model.vocab", tokens, "an object from tokens to ids")
+            return {"": 0}, {}
+        if len(set(tokens.values())) != len(tokens):
+            self.obstacles.append("model.vocab assigns one id to several tokens; every token needs its own")
+        byte_ids = {byte: tokens[f"<0x{byte:02X}>"] for byte in range(256) if f"<0x{byte:02X}>" in tokens}
+        return tokens, byte_ids if model.get("byte_fallback") else {}
+
+    def _unk_id(self, model, tokens, byte_ids):
+        unk = model.get("unk_token")
+        if unk is None or (unk not in tokens and len(byte_ids) == 256):
+            return None
+        if not isinstance(unk, str) or unk not in tokens:
+            self.obstacles.append(f"model.unk_token is {unk!r:.60}, which is missing from model.vocab")
+            return None
+        return tokens[unk]
+
+    def _ranks(self, model, tokens, byte_ids):
+        merges = model.get("merges", [])
+        if not isinstance(merges, list):
+            self._refuse("model.merges", merges, "a list")
+            return {}
+        ranks, no_symbols = {}, {f"<0x{byte:02X}>" for byte in byte_ids}
+        for index, merge in enumerate(merges):
+            pair = merge.split(" ") if isinstance(merge, str) else merge
+            if not (
+                isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str)
+            ):
+                self.obstacles.append(f"model.merges has {merge!r:.60}; each must be two tokens")
+                return {}
+            left, right = pair
+            if not (left in tokens and right in tokens and left + right in tokens and left and right):
+                missing = next((token for token in (left, right, left + right) if token not in tokens), "")
+                self.obstacles.append(f"model.merges uses {missing!r}, which is missing from model.vocab")
+                return {}
+            if left in no_symbols or right in no_symbols:
+                self.obstacles.append(f"model.merges has {pair!r}; npllm does not merge byte tokens")
+                return {}
+            ranks[left, right] = index  # of a repeated pair, the last index counts
+        return ranks
+
+    def _steps(self, name, list_name, part):
+        """(steps, split_before, split_after) of a normalizer or a pre_tokenizer."""
+        steps, before, after = [], None, None
+        for step in self._flat(name, list_name, part):
+            match step:
+                case {"type": "Prepend", "prepend": str(prefix)} if name == "normalizer" and prefix:
+                    steps.append(Prepend(prefix))
+                case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)} if old:
+                    steps.append(Replace(old, new))
+                case {"type": "Metaspace", "replacement": str(symbol)} if name == "pre_tokenizer" and len(symbol) == 1:
+                    steps.append(Metaspace(symbol, self._prepend_scheme(step)))
+                    before = symbol if step.get("split", True) else before
+                case {"type": "Split", "pattern": {"String": str(char)}, "behavior": behavior, "invert": False} if len(
+                    char
+                ) == 1 and behavior in ("MergedWithPrevious", "MergedWithNext"):
+                    before, after = (before, char) if behavior == "MergedWithPrevious" else (char, after)
+                case _:
+                    can_read = "Prepend and Replace" if name == "normalizer" else "Metaspace and Split"
+                    self._refuse(f"{name}: a step", step, f"{can_read} of a text, one after another")
+        return tuple(steps), before, after
+
+    def _flat(self, name, list_name, part):
+        """The steps of a part in which sequences may be nested."""
+        if part is None:
+            return []
+        if isinstance(part, dict) and part.get("type") == "Sequence" and isinstance(part.get(list_name), list):
+            return [step for inner in part[list_name] for step in self._flat(name, list_name, inner)]
+        return [part]
+
+    def _prepend_scheme(self, step):
+        scheme = step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
+        if scheme not in SCHEMES:
+            self._refuse("prepend_scheme of Metaspace", scheme, ", ".join(SCHEMES))
+            return "never"
+        return scheme
+
+    def _added_tokens(self, tokens, normalizer: tuple[Step, ...]):
+        """The added tokens. Hugging Face's library ignores their ids in the file: model.vocab or the next id counts."""
+        added, ids = {}, {}
+        listed = self.content.get("added_tokens") or []
+        for entry in listed if isinstance(listed, list) else [listed]:
+            text = entry.get("content") if isinstance(entry, dict) else None
+            if not isinstance(text, str) or not text or text in added or not is_id_table({"id": entry.get("id")}):
+                self._refuse("an added token", entry, "an object with a unique content (text) and an id")
+                continue
+            if wrong := [flag for flag in FLAGS if entry.get(flag) not in (None, False, True)]:
+                self._refuse(f"{wrong[0]} of the added token {text!r}", entry[wrong[0]], "true or false")
+                continue
+            ids[text] = tokens.get(text, max([len(tokens) - 1, *ids.values()]) + 1 if text not in tokens else 0)
+            if entry["id"] != ids[text]:
+                expected = f"Hugging Face reads it as {ids[text]}"
+                self.obstacles.append(f"the added token {text!r} has id {entry['id']}; {expected}")
+            flags = {flag: bool(entry.get(flag)) for flag in FLAGS}
+            pattern = normalize(text, normalizer) if flags["normalized"] else None
+            added[text] = AddedToken(text, ids[text], **flags, pattern=pattern)
+        return tuple(added.values())
+
+    def _decoding(self, part):
+        """How a decoder turns tokens into text; the order of its steps matters."""
+        replaces = fuses = False
+        invalid_bytes, strip, num_spaces, replaces_in_bytes = None, "none", 0, False
+        for step in self._flat("decoder", "decoders", part):
+            match step:
+                case {"type": "Replace", "pattern": {"String": "▁"}, "content": " "} if strip == "none":
+                    replaces, replaces_in_bytes = True, invalid_bytes is not None
+                case {"type": "Metaspace", "replacement": "▁"} if strip == "none" and not fuses:
+                    replaces, replaces_in_bytes = True, invalid_bytes is not None
+                    strip = "none" if self._prepend_scheme(step) == "never" else "first token"
+                case {"type": "ByteFallback"} if not fuses and strip != "spaces":
+                    invalid_bytes = "run"
+                case {"type": "Fuse"}:
+                    fuses = True
+                case {"type": "Strip", "content": " ", "start": int(num_spaces), "stop": 0} if fuses and replaces:
+                    strip = "spaces" if strip == "none" else strip
+                case _:
+                    self._refuse("decoder: a step", step, "Replace of ▁, ByteFallback, Fuse, Strip and Metaspace")
+        if not replaces:
+            self.obstacles.append(f"decoder is {part!r:.100}; it must replace ▁ by a space, with Replace or Metaspace")
+        return Decoding(invalid_bytes, strip, num_spaces, replaces_in_bytes)
+
+    def _post_processor(self, part):
+        """(prefix_ids, suffix_ids) of a TemplateProcessing."""
+        ids: list[list[int]] = [[], []]
+        for step in self._flat("post_processor", "processors", part):
+            match step:
+                case {"type": "TemplateProcessing", "single": [*single], "special_tokens": dict(special)}:
+                    side = 0
+                    for entry in single:
+                        match entry:
+                            case {"Sequence": {"id": "A"}} if side == 0:
+                                side = 1
+                            case {"SpecialToken": {"id": str(name)}} if _is_id_list(special.get(name)):
+                                ids[side] += special[name]["ids"]
+                            case _:
+                                self._refuse("post_processor.single", entry, "SpecialToken and one Sequence A")
+                case _:
+                    self._refuse("post_processor: a step", step, "TemplateProcessing")
+        return tuple(ids[0]), tuple(ids[1])
+
+
+def _is_id_list(entry):
+    return isinstance(entry, dict) and isinstance(entry.get("ids"), list) and is_id_table(dict(enumerate(entry["ids"])))
+
+
+def to_tokenizer_json_sp(vocabulary: CharacterVocabulary) -> dict[str, Any]:
+    """The content of tokenizer.json for a CharacterVocabulary. Raises ValueError if it cannot reproduce the ids."""
+    names = {token_id: token for token, token_id in vocabulary.tokens.items()}
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None if vocabulary.unk_id is None else names[vocabulary.unk_id],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": vocabulary.fuse_unk,
+        "byte_fallback": bool(vocabulary.byte_ids),
+        "ignore_merges": vocabulary.ignore_merges,
+        "vocab": vocabulary.tokens,
+        "merges": [list(pair) for pair, _ in sorted(vocabulary.ranks.items(), key=lambda item: item[1])],
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": token.id, "content": token.text, **{flag: getattr(token, flag) for flag in FLAGS}}
+            for token in sorted(vocabulary.added_tokens, key=lambda token: token.id)
+        ],
+        "normalizer": _sequence("normalizers", [_step_json(step) for step in vocabulary.normalizer]),
+        "pre_tokenizer": _sequence("pretokenizers", _pre_tokenizer_json(vocabulary)),
+        "post_processor": _post_processor_json(vocabulary, names),
+        "decoder": _sequence("decoders", _decoder_json(vocabulary.decoding)),
+        "model": model,
+    }
+
+
+def _sequence(list_name, steps):
+    if len(steps) < 2:
+        return steps[0] if steps else None
+    return {"type": "Sequence", list_name: steps}
+
+
+def _step_json(step):
+    match step:
+        case Prepend(prefix, False, False):
+            return {"type": "Prepend", "prepend": prefix}
+        case Replace(old, new):
+            return {"type": "Replace", "pattern": {"String": old}, "content": new}
+        case Metaspace(symbol, scheme):
+            return {"type": "Metaspace", "replacement": symbol, "prepend_scheme": scheme, "split": False}
+        case _ if to_json := getattr(step, "to_tokenizer_json", None):
+            return to_json()
+    raise ValueError(f"tokenizer.json has no step for {step!r:.100}")
+
+
+def _pre_tokenizer_json(vocabulary):
+    steps = [_step_json(step) for step in vocabulary.pre_tokenizer]
+    for step in steps:
+        step["split"] = vocabulary.split_before == step["replacement"]
+    splits = (("MergedWithNext", vocabulary.split_before), ("MergedWithPrevious", vocabulary.split_after))
+    for behavior, character in splits:
+        if character is not None and not any(step.get("split") for step in steps):
+            pattern = {"String": character}
+            steps.append({"type": "Split", "pattern": pattern, "behavior": behavior, "invert": False})
+    return steps
+
+
+def _decoder_json(decoding):
+    replace = {"type": "Replace", "pattern": {"String": SPACE_SYMBOL}, "content": " "}
+    if decoding.strip == "first token":
+        replace = {"type": "Metaspace", "replacement": SPACE_SYMBOL, "prepend_scheme": "always", "split": False}
+    steps = [replace]
+    if decoding.invalid_bytes is not None:
+        steps.insert(0 if decoding.replaces_in_bytes else 1, {"type": "ByteFallback"})
+    steps.append({"type": "Fuse"})
+    if decoding.strip in ("spaces", "prefix", "leading"):
+        steps.append({"type": "Strip", "content": " ", "start": max(1, decoding.num_spaces), "stop": 0})
+    return steps
+
+
+def _post_processor_json(vocabulary, names):
+    names = names | {token.id: token.text for token in vocabulary.added_tokens}
+    around = [*vocabulary.prefix_ids, *vocabulary.suffix_ids]
+    if not around:
+        return None
+
+    def template(ids):
+        return [{"SpecialToken": {"id": names[token_id], "type_id": 0}} for token_id in ids]
+
+    single = [
+        *template(vocabulary.prefix_ids),
+        {"Sequence": {"id": "A", "type_id": 0}},
+        *template(vocabulary.suffix_ids),
+    ]
+    special = {names[i]: {"id": names[i], "ids": [i], "tokens": [names[i]]} for i in around}
+    second = [{kind: {**entry, "type_id": 1} for kind, entry in item.items()} for item in single]
+    for item in second:
+        if "Sequence" in item:
+            item["Sequence"]["id"] = "B"
+    return {"type": "TemplateProcessing", "single": single, "pair": single + second, "special_tokens": special}
