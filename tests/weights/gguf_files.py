@@ -1,0 +1,185 @@
+"""GGUF files for tests: a small random model of transformers, written as llama.cpp's converter writes it.
+
+The names of the tensors and of the metadata come from the package `gguf`, which npllm uses for the types only.
+"""
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+ARCHITECTURES = {  # architecture of GGUF: (configuration of transformers, its fields, fields of every class)
+    "llama": transformers.LlamaConfig,
+    "qwen2": transformers.Qwen2Config,
+    "qwen3": transformers.Qwen3Config,
+    "qwen3moe": transformers.Qwen3MoeConfig,
+    "mixtral": transformers.MixtralConfig,
+    "phi3": transformers.Phi3Config,
+    "gemma2": transformers.Gemma2Config,
+    "gemma3": transformers.Gemma3TextConfig,
+    "olmo2": transformers.Olmo2Config,
+    "gpt2": transformers.GPT2Config,
+}
+SHAPE = {
+    "vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 32, "initializer_range": 0.3,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None, "attn_implementation": "eager",
+}  # fmt: skip
+CHANGES = {
+    "qwen3": {"head_dim": 16},
+    "qwen3moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+                 "norm_topk_prob": True},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4},
+    "gemma3": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4, "num_hidden_layers": 7},
+}  # fmt: skip
+PERMUTED = ("llama", "mixtral", "smollm3")
+
+
+def random_model(architecture, **changes):
+    """A random model of transformers; every parameter away from ones and zeros."""
+    fields = SHAPE | CHANGES.get(architecture, {}) | changes
+    if architecture == "gpt2":
+        fields |= {"n_positions": 32, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        del fields["intermediate_size"], fields["num_key_value_heads"]
+    torch.manual_seed(0)
+    config = ARCHITECTURES[architecture](**fields)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def write_model(path, architecture, model, types=None, metadata=None):
+    """Write a model of transformers to a GGUF file.
+
+    types     a function (name of the tensor, array) → GGMLQuantizationType; F32 unless given
+    metadata  further fields; a value of None leaves a field out
+    """
+    config, name = model.config, "llama" if architecture == "mixtral" else architecture
+    fields = _metadata(name, config) | (metadata or {})
+    writer = gguf.GGUFWriter(path, name)
+    for key, value in fields.items():
+        if value is not None:
+            add_field(writer, key, value)
+    for key, array in tensors(architecture, model).items():
+        kind = types(key, array) if types and array.ndim > 1 else gguf.GGMLQuantizationType.F32
+        data = array if kind == gguf.GGMLQuantizationType.F32 else quantized(array, kind)
+        writer.add_tensor(key, data, raw_dtype=kind)
+    finish(writer)
+
+
+def finish(writer):
+    """Write everything that was added, and close the file."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def add_field(writer, key, value):
+    """Add a field of the type that Python's type suggests; integers as uint32, floats as float32."""
+    kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+    kinds.get(type(value), writer.add_array)(key, value)
+
+
+def quantized(array, kind):
+    """The blocks of an array. The package gguf cannot quantize to K-quants: random blocks of small numbers instead."""
+    try:
+        return gguf.quantize(array, kind)
+    except NotImplementedError:
+        return random_blocks(array.shape, kind)
+
+
+def random_blocks(shape, kind, seed=0):
+    """Random bytes as blocks of this type; all float16 in them are below 0.002, so the numbers are small and finite."""
+    shape = gguf.quant_shape_to_byte_shape(shape, kind)
+    blocks = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    view = blocks.reshape(-1, size)
+    for offset in SCALES.get(kind.name, ()):
+        view[:, offset + 1] &= 0x97  # sign, and exponents up to 2⁻¹⁰
+    return blocks
+
+
+SCALES = {  # the bytes at which a block has a float16
+    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,),
+    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
+    "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,), "IQ3_S": (0,), "IQ1_S": (0,),
+}  # fmt: skip
+
+
+def tensors(architecture, model):
+    """The tensors as llama.cpp's converter stores them."""
+    config, name = model.config, "llama" if architecture == "mixtral" else architecture
+    arch = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == name)
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    found = {}
+    for key, tensor in model.state_dict().items():
+        array = tensor.numpy()
+        key = key.replace(".mlp.experts.gate_up_proj", ".mlp.experts.gate_up_proj.weight")
+        key = key.replace(".mlp.experts.down_proj", ".mlp.experts.down_proj.weight")
+        if key == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        if key.endswith("experts.gate_up_proj.weight"):
+            block = key.split(".")[2]
+            gate, up = np.split(array, 2, axis=1)
+            found[f"blk.{block}.ffn_gate_exps.weight"] = np.ascontiguousarray(gate)
+            found[f"blk.{block}.ffn_up_exps.weight"] = np.ascontiguousarray(up)
+            continue
+        if key.endswith(("attn.bias", "attn.masked_bias")):
+            continue
+        stem, suffix = key.rsplit(".", 1)
+        theirs = names.get_name(stem)
+        assert theirs, f"the package gguf has no name for {stem}"
+        if architecture in PERMUTED and stem.endswith(("q_proj", "k_proj")):
+            heads = config.num_attention_heads if stem.endswith("q_proj") else config.num_key_value_heads
+            array = array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+        if architecture.startswith("gemma") and stem.endswith("norm"):
+            array = array + 1
+        if architecture == "gpt2" and stem.endswith(("c_attn", "c_proj", "c_fc")) and suffix == "weight":
+            array = array.T
+        found[f"{theirs}.{suffix}"] = np.ascontiguousarray(array)
+    return found
+
+
+def _metadata(name, config):
+    """The fields that llama.cpp's converter writes for all architectures."""
+    fields = {
+        "general.name": "random",
+        f"{name}.block_count": config.num_hidden_layers,
+        f"{name}.context_length": config.max_position_embeddings,
+        f"{name}.embedding_length": config.hidden_size,
+        f"{name}.feed_forward_length": getattr(config, "intermediate_size", 4 * config.hidden_size),
+        f"{name}.attention.head_count": config.num_attention_heads,
+        f"{name}.vocab_size": config.vocab_size,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+    if name == "gpt2":
+        return fields | {"gpt2.attention.layer_norm_epsilon": config.layer_norm_epsilon}
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    fields |= {
+        f"{name}.attention.head_count_kv": config.num_key_value_heads,
+        f"{name}.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        f"{name}.rope.freq_base": float(_theta(config)),
+    }
+    if head_dim * config.num_attention_heads != config.hidden_size:
+        fields |= {f"{name}.attention.key_length": head_dim, f"{name}.attention.value_length": head_dim}
+    if name == "llama":
+        fields["llama.rope.dimension_count"] = head_dim
+    if getattr(config, "sliding_window", None) and name.startswith("gemma"):
+        fields[f"{name}.attention.sliding_window"] = config.sliding_window
+    for theirs in ("num_experts", "num_local_experts"):
+        if getattr(config, theirs, None):
+            fields[f"{name}.expert_count"] = getattr(config, theirs)
+            fields[f"{name}.expert_used_count"] = config.num_experts_per_tok
+    if name == "qwen3moe":
+        fields["qwen3moe.expert_feed_forward_length"] = config.moe_intermediate_size
+    return fields
+
+
+def _theta(config):
+    parameters = config.rope_parameters
+    return parameters.get("rope_theta") or parameters["full_attention"]["rope_theta"]
