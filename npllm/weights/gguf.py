@@ -50,12 +50,8 @@ OTHER_NAMES: dict[str, dict[str, str]] = {  # model_type of transformers: names 
     "olmo2": {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"},
 }
 EXPERTS = {  # model_type: the names of the experts, and of the gate, up and down projection of one
-    "mixtral": (
-        "block_sparse_moe.experts.{e}.w1",
-        "block_sparse_moe.experts.{e}.w3",
-        "block_sparse_moe.experts.{e}.w2",
-    ),
-    "qwen3_moe": ("mlp.experts.{e}.gate_proj", "mlp.experts.{e}.up_proj", "mlp.experts.{e}.down_proj"),
+    "mixtral": ("block_sparse_moe.experts", "w1", "w3", "w2"),
+    "qwen3_moe": ("mlp.experts", "gate_proj", "up_proj", "down_proj"),
 }
 GPT2 = {
     "token_embd": "wte", "position_embd": "wpe", "output_norm": "ln_f", "output": "lm_head", "attn_norm": "ln_1",

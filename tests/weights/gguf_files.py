@@ -26,7 +26,7 @@ SHAPE = {
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None, "attn_implementation": "eager",
 }  # fmt: skip
 CHANGES = {
-    "qwen3": {"head_dim": 16},
+    "qwen3": {"head_dim": 128},  # transformers reads no other from a GGUF file
     "qwen3moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
                  "norm_topk_prob": True},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
@@ -40,7 +40,7 @@ def random_model(architecture, **changes):
     """A random model of transformers; every parameter away from ones and zeros."""
     fields = SHAPE | CHANGES.get(architecture, {}) | changes
     if architecture == "gpt2":
-        fields |= {"n_positions": 32, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        fields |= {"n_positions": 1024, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         del fields["intermediate_size"], fields["num_key_value_heads"]
     torch.manual_seed(0)
     config = ARCHITECTURES[architecture](**fields)
@@ -51,19 +51,22 @@ def random_model(architecture, **changes):
     return model
 
 
-def write_model(path, architecture, model, types=None, metadata=None):
+def write_model(path, architecture, model, types=None, metadata=None, extra=None, without=()):
     """Write a model of transformers to a GGUF file.
 
     types     a function (name of the tensor, array) → GGMLQuantizationType; F32 unless given
     metadata  further fields; a value of None leaves a field out
+    extra     further tensors, or others in place of the model's; `without`: names of tensors to leave out
     """
     config, name = model.config, "llama" if architecture == "mixtral" else architecture
     fields = _metadata(name, config) | (metadata or {})
-    writer = gguf.GGUFWriter(path, name)
+    writer = gguf.GGUFWriter(path, fields.pop("general.architecture", name))
     for key, value in fields.items():
         if value is not None:
             add_field(writer, key, value)
-    for key, array in tensors(architecture, model).items():
+    for key, array in (tensors(architecture, model) | (extra or {})).items():
+        if key in without:
+            continue
         kind = types(key, array) if types and array.ndim > 1 else gguf.GGMLQuantizationType.F32
         data = array if kind == gguf.GGMLQuantizationType.F32 else quantized(array, kind)
         writer.add_tensor(key, data, raw_dtype=kind)
@@ -81,7 +84,10 @@ def finish(writer):
 def add_field(writer, key, value):
     """Add a field of the type that Python's type suggests; integers as uint32, floats as float32."""
     kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-    kinds.get(type(value), writer.add_array)(key, value)
+    if type(value) is int and value < 0:
+        writer.add_int32(key, value)
+    else:
+        kinds.get(type(value), writer.add_array)(key, value)
 
 
 def quantized(array, kind):
@@ -128,7 +134,7 @@ def tensors(architecture, model):
             found[f"blk.{block}.ffn_gate_exps.weight"] = np.ascontiguousarray(gate)
             found[f"blk.{block}.ffn_up_exps.weight"] = np.ascontiguousarray(up)
             continue
-        if key.endswith(("attn.bias", "attn.masked_bias")):
+        if key.endswith((".attn.bias", ".attn.masked_bias")):
             continue
         stem, suffix = key.rsplit(".", 1)
         theirs = names.get_name(stem)
@@ -156,6 +162,7 @@ def _metadata(name, config):
         f"{name}.vocab_size": config.vocab_size,
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.padding_token_id": 0,
     }
     if name == "gpt2":
         return fields | {"gpt2.attention.layer_norm_epsilon": config.layer_norm_epsilon}
