@@ -34,6 +34,10 @@ def test_frequency_and_presence_penalty_have_openais_definition(data, dtype, siz
         assert penalized[token_id] == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
+def test_the_presence_penalty_does_not_count_repetitions():
+    np.testing.assert_array_equal(penalize_frequency(np.zeros(3), [1, 1, 2], 1.0, 0.5), [0.0, -2.5, -1.5])
+
+
 def test_without_ids_the_logits_are_copied():
     logits = np.ones(3)
     for result in (penalize_repetition(logits, [], 2.0), penalize_frequency(logits, [], 2.0), add_bias(logits, {})):

@@ -41,6 +41,12 @@ def test_no_text_is_returned_too_early_and_none_is_held_longer_than_a_stop_strin
             assert len(pushed) - len(returned) < max(map(len, strings), default=1)
 
 
+def test_a_stop_string_may_begin_and_end_inside_of_tokens():
+    stop = StopStrings(["\nEND"])
+    assert [stop.push(part) for part in ("one\n", "two\nE", "N", "D three", " four")] == ["one", "\ntwo", "", "", ""]
+    assert stop.found == "\nEND" and stop.finish() == ""
+
+
 @pytest.mark.parametrize(
     ("strings", "error", "message"),
     [
