@@ -68,12 +68,13 @@ def generate(
     )
     vocab_size = model.config.vocab_size
     as_indices("logit_bias", list(sampling.logit_bias), 0, vocab_size)
+    stop_strings = StopStrings(stop_strings).strings
     prompts = _check_sequence("prompts", prompts, "a sequence of prompts")
     sequences = [
         _Sequence(_check_prompt(f"prompts[{number}]", prompt, vocab_size)) for number, prompt in enumerate(prompts)
     ]
-    for sequence, stop in zip(sequences, _stop_strings(stop_strings, tokenizer, len(sequences))):
-        sequence.stop_strings = stop
+    for sequence in sequences:
+        sequence.stop_strings = _stop_strings(stop_strings, tokenizer, sequence.ids)
     if rng is not None and not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng is {rng!r}; it must be a generator such as numpy.random.default_rng(0)")
     generators = (np.random.default_rng() if rng is None else rng).spawn(len(sequences))
@@ -95,33 +96,11 @@ def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, *
     return [new_id for (new_id,) in steps if new_id is not None]
 
 
-def generate_text(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    prompt: Sequence[int],
-    max_new_tokens: int,
-    *,
-    stop_ids: Iterable[int] = (),
-    stop_strings: Iterable[str] = (),
-    **options: Any,
-) -> Iterator[str]:
-    """Continue one prompt; yield the text of each step, which may be empty.
-
-    The texts, joined, are the generated text before the first stop string or stop id. Text is held back while a
-    character is incomplete, or while it could be the beginning of a stop string. Options as for `generate`.
-    """
-    stop_ids, stop_strings = _as_collection("stop_ids", stop_ids), _as_collection("stop_strings", stop_strings)
-    steps = generate(
-        model, [prompt], max_new_tokens, stop_ids=stop_ids, stop_strings=stop_strings, tokenizer=tokenizer, **options
-    )
-    return _text_of_steps(steps, StreamDecoder(tokenizer), StopStrings(stop_strings), set(stop_ids))
-
-
-def _text_of_steps(steps, decoder, stop, stop_ids) -> Iterator[str]:
-    for (new_id,) in steps:
-        if new_id not in stop_ids:
-            yield stop.push(decoder.push(new_id))
-    yield stop.push(decoder.finish()) + stop.finish()
+def as_list(name: str, values: Any) -> list[Any]:
+    """The values as a list; raises TypeError for a single number or text."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {values!r}; it must be a list")
+    return list(values)
 
 
 def _steps(logits, sequences, generators, max_new_tokens, sampling, excluded_ids, stop_ids, on_logits):
@@ -162,14 +141,15 @@ class _Sequence:
             self.ended = stop.found is not None
 
 
-def _stop_strings(strings, tokenizer, number):
-    """For each sequence the StopStrings and a decoder, or None without stop strings."""
-    strings = StopStrings(strings).strings
+def _stop_strings(strings, tokenizer, prompt) -> tuple[StopStrings, StreamDecoder] | None:
+    """For one sequence its StopStrings, and a decoder that has decoded the prompt; None without stop strings."""
     if not strings:
-        return [None] * number
+        return None
     if tokenizer is None:
         raise ValueError("stop_strings needs the tokenizer; tokenizer is None")
-    return [(StopStrings(strings), StreamDecoder(tokenizer)) for _ in range(number)]
+    decoder = StreamDecoder(tokenizer)
+    decoder.push(prompt)  # whether a token begins with a space can depend on the token before it
+    return StopStrings(strings), decoder
 
 
 def _check_prompt(name: str, prompt: Sequence[int], vocab_size: int) -> list[int]:
@@ -189,11 +169,4 @@ def _check_sequence(name: str, value: Any, kind: str) -> Any:
 
 
 def _check_ids(name: str, ids: Iterable[int], vocab_size: int) -> list[int]:
-    return as_indices(name, _as_collection(name, ids), 0, vocab_size).tolist()
-
-
-def _as_collection(name: str, values: Any) -> list[Any]:
-    """The values as a list; raises TypeError for a single number or text."""
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} is {values!r}; it must be a list")
-    return list(values)
+    return as_indices(name, as_list(name, ids), 0, vocab_size).tolist()

@@ -34,7 +34,7 @@ ORDER = {  # folder: its files in reading order
     "weights": "safetensors model_folder gpt2 llama",
     "models": "transformer_block language_model gpt decoder_config decoder hugging_face presets",
     "training": "optimizers schedules clipping step trainer checkpoint log run",
-    "generation": "filters penalties sampling next_logits stop_strings autoregressive chat_template",
+    "generation": "filters penalties sampling next_logits stop_strings autoregressive text chat_template chat",
     "inspect": "trace cost",
     "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
     "lessons": "bigram alignment_figure",
