@@ -133,7 +133,8 @@ def l2_normalize_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 class LayerNorm(Module):
     """y = (x − mean) / √(variance + eps) · weight + bias      (..., C) → (..., C)
 
-    `weight` (C) is initialized with 1 and `bias` (C) with 0. No random numbers are drawn.
+    `weight` (C) is initialized with 1 and `bias` (C) with 0. No random numbers are drawn. Without `elementwise_affine`
+    there is neither, as in OLMo 1; without `bias` there is the weight alone.
     """
 
     def __init__(
@@ -141,30 +142,35 @@ class LayerNorm(Module):
         num_channels: int,
         eps: float = 1e-5,
         bias: bool = True,
+        elementwise_affine: bool = True,
         *,
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = "float32",
         init: bool = True,
     ) -> None:
         check_positive(num_channels=num_channels)
-        self.weight = Parameter(np.zeros(num_channels, dtype))
-        self.bias = Parameter(np.zeros(num_channels, dtype)) if bias else None
+        self.weight = Parameter(np.zeros(num_channels, dtype)) if elementwise_affine else None
+        self.bias = Parameter(np.zeros(num_channels, dtype)) if elementwise_affine and bias else None
         self.eps = eps
         if init:
             self.init_weights(rng)
 
     def init_weights(self, rng: np.random.Generator | None = None) -> None:
         """Set the weight to 1 and the bias to 0."""
-        self.weight.data[...] = 1
+        if self.weight is not None:
+            self.weight.data[...] = 1
         if self.bias is not None:
             self.bias.data[...] = 0
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """y = x̂ · weight + bias; the cache is that of `layer_norm_forward`."""
-        return layer_norm_forward(x, self.weight.data, None if self.bias is None else self.bias.data, self.eps)
+        weight = None if self.weight is None else self.weight.data
+        return layer_norm_forward(x, weight, None if self.bias is None else self.bias.data, self.eps)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """dx; dweight and dbias are added to the gradients of the parameters."""
+        if self.weight is None:
+            return layer_norm_backward(dy, cache)
         dx, dweight, *dbias = layer_norm_backward(dy, cache)
         self.add_grads(weight=dweight, bias=dbias[0] if dbias else None)
         return dx

@@ -40,13 +40,15 @@ class Norm:
     """Layer norm or RMS norm.
 
     eps           the layer's default unless given
-    bias          of layer norm
+    bias          layer norm has a bias
+    affine        layer norm has a weight, and a bias unless `bias` is False
     unit_offset   the scale of RMS norm is 1 + weight, as in Gemma
     """
 
     kind: Literal["rms_norm", "layer_norm"] = "rms_norm"
     eps: float | None = None
     bias: bool = True
+    affine: bool = True
     unit_offset: bool = False
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ class Norm:
         """The layer."""
         eps = {} if self.eps is None else {"eps": self.eps}
         if self.kind == "layer_norm":
-            return LayerNorm(d_model, bias=self.bias, dtype=dtype, **eps)
+            return LayerNorm(d_model, bias=self.bias, elementwise_affine=self.affine, dtype=dtype, **eps)
         return RMSNorm(d_model, unit_offset=self.unit_offset, dtype=dtype, **eps)
 
 

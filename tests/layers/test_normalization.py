@@ -87,11 +87,12 @@ class TestL2Normalize:
 
 
 @pytest.mark.covers("LayerNorm")
-@given(st.data(), dtypes, leading, channels, st.booleans())
-def test_layer_norm_layer_equals_pytorch(data, dtype, batch, size, bias):
+@given(st.data(), dtypes, leading, channels, st.booleans(), st.booleans())
+def test_layer_norm_layer_equals_pytorch(data, dtype, batch, size, bias, affine):
     x = data.draw(arrays((*batch, size), dtype))
     # where all channels are nearly equal, 1/std is up to 300 and multiplies the rounding of the mean
-    check_layer("LayerNorm", {"num_channels": size, "bias": bias}, x, dtype=dtype, loosen=30.0)
+    config = {"num_channels": size, "bias": bias, "elementwise_affine": affine}
+    check_layer("LayerNorm", config, x, dtype=dtype, loosen=30.0)
 
 
 @pytest.mark.covers("RMSNorm")

@@ -53,7 +53,7 @@ NETWORKS = [
     MoE(num_experts=3, top_k=2, d_hidden=5),
 ]
 NORMS = [Norm("rms_norm", 1e-4), Norm("rms_norm", 1e-4, unit_offset=True), Norm("layer_norm", 1e-4),
-         Norm("layer_norm", 1e-4, bias=False)]  # fmt: skip
+         Norm("layer_norm", 1e-4, bias=False), Norm("layer_norm", 1e-4, affine=False)]  # fmt: skip
 
 
 def test_every_kind_is_tested():

@@ -23,8 +23,8 @@ def l2_normalize(x, eps=1e-6):
 class LayerNorm(nn.LayerNorm):
     """nn.LayerNorm."""
 
-    def __init__(self, num_channels, eps=1e-5, bias=True):
-        super().__init__(num_channels, eps, bias=bias)
+    def __init__(self, num_channels, eps=1e-5, bias=True, elementwise_affine=True):
+        super().__init__(num_channels, eps, elementwise_affine, bias=bias)
 
 
 class RMSNorm(nn.Module):

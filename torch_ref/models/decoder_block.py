@@ -86,7 +86,7 @@ def build_norm(config, d_model):
     """The layer of a Norm."""
     eps = {} if config.eps is None else {"eps": config.eps}
     if config.kind == "layer_norm":
-        return layers.LayerNorm(d_model, bias=config.bias, **eps)
+        return layers.LayerNorm(d_model, bias=config.bias, elementwise_affine=config.affine, **eps)
     return layers.RMSNorm(d_model, unit_offset=config.unit_offset, **eps)
 
 
