@@ -220,15 +220,15 @@ class BPETokenizer(Tokenizer):
     ) -> "BPETokenizer":
         """Read what `save` wrote, or the files of OpenAI, tiktoken and Hugging Face.
 
-        `pattern` and `special_tokens` replace those of the file. Where the format has none and none are given, they are
-        GPT-2's pattern and no special tokens. Raises FileNotFoundError, or ValueError if the file is invalid.
+        `pattern`, a regular expression or a name in PATTERNS, and `special_tokens` replace those of the file. A
+        *.tiktoken file has no pattern: it is known for published files (`known_vocabularies`), otherwise it must be
+        given. OpenAI's format is GPT-2's, and so is its pattern. Raises FileNotFoundError, or ValueError if the file is
+        invalid.
         """
-        ranks, file_pattern, file_special_tokens = vocabulary_files.load(path)
-        return cls(
-            ranks,
-            pattern or file_pattern or GPT2_PATTERN,
-            file_special_tokens if special_tokens is None else special_tokens,
-        )
+        arguments = vocabulary_files.load(path, PATTERNS.get(pattern, pattern) if pattern else None)
+        if special_tokens is not None:
+            arguments["special_tokens"] = special_tokens
+        return cls(**arguments)
 
     def _encode_parts(self, text, allowed_special, disallowed_special):
         """Iterate over the ids of a text: arrays from the vectorized encoder, otherwise lists."""

@@ -3,6 +3,7 @@
 import tiktoken
 
 from npllm.tokenizers.byte_pair.pretokenize import O200K_PATTERN
+from npllm.tokenizers.byte_pair.published_patterns import PUBLISHED_PATTERNS
 
 # of openai_public.py, a module of tiktoken
 TIKTOKEN_PATTERNS = {
@@ -12,6 +13,7 @@ TIKTOKEN_PATTERNS = {
         r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
     ),
     "o200k": O200K_PATTERN,
+    **PUBLISHED_PATTERNS,  # tiktoken takes them as they are
 }
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from npllm.core.checks import check_text
 from npllm.tokenizers.byte_pair import unicode_tables as tables
+from npllm.tokenizers.byte_pair.published_patterns import PUBLISHED_PATTERNS
 
 if TYPE_CHECKING:
     from npllm.tokenizers.byte_pair.pre_tokenizers import Step
@@ -43,7 +44,7 @@ O200K_PATTERN = (
     r"""|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 )
 
-PATTERNS = {"gpt2": GPT2_PATTERN, "cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN}
+PATTERNS = {"gpt2": GPT2_PATTERN, "cl100k": CL100K_PATTERN, "o200k": O200K_PATTERN, **PUBLISHED_PATTERNS}
 
 CLASSES = {  # of code points, as hexadecimal ranges
     r"\p{L}": " ".join((tables.UPPERCASE, tables.LOWERCASE, tables.TITLECASE, tables.MODIFIERS, tables.OTHER_LETTERS)),

@@ -1,21 +1,41 @@
-"""Save and load vocabularies: the name of a file decides its format.
+"""Save and load vocabularies: the name of a file decides its format when it is saved, its content when it is read.
 
-tokenizer.json      Hugging Face (`hugging_face`)
-another *.json      npllm's own (`npllm_json`); tokenizer.json's content is recognized under any name
-*.tiktoken          tiktoken's ranks (`tiktoken_ranks`)
-a folder            OpenAI's encoder.json and vocab.bpe (`openai`); a *.bpe alone can be read
+tokenizer.json            Hugging Face (`hugging_face`)
+another *.json            npllm's own (`npllm_json`)
+*.tiktoken                tiktoken's ranks (`tiktoken_ranks`), without a pattern (`known_vocabularies`)
+a folder                  OpenAI's encoder.json and vocab.bpe (`openai`)
+
+Only read: vocab.json and merges.txt (`openai`), Llama's tokenizer.model with ranks (`tiktoken_ranks`), Mistral's
+tekken.json (`tekken`), the JSON of js-tiktoken and Claude (`js_tiktoken`). A folder is read by the file in it that
+holds the most. `loading` reads the formats of other kinds of tokenizers, too.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
+from npllm.tokenizers.byte_pair.pattern_spellings import canonical_pattern
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.formats.file_kind import file_kind, parse_json
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
+from npllm.tokenizers.formats.js_tiktoken import from_js_tiktoken, is_js_tiktoken
+from npllm.tokenizers.formats.known_vocabularies import known_vocabulary, pattern_of_name
 from npllm.tokenizers.formats.npllm_json import from_npllm_json, to_npllm_json
-from npllm.tokenizers.formats.openai import load_openai, ranks_from_merges, read_merges, save_openai
+from npllm.tokenizers.formats.openai import (
+    PAIR_NAMES,
+    PAIRS,
+    find_pair,
+    load_openai,
+    ranks_from_merges,
+    read_merges,
+    save_openai,
+)
+from npllm.tokenizers.formats.tekken import from_tekken, is_tekken
 from npllm.tokenizers.formats.tiktoken_ranks import from_tiktoken, to_tiktoken
 from npllm.utils.files import atomic_write
 
-Vocabulary = tuple[dict[bytes, int], str | None, dict[str, int]]  # ranks, pattern if the format has one, special tokens
+NAMES = {"gguf": "GGUF", "sentencepiece": "SentencePiece"}
+PAIR_JSON = tuple(names[0] for names in PAIRS)
 
 
 def save(path: str | Path, tokenizer) -> None:
@@ -33,33 +53,92 @@ def save(path: str | Path, tokenizer) -> None:
         raise ValueError(f"path is {path}; it must end in .json or .tiktoken, or be a folder")
 
 
-def load(path: str | Path) -> Vocabulary:
-    """Read a vocabulary; see BPETokenizer.load."""
+def load(path: str | Path, pattern: str | None = None) -> dict[str, Any]:
+    """Read a vocabulary: the arguments of BPETokenizer; see BPETokenizer.load."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
-    if path.is_dir():
+    path = find_vocabulary(path) if path.is_dir() else path
+    kind = file_kind(path)
+    if kind in ("gguf", "sentencepiece"):
+        raise ValueError(f"{path} is a {NAMES[kind]} file; read it with npllm.tokenizers.load_tokenizer")
+    if kind == "json":
+        return from_json(parse_json(path), path, pattern)
+    if kind == "tiktoken":
+        return _from_tiktoken(path, pattern)
+    if path.suffix == ".bpe" and not (path.parent / "encoder.json").is_file():
+        try:
+            ranks, special_tokens = ranks_from_merges(read_merges(path.read_text(encoding="utf-8"))), {}
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    else:
         ranks, special_tokens = load_openai(path)
-        return ranks, None, special_tokens
-    try:
-        if path.suffix == ".json":
-            return _load_json(path)
-        if path.suffix == ".bpe":
-            return ranks_from_merges(read_merges(path.read_text(encoding="utf-8"))), None, {}
-        return from_tiktoken(path.read_bytes(), path), None, {}
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a vocabulary in the format of its name: {error}") from None
+    return {"ranks": ranks, "pattern": pattern or GPT2_PATTERN, "special_tokens": special_tokens}
 
 
-def _load_json(path):
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not is_tokenizer_json(content):
-        hint = " (for OpenAI's files, give the folder)" if path.name == "encoder.json" else ""
-        return from_npllm_json(content, f"{path}{hint}")
+def from_json(content: Any, path: Path, pattern: str | None = None) -> dict[str, Any]:
+    """The arguments of BPETokenizer from the parsed content of a JSON file in one of the formats."""
     try:
-        return from_tokenizer_json(content)
+        if is_tokenizer_json(content):
+            ranks, own_pattern, special_tokens = from_tokenizer_json(content)
+        elif is_tekken(content):
+            ranks, own_pattern, special_tokens = from_tekken(content)
+        elif is_js_tiktoken(content):
+            ranks, own_pattern, special_tokens = from_js_tiktoken(content)
+        elif path.name in PAIR_JSON:
+            (ranks, special_tokens), own_pattern = load_openai(path), GPT2_PATTERN
+        else:
+            ranks, own_pattern, special_tokens = from_npllm_json(content)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    return {"ranks": ranks, "pattern": pattern or canonical_pattern(own_pattern), "special_tokens": special_tokens}
+
+
+def find_vocabulary(folder: Path) -> Path:
+    """The file of a folder that holds the most: npllm's own, then tokenizer.json, then other formats.
+
+    Raises FileNotFoundError if there is none, and ValueError if there are several of one kind.
+    """
+    if is_npllm_vocabulary(folder / "vocabulary.json"):
+        return folder / "vocabulary.json"
+    for name in ("tokenizer.json", "tekken.json", "tokenizer.model", "tiktoken.model", "claude.json"):
+        if (folder / name).is_file():
+            return folder / name
+    if any((folder / name).is_file() for names in PAIRS for name in names):
+        return find_pair(folder)[1]
+    for ending in ("*.tiktoken", "*.model", "*.model.v[0-9]*", "*.gguf"):
+        if found := sorted(folder.glob(ending)):
+            if len(found) > 1:
+                names = ", ".join(path.name for path in found[:4])
+                raise ValueError(f"{folder} has {len(found)} vocabularies, {names}; give the path of one of them")
+            return found[0]
+    raise FileNotFoundError(
+        f"there is no vocabulary in {folder}; it must have vocabulary.json, tokenizer.json, tekken.json, "
+        f"tokenizer.model, {PAIR_NAMES}, a *.tiktoken or a *.gguf"
+    )
+
+
+def is_npllm_vocabulary(path: Path) -> bool:
+    """True for a file that begins as npllm's vocabularies do."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return b'"npllm ' in file.read(80)
+
+
+def _from_tiktoken(path, pattern):
+    """The arguments for a file of ranks, whose pattern is given, or known by the file's SHA-256 or its name."""
+    content = path.read_bytes()
+    ranks, known = from_tiktoken(content, path), known_vocabulary(content)
+    if known is not None:
+        return {"ranks": ranks, "pattern": pattern or known.pattern, "special_tokens": known.special_tokens}
+    pattern = pattern or pattern_of_name(path)
+    if pattern is None:
+        raise ValueError(
+            f"{path} holds tokens and ranks without the pattern that splits a text, and it is no published file that "
+            f"npllm knows; pass pattern, a regular expression or one of {', '.join(map(repr, PATTERNS))}"
+        )
+    return {"ranks": ranks, "pattern": pattern, "special_tokens": {}}
 
 
 def _write(path, data):

@@ -7,26 +7,18 @@ the whole text. If it has none, its size is doubled. So a text is read from left
 many megabytes is a block by itself. Short texts share a block, with a separator after each.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN
 from npllm.tokenizers.vectorized.char_classes import text_to_arrays
 from npllm.tokenizers.vectorized.pretoken_table import PADDING
-from npllm.tokenizers.vectorized.pretokenize_gpt2 import NO_SEPARATORS, gpt2_starts
-from npllm.tokenizers.vectorized.pretokenize_gpt4 import cl100k_starts, o200k_starts
+from npllm.tokenizers.vectorized.pretokenize_gpt2 import NO_SEPARATORS
+from npllm.tokenizers.vectorized.pretokenizers import Pretokenizer
 from npllm.tokenizers.vectorized.safe_split_points import last_safe_split_point
 
 BLOCK_SIZE = 1 << 19  # characters; smaller blocks spend their time in NumPy's calls, larger ones exceed the caches
-
-Pretokenizer = Callable[[np.ndarray, np.ndarray], np.ndarray]  # code points and separators → starts of pre-tokens
-PRETOKENIZERS: dict[str, Pretokenizer] = {
-    GPT2_PATTERN: gpt2_starts,
-    CL100K_PATTERN: cl100k_starts,
-    O200K_PATTERN: o200k_starts,
-}
 
 
 class Block(NamedTuple):
@@ -38,7 +30,7 @@ class Block(NamedTuple):
 
 
 def split_into_blocks(text: str, pretokenizer: Pretokenizer) -> Iterator[Block]:
-    """A text without surrogates as Blocks; `pretokenizer` is one of PRETOKENIZERS."""
+    """A text without surrogates as Blocks; for the pre-tokenizer see `pretokenizers`."""
     position, size = 0, BLOCK_SIZE
     while position < len(text):
         data, codes, offsets = text_to_arrays(text[position : position + size])

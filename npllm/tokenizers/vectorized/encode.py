@@ -14,17 +14,12 @@ from threading import Lock
 import numpy as np
 
 from npllm.tokenizers.byte_pair.merge import merge_by_rank_heap
-from npllm.tokenizers.vectorized.blocks import (
-    PRETOKENIZERS,
-    Pretokenizer,
-    group_texts,
-    join_into_block,
-    split_into_blocks,
-)
+from npllm.tokenizers.vectorized.blocks import group_texts, join_into_block, split_into_blocks
 from npllm.tokenizers.vectorized.merge_tree import find_merges
 from npllm.tokenizers.vectorized.parallel_merge import MAX_ID, ParallelMerger
 from npllm.tokenizers.vectorized.pretoken_cache import PretokenCache
 from npllm.tokenizers.vectorized.pretoken_table import MAX_BYTES
+from npllm.tokenizers.vectorized.pretokenizers import Pretokenizer, find_pretokenizer
 from npllm.tokenizers.vectorized.ragged import gather_segments
 
 # Some arrays are indexed by id. Their size is acceptable if the highest id is at most one of:
@@ -37,12 +32,12 @@ def make_encoder(
 ) -> Encoder | None:
     """An Encoder for a vocabulary, or None if the vectorized algorithm does not apply.
 
-    It applies to the patterns in PRETOKENIZERS, to ranks in which every token comes after its two parts, and to ids
+    It applies to the patterns of `pretokenizers`, to ranks in which every token comes after its two parts, and to ids
     without very large gaps. `merges` are the pairs (left, right) in the order of their ranks; without them, they are
     recovered from the ranks.
     """
-    highest = max(ranks.values())
-    if pattern not in PRETOKENIZERS or highest > min(MAX_ID, max(MAX_SMALL_ID, MAX_IDS_PER_TOKEN * len(ranks))):
+    highest, pretokenizer = max(ranks.values()), find_pretokenizer(pattern)
+    if pretokenizer is None or highest > min(MAX_ID, max(MAX_SMALL_ID, MAX_IDS_PER_TOKEN * len(ranks))):
         return None
     cache = PretokenCache(list(ranks), list(ranks.values()))
     if merges is None:
@@ -55,7 +50,7 @@ def make_encoder(
     with_merge = set(ids.tolist())
     unmergeable = {token: rank for token, rank in ranks.items() if len(token) > MAX_BYTES and rank not in with_merge}
     merger = ParallelMerger(left, right, ids, np.array([ranks[bytes([byte])] for byte in range(256)]))
-    return Encoder(ranks, PRETOKENIZERS[pattern], merger, cache, unmergeable)
+    return Encoder(ranks, pretokenizer, merger, cache, unmergeable)
 
 
 class Encoder:

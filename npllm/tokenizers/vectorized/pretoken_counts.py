@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from npllm.tokenizers.byte_pair.pretokenize import pretokenize
-from npllm.tokenizers.vectorized.blocks import PRETOKENIZERS, group_texts, join_into_block, split_into_blocks
+from npllm.tokenizers.vectorized.blocks import group_texts, join_into_block, split_into_blocks
 from npllm.tokenizers.vectorized.pretoken_table import MAX_BYTES, PretokenTable
+from npllm.tokenizers.vectorized.pretokenizers import find_pretokenizer
 from npllm.tokenizers.vectorized.ragged import gather_segments
 
 
@@ -48,7 +49,8 @@ class PretokenCounts(NamedTuple):
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> PretokenCounts:
     """The PretokenCounts of texts without surrogates; the iterable is consumed once."""
-    if pattern not in PRETOKENIZERS:
+    pretokenizer = find_pretokenizer(pattern)
+    if pretokenizer is None:
         counts = Counter()
         for text in texts:
             counts.update(pretokenize(text, pattern))
@@ -56,10 +58,10 @@ def count_pretokens(texts: Iterable[str], pattern: str) -> PretokenCounts:
     counter = _Counter()
     for group in group_texts(texts):
         if len(group) == 1:
-            for block in split_into_blocks(group[0], PRETOKENIZERS[pattern]):
+            for block in split_into_blocks(group[0], pretokenizer):
                 counter.add(*block)
         else:
-            (data, starts, lengths), separators = join_into_block(group, PRETOKENIZERS[pattern])
+            (data, starts, lengths), separators = join_into_block(group, pretokenizer)
             counter.add(data, np.delete(starts, separators), np.delete(lengths, separators))
     return counter.result()
 

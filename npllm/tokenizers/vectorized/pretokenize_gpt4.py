@@ -1,4 +1,4 @@
-r"""Pre-tokenization of GPT-4 (cl100k) and GPT-4o (o200k) by array operations.
+r"""Pre-tokenization of GPT-4 (cl100k), GPT-4o (o200k), Llama 3, Qwen and tekken by array operations.
 
     code points → character classes → [pre-tokens] → keys → ids
 
@@ -18,12 +18,16 @@ pattern depends on where the current pre-token began, which the neighbours do no
 punctuation, a slash after punctuation and a line break, and a contraction after a contraction. Around these positions,
 from the last safe split point before them to the next one after them, the regular expression is applied.
 
-tiktoken's openai_public.py defines the patterns.
+Llama 3's and Qwen's patterns are cl100k's, and tekken's is o200k's, with other options. tiktoken's openai_public.py
+defines the patterns of GPT-4 and GPT-4o, `byte_pair.published_patterns` the others.
 """
+
+from functools import partial
 
 import numpy as np
 
 from npllm.tokenizers.byte_pair.pretokenize import O200K_PATTERN, compile_pattern
+from npllm.tokenizers.byte_pair.published_patterns import TEKKEN_PATTERN
 from npllm.tokenizers.vectorized import char_classes as cc
 from npllm.tokenizers.vectorized.pretokenize_gpt2 import (
     APOSTROPHE,
@@ -43,19 +47,32 @@ O200K_GROUPS = CL100K_GROUPS.copy()
 O200K_GROUPS[cc.COMBINING] = LETTERS
 
 
-def cl100k_starts(codes: np.ndarray, separators: np.ndarray = NO_SEPARATORS) -> np.ndarray:
+def cl100k_starts(
+    codes: np.ndarray,
+    separators: np.ndarray = NO_SEPARATORS,
+    *,
+    max_digits: int = 3,
+    groups_of_classes: np.ndarray = CL100K_GROUPS,
+    split_final_whitespace: bool = False,
+) -> np.ndarray:
     """The positions where cl100k's pattern begins a pre-token: code points (n,) → (number of pre-tokens,) int64.
 
-    For `separators` see gpt2_starts.
+    For `separators` see gpt2_starts. The options are those in which the patterns of Llama 3 and Qwen differ:
+
+    max_digits              a number is divided into groups of this many digits
+    groups_of_classes       O200K_GROUPS counts combining marks as letters
+    split_final_whitespace  at the end of a text, too, whitespace after a line break is a pre-token of its own
     """
     classes = _classes(codes, separators)
-    groups = CL100K_GROUPS.take(classes)
+    groups = groups_of_classes.take(classes)
     start = _group_changes(groups, separators)
-    _split_numbers(start, groups)
+    _split_numbers(start, groups, max_digits)
     _join_space_to_punctuation(start, classes, groups)
     _split_last_whitespace(start, classes, groups)
     newlines, following = _last_newlines(classes, groups)
-    set_starts(start, newlines[following != SEPARATOR] + 1)  # whitespace that ends a text is one pre-token
+    if not split_final_whitespace:  # whitespace that ends a text is one pre-token
+        newlines = newlines[following != SEPARATOR]
+    set_starts(start, newlines + 1)
     _join_newlines_to_punctuation(start, classes, groups)
     _join_prefix_to_letters(start, classes, groups)
     apostrophes = np.flatnonzero(start & (codes == APOSTROPHE))
@@ -64,30 +81,47 @@ def cl100k_starts(codes: np.ndarray, separators: np.ndarray = NO_SEPARATORS) -> 
     return np.flatnonzero(start)
 
 
-def o200k_starts(codes: np.ndarray, separators: np.ndarray = NO_SEPARATORS) -> np.ndarray:
+def o200k_starts(
+    codes: np.ndarray,
+    separators: np.ndarray = NO_SEPARATORS,
+    *,
+    max_digits: int = 3,
+    with_contractions: bool = True,
+    pattern: str = O200K_PATTERN,
+) -> np.ndarray:
     """The positions where o200k's pattern begins a pre-token: code points (n,) → (number of pre-tokens,) int64.
 
-    For `separators` see gpt2_starts.
+    For `separators` see gpt2_starts. Mistral's tekken has single digits and no contractions; `pattern` is the regular
+    expression that is applied in the rare cases.
     """
     classes = _classes(codes, separators)
     groups = O200K_GROUPS.take(classes)
     start = _group_changes(groups, separators)
-    _split_numbers(start, groups)
+    _split_numbers(start, groups, max_digits)
     _join_space_to_punctuation(start, classes, groups)
     _split_last_whitespace(start, classes, groups)
     newlines, _ = _last_newlines(classes, groups)
     set_starts(start, newlines + 1)
     ends_of_newlines = _join_newlines_to_punctuation(start, classes, groups)
     _join_prefix_to_letters(start, classes, groups)
-    apostrophes = 1 + np.flatnonzero((codes[1:] == APOSTROPHE) & (groups[:-1] == LETTERS))
+    apostrophes = NO_SEPARATORS
+    if with_contractions:
+        apostrophes = 1 + np.flatnonzero((codes[1:] == APOSTROPHE) & (groups[:-1] == LETTERS))
     apostrophes, lengths = find_contractions(codes, apostrophes, LETTERS_ANY_CASE)
     _split_at_case_changes(start, classes, groups, apostrophes + lengths)
     start[apostrophes] = False  # a contraction belongs to the word before it
     _set_contractions(start, apostrophes, lengths)
     ambiguous = _ambiguous_positions(start, codes, classes, groups, apostrophes + lengths, ends_of_newlines)
     if len(ambiguous):
-        _apply_regex(start, codes, classes, ambiguous, O200K_PATTERN)
+        _apply_regex(start, codes, classes, ambiguous, pattern)
     return np.flatnonzero(start)
+
+
+# Llama 3 and GLM; Qwen 1 to 3; Qwen 3.5; Mistral's tekken
+llama3_starts = partial(cl100k_starts, split_final_whitespace=True)
+qwen2_starts = partial(cl100k_starts, max_digits=1, split_final_whitespace=True)
+qwen35_starts = partial(cl100k_starts, max_digits=1, groups_of_classes=O200K_GROUPS, split_final_whitespace=True)
+tekken_starts = partial(o200k_starts, max_digits=1, with_contractions=False, pattern=TEKKEN_PATTERN)
 
 
 def _classes(codes, separators):
@@ -104,11 +138,14 @@ def _group_changes(groups, separators):
     return start
 
 
-def _split_numbers(start, groups):
-    """Every third number character of a run begins a pre-token."""
+def _split_numbers(start, groups, max_digits):
+    """Every `max_digits`-th number character of a run begins a pre-token."""
     positions = np.flatnonzero(groups == NUMBERS)
+    if max_digits == 1:
+        start[positions] = True
+        return
     first_of_run = np.maximum.accumulate(np.where(start[positions], positions, 0))
-    start[positions] = (positions - first_of_run) % 3 == 0
+    start[positions] = (positions - first_of_run) % max_digits == 0
 
 
 def _join_space_to_punctuation(start, classes, groups):

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,10 +5,11 @@ from hypothesis import strategies as st
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, pretokenize
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized import blocks
-from npllm.tokenizers.vectorized.blocks import PRETOKENIZERS, group_texts, join_into_block, split_into_blocks
+from npllm.tokenizers.vectorized.blocks import group_texts, join_into_block, split_into_blocks
 from npllm.tokenizers.vectorized.pretoken_table import PADDING
+from npllm.tokenizers.vectorized.pretokenizers import PRETOKENIZERS
 from tests.strategies import texts
-from tests.tokenizers.vectorized.pretokens import awkward, split
+from tests.tokenizers.vectorized.pretokens import awkward
 
 patterns = st.sampled_from(list(PATTERNS.values()))
 some_texts = texts.map(replace_surrogates)
@@ -19,29 +19,6 @@ def pretokens_of(block):
     data, ends = block.data.tobytes(), block.starts + block.lengths
     assert data.endswith(PADDING)
     return [data[start:end].decode() for start, end in zip(block.starts.tolist(), ends.tolist())]
-
-
-def test_there_is_a_pretokenizer_for_each_pattern():
-    assert PRETOKENIZERS.keys() == set(PATTERNS.values())
-
-
-@given(awkward | some_texts.filter(bool), patterns)
-def test_pretokenizers_give_the_pretokens_of_the_regular_expression(text, pattern):
-    assert split(PRETOKENIZERS[pattern], text) == pretokenize(text, pattern)
-
-
-@given(st.lists(awkward | st.just(""), min_size=1, max_size=5), patterns)
-def test_separators_separate_independent_texts(parts, pattern):
-    separators = np.cumsum([len(part) + 1 for part in parts]) - 1
-    expected = [pretoken for part in parts for pretoken in [*pretokenize(part, pattern), "\n"]]
-    assert split(PRETOKENIZERS[pattern], "\n".join([*parts, ""]), separators) == expected
-
-
-@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
-def test_long_runs_of_one_character(pattern):
-    for character in " \n\t!a1\u4e2d\u0301'/":
-        for text in ("x" + character * 10_001, character * 10_001 + "x"):
-            assert split(PRETOKENIZERS[pattern], text) == pretokenize(text, pattern)
 
 
 @given(awkward | some_texts, patterns, st.integers(1, 20))

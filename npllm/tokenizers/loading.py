@@ -1,0 +1,56 @@
+"""Any published tokenizer: `load_tokenizer` reads a file or a folder, whatever its format.
+
+    file → kind, from its content → [reader of the format] → tokenizer
+
+tokenizer.json                  Hugging Face: byte-level BPE, or BPE of characters (Llama 2, Gemma, Mistral)
+vocabulary.json                 npllm: a run of `npllm train`, or the folder of `npllm bpe train`
+*.tiktoken, tokenizer.model     ranks of tiktoken (OpenAI, Llama 3 and 4, Qwen); see `formats.known_vocabularies`
+tokenizer.model                 SentencePiece (Llama 2, Gemma, Mistral)
+tekken.json                     Mistral
+claude.json and others          js-tiktoken
+vocab.json and merges.txt       Hugging Face, older; the same as OpenAI's encoder.json and vocab.bpe
+*.gguf                          llama.cpp: the tokenizer in the metadata of a model
+"""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from npllm.tokenizers import characters
+from npllm.tokenizers.base import Tokenizer
+from npllm.tokenizers.bpe import BPETokenizer
+from npllm.tokenizers.formats.file_kind import file_kind, parse_json
+from npllm.tokenizers.formats.vocabulary_files import find_vocabulary
+
+
+def load_tokenizer(
+    path: str | PathLike[str], *, pattern: str | None = None, special_tokens: Mapping[str, int] | None = None
+) -> Tokenizer:
+    """The tokenizer of a file or a folder.
+
+    path            a file in one of the formats above, or a folder with one; a model folder's tokenizer.json is read
+                    with the added tokens of its tokenizer_config.json
+    pattern         for files of ranks, which have none: a regular expression, or a name in PATTERNS
+    special_tokens  replaces those of the file
+
+    Raises FileNotFoundError if there is no such file, and ValueError if it is of another kind or would not give the
+    ids of the library that it comes from. The message names the file and what prevents it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    file = find_vocabulary(path) if path.is_dir() else path
+    kind = file_kind(file)
+    if kind == "gguf":
+        from npllm.tokenizers.formats.gguf import tokenizer_from_metadata
+        from npllm.utils.gguf_file import read_metadata
+
+        return tokenizer_from_metadata(read_metadata(file), file)
+    if kind == "json" and _is_characters(content := parse_json(file)):
+        return characters.CharacterTokenizer.load(file)
+    return BPETokenizer.load(file, pattern, special_tokens)
+
+
+def _is_characters(content: Any) -> bool:
+    return isinstance(content, dict) and content.get("format") == characters.FORMAT
