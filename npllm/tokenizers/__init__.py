@@ -7,6 +7,7 @@ from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN,
 from npllm.tokenizers.byte_pair.train import Merge, learn_merges_naive
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
+from npllm.tokenizers.loading import load_tokenizer
 from npllm.tokenizers.sentence_piece import SentencePieceTokenizer
 from npllm.tokenizers.streaming import StreamDecoder
 from npllm.tokenizers.text_blocks import TextBlock, read_text_blocks
@@ -32,6 +33,7 @@ __all__ = [
     "join_texts",
     "learn_merges",
     "learn_merges_naive",
+    "load_tokenizer",
     "pretokenize",
     "read_text_blocks",
     "split_words",

@@ -20,8 +20,11 @@ from typing import Any
 from npllm.tokenizers import characters
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer
+from npllm.tokenizers.formats import gguf
 from npllm.tokenizers.formats.file_kind import file_kind, parse_json
-from npllm.tokenizers.formats.vocabulary_files import find_vocabulary
+from npllm.tokenizers.formats.vocabulary_files import find_vocabulary, from_json
+from npllm.tokenizers.sentence_piece import SentencePieceTokenizer
+from npllm.utils.gguf_file import read_metadata
 
 
 def load_tokenizer(
@@ -43,13 +46,25 @@ def load_tokenizer(
     file = find_vocabulary(path) if path.is_dir() else path
     kind = file_kind(file)
     if kind == "gguf":
-        from npllm.tokenizers.formats.gguf import tokenizer_from_metadata
-        from npllm.utils.gguf_file import read_metadata
-
         return tokenizer_from_metadata(read_metadata(file), file)
-    if kind == "json" and _is_characters(content := parse_json(file)):
+    if kind == "sentencepiece":
+        return SentencePieceTokenizer.load(file)
+    if kind == "json" and _is_characters(parse_json(file)):
         return characters.CharacterTokenizer.load(file)
     return BPETokenizer.load(file, pattern, special_tokens)
+
+
+def tokenizer_from_metadata(metadata: dict[str, Any], path: str | PathLike[str]) -> Tokenizer:
+    """The tokenizer in the metadata of a GGUF file (`formats.gguf`); `path` is named in messages.
+
+    Raises ValueError for an unknown algorithm or pre-tokenizer, and for missing or invalid fields.
+    """
+    path = Path(path)
+    if gguf.check_model(metadata, path) == "llama":
+        raise ValueError(f"tokenizer.ggml.model of {path} is 'llama', SentencePiece's BPE; npllm can read 'gpt2'")
+    tokenizer = BPETokenizer(**from_json(gguf.to_tokenizer_json(metadata, path), path))
+    tokenizer.prefix_ids, tokenizer.suffix_ids = gguf.ids_around_a_text(metadata, path)
+    return tokenizer
 
 
 def _is_characters(content: Any) -> bool:

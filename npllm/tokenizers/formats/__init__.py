@@ -1,4 +1,5 @@
-"""Vocabulary files of npllm, OpenAI, tiktoken and Hugging Face.
+"""Vocabulary files of npllm, OpenAI, tiktoken, Hugging Face, Mistral and llama.cpp.
 
-Read in this order: npllm_json, tiktoken_ranks, openai, oniguruma, hugging_face, vocabulary_files.
+Read in this order: npllm_json, file_kind, tiktoken_ranks, known_vocabularies, openai, tekken, js_tiktoken, oniguruma,
+hugging_face, vocabulary_files, gguf.
 """

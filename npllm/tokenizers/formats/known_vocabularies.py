@@ -39,28 +39,32 @@ def _numbered(first, *tokens):
 
 
 def _llama3():
-    listed = (
-        "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
-        "<|finetune_right_pad_id|>", "<|step_id|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>",
-        "<|eot_id|>", "<|python_tag|>", "<|image|>",
-    )  # fmt: skip
-    return _numbered(128000, *listed, *(f"<|reserved_special_token_{index}|>" for index in range(2, 246)))
+    first = "begin_of_text end_of_text reserved_special_token_0 reserved_special_token_1 finetune_right_pad_id step_id"
+    second = "start_header_id end_header_id eom_id eot_id python_tag image"
+    reserved = (f"reserved_special_token_{index}" for index in range(2, 246))
+    return _numbered(128000, *map("<|{}|>".format, (*first.split(), *second.split(), *reserved)))
 
 
 def _llama4():
-    def reserved(kind, *indices):
-        return [f"<|{kind}_reserved_special_token_{index}|>" for index in indices]
+    def reserved(kind, indices):
+        return [f"{kind}_reserved_special_token_{index}" for index in indices]
 
-    post_train, vision, reasoning = "text_post_train", "vision", "reasoning"
-    tokens = [
-        "<|begin_of_text|>", "<|end_of_text|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
-        "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>", "<|step|>", *reserved(post_train, *range(6)),
-        "<|python_start|>", "<|python_end|>", "<|finetune_right_pad|>", *reserved(post_train, *range(8, 69)),
-        "<|image_start|>", "<|image_end|>", *reserved(vision, 0, 1), "<|tile_x_separator|>", "<|tile_y_separator|>",
-        *reserved(vision, 2, 3, 4, 5), "<|image|>", *reserved(vision, 6), "<|patch|>",
-        *reserved(vision, *range(7, 1048)), *reserved(reasoning, *range(8)), "<|reasoning_thinking_start|>", "<|reasoning_thinking_end|>",
-    ]  # fmt: skip
-    return _numbered(200000, *tokens, *(f"<|reserved_special_token_{index}|>" for index in range(2048 - len(tokens))))
+    names = ["begin_of_text", "end_of_text", "fim_prefix", "fim_middle", "fim_suffix", "header_start", "header_end"]
+    names += [
+        "eom",
+        "eot",
+        "step",
+        *reserved("text_post_train", range(6)),
+        "python_start",
+        "python_end",
+        "finetune_right_pad",
+    ]
+    names += reserved("text_post_train", range(8, 69)) + ["image_start", "image_end"] + reserved("vision", range(2))
+    names += ["tile_x_separator", "tile_y_separator", *reserved("vision", range(2, 6)), "image"]
+    names += [*reserved("vision", [6]), "patch", *reserved("vision", range(7, 1048))]
+    names += [*reserved("reasoning", range(8)), "reasoning_thinking_start", "reasoning_thinking_end"]
+    names += [f"reserved_special_token_{index}" for index in range(2048 - len(names))]
+    return _numbered(200000, *map("<|{}|>".format, names))
 
 
 def _qwen():
@@ -70,14 +74,14 @@ def _qwen():
 
 def _qwen35():
     names = (
-        "endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start",
-        "quad_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad", "tool_call", "/tool_call",
-        "fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep", "tool_response", "/tool_response",
-        "think", "/think", "audio_start", "audio_end", "tts_pad", "tts_text_bos", "tts_text_eod",
-        "tts_text_bos_single", "audio_pad",
-    )  # fmt: skip
+        "endoftext im_start im_end object_ref_start object_ref_end box_start box_end quad_start quad_end vision_start "
+        "vision_end vision_pad image_pad video_pad tool_call /tool_call fim_prefix fim_middle fim_suffix fim_pad "
+        "repo_name file_sep tool_response /tool_response think /think audio_start audio_end tts_pad tts_text_bos "
+        "tts_text_eod tts_text_bos_single audio_pad"
+    )
     without_bars = ("tool", "/tool", "think", "/think", "tts_")
-    return _numbered(248044, *(f"<{n}>" if n.startswith(without_bars) else f"<|{n}|>" for n in names))
+    tokens = (f"<{name}>" if name.startswith(without_bars) else f"<|{name}|>" for name in names.split())
+    return _numbered(248044, *tokens)
 
 
 CL100K = {"<|endoftext|>": 100257, "<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260,

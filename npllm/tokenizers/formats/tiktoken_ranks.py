@@ -40,6 +40,9 @@ def _from_lines(content, path):
             continue
         try:
             encoded, rank = line.split()
+            if encoded == b"=":  # in Whisper's file: the empty token, which only keeps its id from being used
+                int(rank)
+                continue
             token, rank = base64.b64decode(encoded, validate=True), int(rank)
         except ValueError:
             raise ValueError(

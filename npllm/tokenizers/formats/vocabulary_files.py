@@ -36,6 +36,11 @@ from npllm.utils.files import atomic_write
 
 NAMES = {"gguf": "GGUF", "sentencepiece": "SentencePiece"}
 PAIR_JSON = tuple(names[0] for names in PAIRS)
+OTHER_JSON = {  # a field → what the file is
+    "tokenizer_class": "a tokenizer_config.json, which belongs to a vocabulary (give the folder)",
+    "model_type": "the configuration of a model (give the folder)",
+    "weight_map": "the index of a model's weights",
+}
 
 
 def save(path: str | Path, tokenizer) -> None:
@@ -88,9 +93,9 @@ def from_json(content: Any, path: Path, pattern: str | None = None) -> dict[str,
         elif path.name in PAIR_JSON:
             (ranks, special_tokens), own_pattern = load_openai(path), GPT2_PATTERN
         else:
-            ranks, own_pattern, special_tokens = from_npllm_json(content)
+            ranks, own_pattern, special_tokens = from_npllm_json(content, _described(content, path))
     except ValueError as error:
-        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        raise ValueError(str(error) if str(path.parent) in str(error) else f"{path}: {error}") from None
     return {"ranks": ranks, "pattern": pattern or canonical_pattern(own_pattern), "special_tokens": special_tokens}
 
 
@@ -139,6 +144,14 @@ def _from_tiktoken(path, pattern):
             f"npllm knows; pass pattern, a regular expression or one of {', '.join(map(repr, PATTERNS))}"
         )
     return {"ranks": ranks, "pattern": pattern, "special_tokens": {}}
+
+
+def _described(content, path):
+    """The path, and what the file is if it is one that stands beside a vocabulary."""
+    for key, what in OTHER_JSON.items():
+        if isinstance(content, dict) and key in content:
+            return f"{path}, {what},"
+    return str(path)
 
 
 def _write(path, data):

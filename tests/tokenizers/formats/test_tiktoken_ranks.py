@@ -17,7 +17,7 @@ def test_lines_in_any_order_are_read(tokenizer, tmp_path):
     with open(tmp_path / "theirs.tiktoken", "wb") as file:
         for token, rank in tokenizer.ranks.items():
             file.write(base64.b64encode(token) + b" " + str(rank).encode() + b"\n")
-    assert BPETokenizer.load(tmp_path / "theirs.tiktoken").ranks == tokenizer.ranks
+    assert BPETokenizer.load(tmp_path / "theirs.tiktoken", "gpt2").ranks == tokenizer.ranks
 
 
 def test_lines_are_in_the_order_of_the_ranks():
@@ -44,3 +44,7 @@ def test_other_spellings_are_read(content):
 def test_invalid_lines_are_named(content, message):
     with pytest.raises(ValueError, match=message):
         from_tiktoken(content, "v.tiktoken")
+
+
+def test_the_empty_token_of_whisper_is_skipped():
+    assert from_tiktoken(b"IQ== 0\nIg== 1\n= 2\n", "v.tiktoken") == {b"!": 0, b'"': 1}
