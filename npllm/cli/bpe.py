@@ -64,6 +64,9 @@ def add_parser(commands) -> None:
     encode.add_argument("--out", metavar="FILE", required=True, help="the token file")
     encode.add_argument("--vocabulary", metavar="PATH", help="a file or folder of npllm bpe train (default: GPT-2's)")
     encode.add_argument(
+        "--pattern", choices=tuple(PATTERNS), help="the pattern of a *.tiktoken file, which does not hold it"
+    )
+    encode.add_argument(
         "--special-tokens",
         choices=("refuse", "as-tokens", "as-text"),
         default="refuse",
@@ -89,7 +92,13 @@ def run_train(console: Console, options: argparse.Namespace) -> None:
 def run_encode(console: Console, options: argparse.Namespace) -> int:
     """Run `npllm bpe encode`."""
     return encode_text_file(
-        console, options.file, options.out, options.vocabulary, options.special_tokens, options.overwrite
+        console,
+        options.file,
+        options.out,
+        options.vocabulary,
+        options.special_tokens,
+        options.overwrite,
+        options.pattern,
     )
 
 
@@ -132,10 +141,11 @@ def encode_text_file(
     vocabulary: str | Path | None = None,
     special: str = "refuse",
     overwrite: bool = False,
+    pattern: str | None = None,
 ) -> int:
     """Write the ids of a text file to a token file, resuming an interrupted run; return the exit status, 0 or 130."""
     check_text_file(text_path)
-    tokenizer, size = load_vocabulary(vocabulary), Path(text_path).stat().st_size
+    tokenizer, size = load_vocabulary(vocabulary, pattern), Path(text_path).stat().st_size
     if special == "as-tokens" and not tokenizer.special_tokens:
         raise UsageError(f"--special-tokens is as-tokens, but the vocabulary {vocabulary} has no special tokens")
     start_time, resumed_at, num_bytes = time.perf_counter(), None, 0
@@ -163,12 +173,13 @@ def encode_text_file(
     return 0
 
 
-def load_vocabulary(path: str | Path | None = None) -> BPETokenizer:
-    """The tokenizer of a vocabulary file or of a folder of `npllm bpe train`; GPT-2's if there is no path."""
+def load_vocabulary(path: str | Path | None = None, pattern: str | None = None) -> BPETokenizer:
+    """The tokenizer of a vocabulary file, of a model folder or of `npllm bpe train`; GPT-2's if there is no path."""
     if path is None:
+        if pattern is not None:
+            raise UsageError("--pattern belongs to the file of --vocabulary, which is missing")
         return GPT2Tokenizer.load()
-    own = Path(path) / VOCABULARY
-    return BPETokenizer.load(own if own.is_file() else path)  # of a folder's files, the one that holds everything
+    return BPETokenizer.load(path, pattern)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_the_vocabulary_is_that_of_train_bpe(tmp_path, text_file, monkeypatch, p
         expected.ranks, expected.pattern, {"<|endoftext|>": 398, "<|end|>": 399}
     )  # fmt: skip
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES + OPENAI_FILES)
-    assert BPETokenizer.load(out / "vocabulary.tiktoken").ranks == expected.ranks
+    assert BPETokenizer.load(out / "vocabulary.tiktoken", pattern).ranks == expected.ranks
     for one in (BPETokenizer.load(out), BPETokenizer.load(out / "tokenizer.json")):
         assert (one.ranks, one.special_tokens) == (expected.ranks, expected.special_tokens)
 
@@ -187,10 +187,11 @@ def test_encode_with_a_vocabulary_of_train(tmp_path, text_file, name):
     options = ["--special-token", "<|endoftext|>", "--pattern", "o200k", "--tie-break", "id"]
     assert bpe("train", text_file, "--vocab-size", 300, "--out", vocabulary, *options) == 0
     out = tmp_path / "ids.bin"
-    special = [] if name == "vocabulary.tiktoken" else ["--special-tokens", "as-tokens"]  # it has no special tokens
-    assert bpe("encode", text_file, "--out", out, "--vocabulary", vocabulary / name, *special) == 0
-    tokenizer = BPETokenizer.load(vocabulary / (name or "vocabulary.json"))
-    assert tokenizer.pattern == PATTERNS["gpt2" if name == "vocabulary.tiktoken" else "o200k"]
+    options = ["--special-tokens", "as-tokens"]
+    if name == "vocabulary.tiktoken":  # it holds neither the special tokens nor the pattern
+        options = ["--pattern", "o200k"]
+    assert bpe("encode", text_file, "--out", out, "--vocabulary", vocabulary / name, *options) == 0
+    tokenizer = BPETokenizer.load(vocabulary / (name or "vocabulary.json"), "o200k")
     assert open_token_file(out).tolist() == tokenizer.encode(TEXT, allowed_special="all")
 
 
@@ -221,10 +222,13 @@ def test_encode_resumes_after_ctrl_c(tmp_path, text_file, monkeypatch, capsys):
 
 
 def test_errors_of_encode(tmp_path, text_file, capsys):
+    ranks = str(tmp_path / "ranks.tiktoken")
+    train_bpe(TEXT, 260).save(ranks)
     for arguments, message in [
         (["nowhere.txt"], "nowhere.txt does not exist; it must be a text file"),
         ([text_file, "--vocabulary", "nowhere"], "there is no file or folder nowhere"),
-        ([text_file, "--vocabulary", text_file], "line 1 of"),
+        ([text_file, "--vocabulary", text_file], "text.txt begins with"),
+        ([text_file, "--vocabulary", ranks], "ranks.tiktoken holds tokens and ranks without the pattern"),
     ]:
         assert bpe("encode", *arguments, "--out", tmp_path / "ids.bin") == 1
         error = capsys.readouterr().err

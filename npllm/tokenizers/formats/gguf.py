@@ -93,7 +93,7 @@ def to_tokenizer_json(metadata: dict[str, Any], path: str | Path) -> dict[str, A
         "model": {
             "type": "BPE",
             "vocab": {text: index for index, (text, kind) in enumerate(zip(tokens, types)) if kind != UNUSED},
-            "merges": [merge[: (at := merge.find(" ", 1))] + " " + merge[at + 1 :] for merge in merges],
+            "merges": merges,
             "ignore_merges": name in IGNORE_MERGES,
         },
     }
@@ -122,9 +122,7 @@ def token_id(metadata: dict[str, Any], name: str, path: str | Path) -> int | Non
     return number
 
 
-def ids_around_a_text(
-    metadata: dict[str, Any], path: str | Path
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def ids_around_a_text(metadata: dict[str, Any], path: str | Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The ids before and after a text, from add_bos_token and add_eos_token, each of no or one id."""
     model, pre = (metadata.get(f"tokenizer.ggml.{name}") for name in ("model", "pre"))
     adds_bos = model == "llama" or pre in ADD_BOS
