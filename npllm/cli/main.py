@@ -8,10 +8,22 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli import attention, bpe, data, generate, seq2seq, tokenize, tour, train, verify, word2vec
+from npllm.cli import attention, bpe, data, generate, models, seq2seq, tokenize, tour, train, verify, word2vec
 from npllm.cli.options import Parser, UsageError, print_help, with_option_names
 
-COMMANDS = (tour, tokenize, data, bpe, word2vec, seq2seq, attention, train, generate, verify)  # as --help lists them
+COMMANDS = (
+    tour,
+    tokenize,
+    data,
+    models,
+    bpe,
+    word2vec,
+    seq2seq,
+    attention,
+    train,
+    generate,
+    verify,
+)  # as --help lists them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
