@@ -178,7 +178,7 @@ class Decoder(LanguageModel):
         check_dtype(dtype)
         fields, config_path = read_config(path)
         config = read_decoder_config(config_path, fields)
-        state, is_tied = llama.load_weights(path, config.tied)
+        state, is_tied = llama.load_weights(path, fields, config.tied)
         config = replace(config, tied=is_tied)
         embedding = {"embed_tokens.weight": (config.vocab_size, config.d_model)}
         check_sizes(path, state, embedding, "layers.", config.num_layers, _sizes_of_parts(config))

@@ -11,9 +11,12 @@ when it is read, and joined when it is written.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 import numpy as np
+
+from npllm.weights.model_folder import plain_name
 
 OWN = "npllm_decoder"  # the model_type of a decoder without a counterpart in transformers
 IGNORED = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")  # buffers in older files: no weights
@@ -79,25 +82,24 @@ NAMES = {  # model types that are not here have Llama's names
 }
 
 
-def from_hugging_face(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def from_hugging_face(
+    path: str | PathLike, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
     """The state dict of npllm's Decoder: names of npllm, fused tensors split (views where the rows allow it).
 
-    Raises ValueError for a fused tensor whose rows cannot be divided among its parts.
+    path   of the file, for messages
+
+    Raises ValueError for two tensors of one name, and for a fused tensor whose rows cannot be divided among its parts.
     """
     names = NAMES.get(config["model_type"], TensorNames())
     state: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         if name.endswith(IGNORED):
             continue
-        own = _renamed(name.removeprefix(names.prefix), names.renamed.items())
-        layer, _, kind = own.rpartition(".")  # layers.0.self_attn.qkv_proj, weight
-        parent, _, last = layer.rpartition(".")
-        if last in names.fused:
-            fused = names.fused[last]
-            parts = split_rows(name, tensor, _counts(fused, config), fused.interleaved)
-            state |= {f"{parent}.{part}.{kind}": rows for part, rows in zip(fused.parts, parts)}
-        else:
-            state[own] = tensor
+        for own, rows in _split(path, _npllm_name(name, names), tensor, names, config).items():
+            if own in state:
+                raise ValueError(f"{path} has two tensors for {own}, one of them {name}")
+            state[own] = rows
     return state
 
 
@@ -118,13 +120,34 @@ def to_hugging_face(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) 
     return tensors
 
 
-def split_rows(name: str, tensor: np.ndarray, counts: tuple[int, ...], interleaved: bool = False) -> list[np.ndarray]:
+def _npllm_name(name: str, names: TensorNames) -> str:
+    """model.layers.0.self_attn.q_norm.weight → layers.0.self_attn.q_norm.weight"""
+    return _renamed(plain_name(name, *filter(None, [names.prefix])), names.renamed.items())
+
+
+def _split(
+    path: str | PathLike, name: str, tensor: np.ndarray, names: TensorNames, config: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The parts of a fused tensor by name; any other tensor as it is."""
+    layer, _, kind = name.rpartition(".")  # layers.0.self_attn.qkv_proj, weight
+    parent, _, last = layer.rpartition(".")
+    if last not in names.fused:
+        return {name: tensor}
+    fused = names.fused[last]
+    try:
+        parts = split_rows(tensor, _counts(fused, config), fused.interleaved)
+    except ValueError as error:
+        raise ValueError(f"{path} has {name}, which {error}") from None
+    return {f"{parent}.{part}.{kind}": rows for part, rows in zip(fused.parts, parts)}
+
+
+def split_rows(tensor: np.ndarray, counts: tuple[int, ...], interleaved: bool = False) -> list[np.ndarray]:
     """The parts of a fused tensor along its first axis: for `counts` (H, K, K) H blocks of rows, K blocks, K blocks.
 
-    Raises ValueError that says `name` unless the rows can be divided into blocks of one size.
+    Raises ValueError unless the rows can be divided into blocks of one size.
     """
     if tensor.ndim == 0 or len(tensor) % sum(counts):
-        raise ValueError(f"{name} has shape {tensor.shape}; its rows must be a multiple of {sum(counts)}")
+        raise ValueError(f"has shape {tensor.shape}; its number of rows must be a multiple of {sum(counts)}")
     rest, rows = tensor.shape[1:], len(tensor) // sum(counts)
     if interleaved:  # (H, 3, D, …): every block of the first part is followed by one of each other part
         blocks = tensor.reshape(counts[0], len(counts), rows, *rest)

@@ -217,7 +217,7 @@ def test_a_saved_decoder_is_loaded_again(tmp_path, changes, kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gemma"}, 'has model_type "gemma"; it must be llama or'),
+        ({"model_type": "gpt_oss"}, 'has model_type "gpt_oss"; it must be llama or'),
         ({"hidden_act": "mish"}, 'has hidden_act "mish"; it must be "'),
         (
             {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 3, "layer_types": ["full_attention"]},

@@ -1,4 +1,4 @@
-"""Conversion between config.json and DecoderConfig. Read in this order: model_types, rope, saving."""
+"""Conversion between config.json and DecoderConfig. Read in this order: model_type, llama, rope, model_types, saving."""
 
 from pathlib import Path
 from typing import Any

@@ -8,7 +8,8 @@ from npllm.attention.variants.rope import RoPE
 from npllm.attention.variants.rope_scaling import DynamicNTKScaling
 from npllm.core.config import to_dict
 from npllm.models.decoder_config import DecoderConfig, GatedMLP, MoE
-from npllm.models.hugging_face.model_types import MODEL_TYPES, decoder_config, one_or_all
+from npllm.models.hugging_face.model_type import one_or_all
+from npllm.models.hugging_face.model_types import MODEL_TYPES, decoder_config
 from npllm.models.hugging_face.rope import rope_fields
 from npllm.weights.llama import OWN
 

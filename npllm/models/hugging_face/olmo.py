@@ -1,0 +1,74 @@
+"""The config.json of OLMo, OLMo 2 and OLMo 3.
+
+    olmo    Llama with a layer norm that has neither weight nor bias
+    olmo2   norms after attention and after the network instead of before them, QK norm over the whole projection
+    olmo3   … and sliding windows in three of four layers
+
+Groeneveld et al. 2024, OLMo, section 2.1; OLMo Team 2024, 2 OLMo 2 Furious, section 3.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from npllm.attention.variants.options import QKNorm
+from npllm.models.decoder_config import DecoderConfig, Norm
+from npllm.models.hugging_face.model_type import (
+    COMMON,
+    LAYER_TYPES,
+    Fields,
+    ModelType,
+    attention_of,
+    decoder_of,
+    gated_mlp_of,
+    one_or_all,
+    rope_of_layer_type,
+    windows_by_layer,
+    with_layer_types,
+    with_windows,
+)
+from npllm.models.hugging_face.rope import context_length
+from npllm.weights.config_fields import choice, flag, items, number, only, optional, size
+
+OLMO = COMMON | {
+    "vocab_size": size(50304),
+    "attention_bias": flag(False),
+    "clip_qkv": only(None),
+}
+OLMO2 = OLMO | {
+    "rms_norm_eps": number(1e-5, low=0.0, high=1.0),
+}
+OLMO3 = OLMO2 | {
+    "sliding_window": optional(size(4096)),
+    "layer_types": optional(items(None, choice(None, LAYER_TYPES))),
+}
+
+
+def olmo(path: str | Path, fields: Fields) -> DecoderConfig:
+    """OLMo 1, whose layer norm has the fixed eps 1e-5."""
+    return decoder_of(fields, attention_of(path, fields), gated_mlp_of(fields), Norm("layer_norm", 1e-5, affine=False))
+
+
+def olmo2(path: str | Path, fields: Fields) -> DecoderConfig:
+    """OLMo 2."""
+    norm = QKNorm(fields["rms_norm_eps"], over="projection")
+    attention = replace(attention_of(path, fields), qk_norm=norm)
+    return replace(decoder_of(fields, attention, gated_mlp_of(fields)), block="post_norm")
+
+
+def olmo3(path: str | Path, fields: Fields) -> DecoderConfig:
+    """OLMo 3: a scaling of RoPE is that of the layers without a window."""
+    decoder = olmo2(path, fields | {"rope_scaling": None, "rope_parameters": None})
+    rope = rope_of_layer_type(path, fields, "full_attention", fields["rope_theta"] or 5e5)
+    local_rope = rope_of_layer_type(path, fields, "sliding_attention", 5e5)
+    windows = windows_by_layer(path, with_layer_types(fields, period=4), fields["sliding_window"])
+    attention = decoder.attention_of(0)
+    layers = [with_windows(replace(attention, rope=local_rope if size else rope), [size]) for size in windows]
+    length = context_length(fields["max_position_embeddings"], rope)
+    return replace(decoder, attention=one_or_all(layers), context_length=length)
+
+
+OLMO_TYPES = {
+    "olmo": ModelType("OlmoForCausalLM", OLMO, olmo),
+    "olmo2": ModelType("Olmo2ForCausalLM", OLMO2, olmo2),
+    "olmo3": ModelType("Olmo3ForCausalLM", OLMO3, olmo3),
+}
