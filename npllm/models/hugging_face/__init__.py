@@ -1,4 +1,4 @@
-"""Conversion between config.json and DecoderConfig. Read in this order: model_type, llama, rope, model_types, saving."""
+"""Conversion between config.json and DecoderConfig. Read in this order: model_type, llama, rope, saving."""
 
 from pathlib import Path
 from typing import Any
