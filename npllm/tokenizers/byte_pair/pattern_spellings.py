@@ -8,7 +8,7 @@ needed. All spellings of a pattern in PATTERNS are replaced by that pattern, so 
 """
 
 from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS
-from npllm.tokenizers.byte_pair.published_patterns import GPT2_OLD_SPELLING
+from npllm.tokenizers.byte_pair.published_patterns import DEEPSEEK_V3_PATTERN, GPT2_OLD_SPELLING
 
 CONTRACTIONS = ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'(?i:[sdmt]|ll|ve|re)")
 SLASH = (r"[\r\n/]", r"[\r\n\/]")
@@ -26,6 +26,7 @@ def _spellings():
         POSSESSIVE_GPT2: GPT2_PATTERN,
         POSSESSIVE_CL100K: CL100K_PATTERN,
         O200K_PATTERN.replace(*SLASH): O200K_PATTERN,
+        DEEPSEEK_V3_PATTERN.replace(r"\r\n", "\r\n"): DEEPSEEK_V3_PATTERN,
     }
     for pattern in PATTERNS.values():
         for one, other in (CONTRACTIONS, CONTRACTIONS[::-1]):

@@ -35,7 +35,8 @@ PUBLISHED_PATTERNS = {
 # GPT-2's pattern as OpenAI's encoder.py has it, and as js-tiktoken, Claude and llama.cpp do. It means GPT2_PATTERN.
 GPT2_OLD_SPELLING = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
-# DeepSeek V3's third split; numbers and Chinese or Japanese text are divided before it (see `deepseek_v3_steps`).
+# DeepSeek V3 divides a text in three steps: numbers, runs of Chinese or Japanese characters, and this pattern.
+CHINESE_OR_JAPANESE = "[一-龥぀-ゟ゠-ヿ]+"  # noqa: RUF001
 DEEPSEEK_V3_PATTERN = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{WHITESPACE}"

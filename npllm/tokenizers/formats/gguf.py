@@ -19,6 +19,7 @@ from typing import Any
 
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, O200K_PATTERN
 from npllm.tokenizers.byte_pair.published_patterns import (
+    CHINESE_OR_JAPANESE,
     DEEPSEEK_V3_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
@@ -28,7 +29,6 @@ from npllm.tokenizers.byte_pair.published_patterns import (
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
 DIGIT = r"\p{N}"
-CHINESE_OR_JAPANESE = "[一-龥぀-ゟ゠-ヿ]+"  # noqa: RUF001
 DEEPSEEK_V3 = (r"\p{N}{1,3}", CHINESE_OR_JAPANESE, DEEPSEEK_V3_PATTERN)
 DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGIT)  # noqa: RUF001
 FALCON = (r"[\p{P}$+<=>^~|`]+", GPT2_PATTERN, "[0-9][0-9][0-9]")

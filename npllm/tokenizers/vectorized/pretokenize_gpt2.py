@@ -23,6 +23,8 @@ are neither letters nor numbers nor whitespace, symbols included.
 Radford et al. 2019 (GPT-2), section 2.2, and OpenAI's encoder.py.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from npllm.tokenizers.vectorized.char_classes import (
@@ -33,6 +35,8 @@ from npllm.tokenizers.vectorized.char_classes import (
     WHITESPACE_CLASSES,
     char_class_table,
 )
+
+Pretokenizer = Callable[[np.ndarray, np.ndarray], np.ndarray]  # code points and separators → starts of pre-tokens
 
 PUNCTUATION, LETTERS, NUMBERS, WHITESPACE = range(4)  # SEPARATOR has a higher number
 APOSTROPHE, SPACE = ord("'"), ord(" ")

@@ -2,22 +2,22 @@
 
     pattern → [pre-tokenizer] → code points → starts of pre-tokens
 
-A pattern is found by its exact text, or that of another spelling (`byte_pair.pattern_spellings`).
+A pattern is found by its exact text, or that of another spelling (`byte_pair.pattern_spellings`). Several steps have a
+pre-tokenizer if all but the last isolate numbers or Chinese and Japanese characters (`pretokenize_steps`).
 """
 
-from collections.abc import Callable
-
-import numpy as np
-
 from npllm.tokenizers.byte_pair.pattern_spellings import canonical_pattern
+from npllm.tokenizers.byte_pair.pre_tokenizers import Step
 from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN
 from npllm.tokenizers.byte_pair.published_patterns import (
+    DEEPSEEK_V3_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
     QWEN35_PATTERN,
     TEKKEN_PATTERN,
 )
-from npllm.tokenizers.vectorized.pretokenize_gpt2 import gpt2_starts
+from npllm.tokenizers.vectorized.pretokenize_deepseek import deepseek_v3_starts
+from npllm.tokenizers.vectorized.pretokenize_gpt2 import Pretokenizer, gpt2_starts
 from npllm.tokenizers.vectorized.pretokenize_gpt4 import (
     cl100k_starts,
     llama3_starts,
@@ -26,8 +26,8 @@ from npllm.tokenizers.vectorized.pretokenize_gpt4 import (
     qwen35_starts,
     tekken_starts,
 )
+from npllm.tokenizers.vectorized.pretokenize_steps import steps_pretokenizer
 
-Pretokenizer = Callable[[np.ndarray, np.ndarray], np.ndarray]  # code points and separators → starts of pre-tokens
 PRETOKENIZERS: dict[str, Pretokenizer] = {
     GPT2_PATTERN: gpt2_starts,
     CL100K_PATTERN: cl100k_starts,
@@ -39,6 +39,11 @@ PRETOKENIZERS: dict[str, Pretokenizer] = {
 }
 
 
-def find_pretokenizer(pattern: str) -> Pretokenizer | None:
-    """The pre-tokenizer of a pattern in any of its spellings; None if there is none with array operations."""
-    return PRETOKENIZERS.get(canonical_pattern(pattern))
+LAST_STEPS = PRETOKENIZERS | {DEEPSEEK_V3_PATTERN: deepseek_v3_starts}
+
+
+def find_pretokenizer(pattern: str | tuple[Step, ...]) -> Pretokenizer | None:
+    """The pre-tokenizer of a pattern or of steps; None if there is none with array operations."""
+    if isinstance(pattern, str):
+        return PRETOKENIZERS.get(canonical_pattern(pattern))
+    return steps_pretokenizer(pattern, LAST_STEPS)

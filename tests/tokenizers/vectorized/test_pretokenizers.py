@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers.byte_pair.pattern_spellings import SPELLINGS
+from npllm.tokenizers.byte_pair.pre_tokenizers import Split
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, pretokenize
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
-from npllm.tokenizers.vectorized.pretokenizers import PRETOKENIZERS, find_pretokenizer
+from npllm.tokenizers.vectorized.pretokenizers import LAST_STEPS, PRETOKENIZERS, find_pretokenizer
 from tests.strategies import texts
 from tests.tokenizers.vectorized.pretokens import awkward, split
 
@@ -41,7 +42,7 @@ def test_long_runs_of_one_character(pattern):
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_other_spellings_have_the_pretokenizer_of_their_pattern(spelling):
-    assert find_pretokenizer(spelling) is PRETOKENIZERS[SPELLINGS[spelling]]
+    assert find_pretokenizer((Split(spelling),)) is LAST_STEPS[SPELLINGS[spelling]]
 
 
 def test_an_unknown_pattern_has_no_pretokenizer():
