@@ -52,6 +52,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._all_special = frozenset(self.special_tokens)
         self._token_texts = vocabulary.texts_by_id()
         self.vocab_size = max(self._token_texts) + 1
+        self._needs_pretokens = vocabulary.needs_pretokens()
         self._encoder = CharacterEncoder(
             vocabulary.tokens,
             vocabulary.usable_ranks(),
@@ -90,9 +91,11 @@ class SentencePieceTokenizer(Tokenizer):
         All other special tokens are encoded as ordinary text. Raises TypeError if text is not a str.
         """
         text, allowed = self._checked(text, allowed_special, disallowed_special)
-        ids: list[int] = []
-        for token, part in self._parts(text, allowed):
-            ids += self._encode_part(part) if token is None else (token.id,)
+        parts = self._parts(text, allowed)
+        if self._needs_pretokens:
+            ids = [i for part in parts for i in ([part] if isinstance(part, int) else self._encode_pretokens(part))]
+        else:
+            ids = self._encoder.encode_parts([*parts])
         return [*self.prefix_ids, *ids, *self.suffix_ids] if add_special_tokens else ids
 
     def encode_ordinary(self, text: str) -> list[int]:
@@ -210,7 +213,7 @@ class SentencePieceTokenizer(Tokenizer):
         if path.suffix != ".json":
             return cls(read_sentence_piece_model(path.read_bytes(), path))
         try:
-            return cls.from_tokenizer_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_tokenizer_json(json.loads(path.read_bytes().decode()))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -237,19 +240,22 @@ class SentencePieceTokenizer(Tokenizer):
         return self._active[allowed]
 
     def _parts(self, text, allowed):
-        """Iterate over (added token, None) and (None, normalized text)."""
+        """Iterate over the ids of added tokens and the normalized texts between them."""
         early, late = self._active_tokens(allowed)
         normalizer, pre_tokenizer = self.vocabulary.normalizer, self.vocabulary.pre_tokenizer
         for token, first, end in find_added_tokens(early, text):
             if token is not None:
-                yield token, None
+                yield token.id
                 continue
             part = normalize(text[first:end], normalizer, first == 0)
+            if not late:
+                yield normalize(part, pre_tokenizer, first == 0)
+                continue
             for late_token, start, stop in find_added_tokens(late, part):
                 if late_token is not None:
-                    yield late_token, None
+                    yield late_token.id
                 else:
-                    yield None, normalize(part[start:stop], pre_tokenizer, first == start == 0)
+                    yield normalize(part[start:stop], pre_tokenizer, first == start == 0)
 
     def _aligned_parts(self, text, allowed):
         """The parts with the positions of their characters, added tokens included."""
@@ -266,23 +272,21 @@ class SentencePieceTokenizer(Tokenizer):
                     inner = normalize_aligned(inner, self.vocabulary.pre_tokenizer, first == start == 0)
                 yield late_token, inner
 
-    def _encode_part(self, text):
-        """The ids of a normalized text."""
-        if not self.vocabulary.ignore_merges:
-            return self._encoder.encode(text)
+    def _encode_pretokens(self, text):
+        """The ids of a normalized text, pre-token by pre-token."""
         ids = []
         for pretoken in self.vocabulary.pretokens(text):
-            token_id = self.vocabulary.tokens.get(pretoken)
+            token_id = self.vocabulary.tokens.get(pretoken) if self.vocabulary.ignore_merges else None
             ids += self._encoder.encode(pretoken) if token_id is None else (token_id,)
         return ids
 
     def _encode_part_with_spans(self, text):
         """The ids of a normalized text with their characters in it."""
-        if not self.vocabulary.ignore_merges:
+        if not self._needs_pretokens:
             return self._encoder.encode_with_spans(text)
         spans, start = [], 0
         for pretoken in self.vocabulary.pretokens(text):
-            token_id = self.vocabulary.tokens.get(pretoken)
+            token_id = self.vocabulary.tokens.get(pretoken) if self.vocabulary.ignore_merges else None
             found = self._encoder.encode_with_spans(pretoken) if token_id is None else [(token_id, 0, len(pretoken))]
             spans += [(token_id, start + first, start + end) for token_id, first, end in found]
             start += len(pretoken)

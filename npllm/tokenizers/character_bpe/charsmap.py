@@ -29,6 +29,7 @@ from npllm.tokenizers.character_bpe.added_tokens import prefix_tree_pattern
 from npllm.tokenizers.character_bpe.normalization import Aligned
 
 SPACE_SYMBOL = "▁"
+MAX_NODES = 1 << 20  # of a trie, where a shared end counts once for each beginning; NFKC has 60,000
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class SentencePieceNormalizer:
     protected: tuple[str, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "_finder", _candidates(self.rules, self.protected) if self.rules else None)
+        finder = _candidates(self.rules, self.protected) if self.rules or self.protected else None
+        object.__setattr__(self, "_finder", finder)
         object.__setattr__(self, "_longest", max(map(len, [*self.rules, *self.protected]), default=0))
 
     def apply(self, text: str, is_first: bool) -> str:
@@ -57,7 +59,7 @@ class SentencePieceNormalizer:
         if not text:
             return text
         if self.rules:
-            text = "".join(new for _, new in self._replaced(text))
+            text = "".join(new for _, new, _ in self._parts(text))
         if self.remove_extra_whitespaces:
             text = re.sub("  +", " ", text).lstrip(" ")
         if self.add_dummy_prefix:
@@ -71,7 +73,7 @@ class SentencePieceNormalizer:
         text, starts, ends = aligned
         if not text:
             return aligned
-        units = self._replaced(text) if self.rules else enumerate(text)
+        units = [*(self._replaced(text) if self._finder else enumerate(text))]
         characters = [(character, starts[i]) for i, new in units for character in new]
         end = ends[-1]
         if self.remove_extra_whitespaces:
@@ -81,7 +83,8 @@ class SentencePieceNormalizer:
                 if character != " " or (i > 0 and characters[i - 1][0] != " ")
             ]
         if self.add_dummy_prefix:
-            characters.insert(0, (" ", characters[0][1] if characters else starts[0]))
+            leading = (i for i, new in units if new != " " or not self.remove_extra_whitespaces)
+            characters.insert(0, (" ", starts[next(leading, 0)]))
         space = SPACE_SYMBOL if self.escape_whitespaces else " "
         characters = [(space if character == " " else character, start) for character, start in characters]
         while self.remove_extra_whitespaces and characters and characters[-1][0] == space:
@@ -92,24 +95,30 @@ class SentencePieceNormalizer:
         )
 
     def _replaced(self, text) -> Iterator[tuple[int, str]]:
-        """The text in parts, each with its position: replaced strings, and the characters between them."""
+        """The text in units, each with its position: what replaces a string, protected symbols, single characters."""
+        for first, new, is_unit in self._parts(text):
+            if is_unit:
+                yield first, new
+            else:
+                yield from enumerate(new, first)
+
+    def _parts(self, text) -> Iterator[tuple[int, str, bool]]:
+        """Units, and the text between them (False), with their positions."""
         position = 0
         while match := self._finder.search(text, position):
             first = match.start()
-            yield from enumerate(text[position:first], position)
-            for end in range(min(first + self._longest, len(text)), first, -1):
-                old = text[first:end]
-                if old in self.protected:
-                    yield first, old
-                    break
-                if old in self.rules:
-                    yield first, self.rules[old]
-                    break
+            if position < first:
+                yield position, text[position:first], False
+            ends = range(min(first + self._longest, len(text)), first, -1)
+            if end := next((end for end in ends if text[first:end] in self.protected), 0):
+                yield first, text[first:end], True
+            elif end := next((end for end in ends if text[first:end] in self.rules), 0):
+                yield first, self.rules[text[first:end]], True
             else:
                 end = first + 1
-                yield first, text[first]
+                yield first, text[first], True
             position = end
-        yield from enumerate(text[position:], position)
+        yield position, text[position:], False
 
     def to_tokenizer_json(self) -> dict[str, Any]:
         """This step in Hugging Face's tokenizer.json, if it only prepends and replaces spaces."""
@@ -152,7 +161,7 @@ def _strings(units) -> Iterator[tuple[bytes, int]]:
         base, string = pending.pop()
         for byte, index in children.get(base, ()):
             num_visited += 1
-            if num_visited > len(units):
+            if num_visited > MAX_NODES:
                 raise IndexError("the trie has a cycle")
             child, longer = index ^ _offset(units[index]), string + bytes([byte])
             if units[index] >> 8 & 1:

@@ -7,9 +7,10 @@ it becomes the token for unknown text, or is left out if there is no such token,
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from npllm.tokenizers.character_bpe.merge import MergeRanks, merge_characters
-from npllm.tokenizers.character_bpe.segments import Segmenter
+from npllm.tokenizers.character_bpe.segments import MIN_CHARS, Segmenter
 
 MAX_CACHED = 1 << 17  # segments in the cache; when it is full, it is emptied
 MAX_CACHED_CHARS = 60  # characters of a segment that is cached; longer ones rarely repeat
@@ -51,6 +52,19 @@ class CharacterEncoder:
         for segment in self.segmenter.split(text):
             ids += cache[segment]
         return ids
+
+    def encode_parts(self, parts: list[str | int]) -> list[int]:
+        """The ids of normalized texts, with ids of added tokens between them; many short texts are divided at once."""
+        if self._drops or len(parts) < 3 or sum(len(part) for part in parts if isinstance(part, str)) < MIN_CHARS:
+            encoded = [self.encode(part) if isinstance(part, str) else [part] for part in parts]
+            return encoded[0] if len(encoded) == 1 else list(chain.from_iterable(encoded))
+        parts = [part for part in parts if part != ""]
+        segments, firsts = self.segmenter.split_texts([part if isinstance(part, str) else "\0" for part in parts])
+        encoded = [self._cache[segment] for segment in segments]
+        for part, index in zip(parts, firsts):
+            if not isinstance(part, str):
+                encoded[index] = [part]
+        return list(chain.from_iterable(encoded))
 
     def encode_with_spans(self, text: str) -> list[Span]:
         """The ids of a normalized text, each with its first character and the one after its last.

@@ -94,10 +94,10 @@ def ranks_of_scores(scores: Mapping[str, float]) -> MergeRanks:
     leftmost of them is merged first.
     """
     rank_of = {score: rank for rank, score in enumerate(sorted(set(scores.values()), reverse=True))}
-    ranks = {}
-    for token, score in scores.items():
-        for i in range(1, len(token)):
-            left, right = token[:i], token[i:]
-            if (i == 1 or left in scores) and (i == len(token) - 1 or right in scores):
-                ranks[left, right] = rank_of[score]
-    return ranks
+    symbols = scores.keys() | set("".join(scores))
+    return {
+        (token[:i], token[i:]): rank_of[score]
+        for token, score in scores.items()
+        for i in range(1, len(token))
+        if token[:i] in symbols and token[i:] in symbols
+    }

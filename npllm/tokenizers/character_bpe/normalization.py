@@ -44,12 +44,12 @@ class Replace:
         return text.replace(self.old, self.new)
 
     def apply_aligned(self, aligned: Aligned, is_first: bool) -> Aligned:
-        """Every new character comes from all the characters that were replaced."""
+        """Every new character has the position of the last one that was replaced, as in Hugging Face's library."""
         text, starts, ends = aligned
         new_starts, new_ends, position = [], [], 0
         while (found := text.find(self.old, position)) >= 0:
             end = found + len(self.old)
-            new_starts += [*starts[position:found], *[starts[found]] * len(self.new)]
+            new_starts += [*starts[position:found], *[starts[end - 1]] * len(self.new)]
             new_ends += [*ends[position:found], *[ends[end - 1]] * len(self.new)]
             position = end
         return Aligned(self.apply(text, is_first), new_starts + starts[position:], new_ends + ends[position:])

@@ -19,6 +19,7 @@ makes a segment longer and changes no token.
 """
 
 from collections.abc import Container, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -38,12 +39,31 @@ class Segmenter:
     def __init__(self, merges: Iterable[tuple[str, str]], known: Container[str], joins_unknown: bool):
         self.joined = {left[-1] + right[0] for left, right in merges}  # pairs of characters that a merge can join
         self.known, self.joins_unknown = known, joins_unknown
-        self._table: np.ndarray | None = None
-        self._is_unknown: np.ndarray | None = None
+        self._table: Any = None  # (2**k,) bool, True at the indices of the pairs
+        self._is_unknown: Any = None  # (0x110000,) bool by code point
 
     def split(self, text: str) -> list[str]:
         """The segments of a text, in order."""
-        return self._split_plain(text) if len(text) < MIN_CHARS else self._split_at_once(text)
+        return self._split_plain(text) if len(text) < MIN_CHARS else self.split_texts([text])[0]
+
+    def split_texts(self, texts: list[str]) -> tuple[list[str], list[int]]:
+        """The segments of several texts, none of which is empty, and the index of the first segment of each.
+
+        All are divided at once with array operations. Segments may be longer than those of `split`, see above.
+        """
+        if self._table is None:
+            self._build()
+        text, text_ends = "".join(texts), np.cumsum([len(text) for text in texts])
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        can_join = self._table[self._slots(codes[:-1], codes[1:])]
+        if self.joins_unknown:
+            unknown = self._is_unknown[codes]
+            can_join |= unknown[:-1] & unknown[1:]
+        can_join[text_ends[:-1] - 1] = False
+        ends = np.flatnonzero(~can_join) + 1
+        firsts = [0, *(np.searchsorted(ends, text_ends[:-1]) + 1).tolist()]
+        ends = ends.tolist()
+        return [text[first:end] for first, end in zip([0, *ends], [*ends, len(text)])], firsts
 
     def _split_plain(self, text):
         segments, first, joined, known = [], 0, self.joined, self.known
@@ -56,18 +76,6 @@ class Segmenter:
         if text:
             segments.append(text[first:])
         return segments
-
-    def _split_at_once(self, text):
-        """The same with array operations; segments may be longer, see above."""
-        if self._table is None:
-            self._build()
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        can_join = self._table[self._slots(codes[:-1], codes[1:])]
-        if self.joins_unknown:
-            unknown = self._is_unknown[codes]
-            can_join |= unknown[:-1] & unknown[1:]
-        ends = (np.flatnonzero(~can_join) + 1).tolist()
-        return [text[first:end] for first, end in zip([0, *ends], [*ends, len(text)])]
 
     def _build(self):
         size = 1 << max(10, (SLOTS_PER_PAIR * len(self.joined)).bit_length())

@@ -54,7 +54,7 @@ class CharacterVocabulary:
     def texts_by_id(self) -> dict[int, str | bytes]:
         """What each id is decoded to: a text, or the byte of a byte token."""
         texts: dict[int, str | bytes] = {token_id: token for token, token_id in self.tokens.items()}
-        texts |= {token.id: token.text for token in self.added_tokens}
+        texts |= {token.id: token.text if token.pattern is None else token.pattern for token in self.added_tokens}
         if self.decoding.invalid_bytes is not None:
             for token_id, token in texts.items():
                 if match := BYTE_TOKEN.fullmatch(str(token)):
@@ -75,6 +75,15 @@ class CharacterVocabulary:
             if not (self.split_before and self.split_before in (left + right)[1:])
             and not (self.split_after and self.split_after in (left + right)[:-1])
         }
+
+    def needs_pretokens(self) -> bool:
+        """True if leaving out merges (`usable_ranks`) is not enough, and texts must be split into pre-tokens.
+
+        That is so with `ignore_merges`, where a pre-token that is a token counts, and where the character at the split
+        has no token: it may be left out or joined with its neighbours.
+        """
+        splits = [character for character in (self.split_before, self.split_after) if character is not None]
+        return self.ignore_merges or any(character not in self.tokens for character in splits)
 
     def pretokens(self, text: str) -> list[str]:
         """A normalized text, split where merges are not allowed."""

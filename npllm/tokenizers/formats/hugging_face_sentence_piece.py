@@ -10,6 +10,7 @@ A file that uses anything else is refused. The message lists everything in it th
 Hugging Face, tokenizers (documentation of the components).
 """
 
+from itertools import chain
 from typing import Any
 
 from npllm.tokenizers.character_bpe.added_tokens import AddedToken
@@ -50,6 +51,9 @@ class _Reader:
         pre_tokenizer, before, after = self._steps("pre_tokenizer", "pretokenizers", content.get("pre_tokenizer"))
         if after is not None and any(isinstance(s, Replace) and s.old == after not in s.new for s in normalizer):
             after = None  # the text that is split has no such character left
+        wrong = [s.old for s in normalizer if isinstance(s, Replace) and len(s.old) > 1]
+        if wrong and any(isinstance(s, Metaspace) and s.prepend_scheme == "first" for s in pre_tokenizer):
+            self._refuse("Replace before a Metaspace with prepend_scheme first", wrong[0], "one of a character")
         prefix_ids, suffix_ids = self._post_processor(content.get("post_processor"))
         return CharacterVocabulary(
             tokens=tokens,
@@ -117,24 +121,22 @@ class _Reader:
         if not isinstance(merges, list):
             self._refuse("model.merges", merges, "a list")
             return {}
-        ranks, no_symbols = {}, {f"<0x{byte:02X}>" for byte in byte_ids}
-        for index, merge in enumerate(merges):
-            pair = merge.split(" ") if isinstance(merge, str) else merge
-            if not (
-                isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str)
-            ):
-                self.obstacles.append(f"model.merges has {merge!r:.60}; each must be two tokens")
-                return {}
-            left, right = pair
-            if not (left in tokens and right in tokens and left + right in tokens and left and right):
-                missing = next((token for token in (left, right, left + right) if token not in tokens), "")
-                self.obstacles.append(f"model.merges uses {missing!r}, which is missing from model.vocab")
-                return {}
-            if left in no_symbols or right in no_symbols:
-                self.obstacles.append(f"model.merges has {pair!r}; npllm does not merge byte tokens")
-                return {}
-            ranks[left, right] = index  # of a repeated pair, the last index counts
-        return ranks
+        pairs = [tuple(merge.split(" ") if isinstance(merge, str) else _as_list(merge)) for merge in merges]
+        if wrong := [pair for pair in pairs if len(pair) != 2]:
+            self.obstacles.append(f"model.merges has {wrong[0]!r:.60}; each must be two tokens")
+            return {}
+        try:
+            parts = set(chain.from_iterable(pairs))
+            missing = (parts | set(map("".join, pairs)) | {""}) - tokens.keys() - ({""} - parts)
+        except TypeError:
+            self.obstacles.append("model.merges must consist of pairs of texts")
+            return {}
+        if missing:
+            self.obstacles.append(f"model.merges uses {min(missing)!r}, which is missing from model.vocab")
+            return {}
+        if bytes_merged := parts & {f"<0x{byte:02X}>" for byte in byte_ids}:
+            self.obstacles.append(f"model.merges has {min(bytes_merged)!r}; npllm does not merge byte tokens")
+        return dict(zip(pairs, range(len(pairs))))  # of a repeated pair, the last index counts
 
     def _steps(self, name, list_name, part):
         """(steps, split_before, split_after) of a normalizer or a pre_tokenizer."""
@@ -234,6 +236,10 @@ class _Reader:
                 case _:
                     self._refuse("post_processor: a step", step, "TemplateProcessing")
         return tuple(ids[0]), tuple(ids[1])
+
+
+def _as_list(merge):
+    return merge if isinstance(merge, list) else ()
 
 
 def _is_id_list(entry):

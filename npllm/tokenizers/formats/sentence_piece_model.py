@@ -12,6 +12,7 @@ SentencePiece, sentencepiece_model.proto; Protocol Buffers, Encoding.
 """
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from npllm.tokenizers.character_bpe.vocabulary import BYTE_TOKEN, CharacterVocab
 
 MODEL_TYPES = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # types of tokens
+SIZES = {1: 8, 5: 4}  # bytes of the types of fields with a fixed size
 UNK_SURFACE = " \u2047 "  # what SentencePiece decodes the unknown token to
 
 
@@ -42,16 +44,18 @@ def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     if not isinstance(data, bytes):
         raise ValueError(f"a message is {data!r}; it must be bytes")
     position = 0
+    value: int | bytes
     while position < len(data):
         key, position = _read_varint(data, position)
         number, kind = key >> 3, key & 7
         if kind == 0:
             value, position = _read_varint(data, position)
         else:
-            size = {1: 8, 5: 4}.get(kind)
             if kind == 2:
                 size, position = _read_varint(data, position)
-            if size is None or number == 0:
+            else:
+                size = SIZES.get(kind, -1)
+            if size < 0 or number == 0:
                 raise ValueError(f"byte {position} begins a field of type {kind} and number {number}, which is invalid")
             if size > len(data) - position:
                 raise ValueError(f"a field needs {size} bytes at byte {position}, and the message has {len(data)}")
@@ -60,6 +64,9 @@ def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _read_varint(data, position):
+    """(an integer, the position behind it)."""
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
     value = 0
     for shift in range(0, 70, 7):
         if position == len(data):
@@ -98,7 +105,9 @@ def _vocabulary(tokens, trainer, normalizer):
     if obstacles:
         raise ValueError("; ".join(obstacles))
     ids = _ids(tokens)
-    by_type = {kind: [text for text, _, other in tokens if other == kind] for kind in range(1, 7)}
+    by_type = defaultdict(list)
+    for text, _, kind in tokens:
+        by_type[kind].append(text)
     has_bytes = bool(_int(trainer, 35, 0))
     byte_ids = _byte_ids(by_type[BYTE], ids, has_bytes)
     if len(by_type[UNKNOWN]) != 1:
