@@ -22,7 +22,6 @@ from typing import BinaryIO, NamedTuple
 
 from npllm.utils.corpora import FetchError, cache_folder
 from npllm.utils.files import atomic_write, file_lock
-from npllm.utils.terminal import printable
 from npllm.weights.model_folder import CONFIG
 
 CHUNK = 1 << 20  # bytes that are hashed and extracted in one step
@@ -217,6 +216,8 @@ def _download(model: PublishedModel, scratch: Path, progress: Progress) -> Path:
 
 def _reason(errors: str) -> str:
     """The first error that pip printed, as one line."""
+    from npllm.utils.terminal import printable  # imported here because it imports rich
+
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     chosen = next((line for line in lines if line.startswith("ERROR:")), lines[-1] if lines else "it printed no reason")
     return printable(chosen.removeprefix("ERROR:").strip().rstrip("."))[:300]

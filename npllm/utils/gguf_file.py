@@ -89,6 +89,10 @@ class GGUFTensor:
         """The number of axes."""
         return len(self.shape)
 
+    def __len__(self) -> int:
+        """The length of the first axis."""
+        return self.shape[0]
+
     @property
     def is_quantized(self) -> bool:
         """Whether a row consists of blocks."""

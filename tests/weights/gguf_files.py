@@ -30,8 +30,8 @@ CHANGES = {
     "qwen3moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
                  "norm_topk_prob": True},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4},
-    "gemma3": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4, "num_hidden_layers": 7},
+    "gemma2": {"head_dim": 256, "sliding_window": 4},  # the file has no scale of attention, which is 1/√256
+    "gemma3": {"head_dim": 256, "sliding_window": 4, "num_hidden_layers": 7},
 }  # fmt: skip
 PERMUTED = ("llama", "mixtral", "smollm3")
 

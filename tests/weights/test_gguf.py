@@ -14,11 +14,11 @@ from npllm.generation import complete
 from npllm.models import Decoder, from_pretrained
 from npllm.weights.gguf import read_config
 from npllm.weights.gpt2 import TRANSPOSED
-from tests.weights.gguf_files import random_model, write_model
+from tests.weights.gguf_files import ARCHITECTURES, random_model, write_model
 
 IDS = np.random.default_rng(0).integers(1, 40, (2, 13))  # without 0, the padding, whose row torch gives no gradient
 # transformers 5.24 reads these architectures itself; the others are compared with the model that was written
-OPENED_BY_TRANSFORMERS = ("llama", "qwen2", "qwen3")
+OPENED_BY_TRANSFORMERS = ("llama", "qwen2", "qwen3", "phi3", "gemma2", "gemma3")
 
 
 def opened_by_transformers(path):
@@ -45,12 +45,18 @@ def assert_equal_to(reference, model, ids=IDS, tolerance=1.0):
 
 
 def assert_equal_gradients(reference, model, tolerance):
-    """The gradient of every parameter; transformers keeps all experts of a layer in two tensors."""
+    """The gradient of every parameter; transformers has fused tensors, and all experts of a layer in two."""
     expected = {}
     for name, parameter in reference.named_parameters():
         name, gradient = name.removeprefix("transformer.").removeprefix("model."), parameter.grad.numpy()
         prefix = name.removesuffix("gate_up_proj").removesuffix("down_proj")
-        if ".experts." not in name:
+        if name.endswith("qkv_proj.weight"):  # Phi-3: 4 heads of queries, 2 of keys and 2 of values
+            parts = dict(zip("qkv", np.split(gradient, [len(gradient) // 2, len(gradient) * 3 // 4])))
+            expected |= {name.replace("qkv_proj", f"{part}_proj"): rows for part, rows in parts.items()}
+        elif name.endswith("mlp.gate_up_proj.weight"):
+            for part, rows in zip(("gate_proj", "up_proj"), np.split(gradient, 2)):
+                expected[name.replace("gate_up_proj", part)] = rows
+        elif ".experts." not in name:
             expected[name] = gradient.T if name.endswith(TRANSPOSED) else gradient
         elif name.endswith("down_proj"):
             expected |= {f"{prefix}{e}.down_proj.weight": matrix for e, matrix in enumerate(gradient)}
@@ -71,7 +77,7 @@ def test_equals_transformers_on_the_same_file(tmp_path, architecture):
     assert_equal_to(opened_by_transformers(path), from_pretrained(path))
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "qwen3moe", "mixtral", "gpt2"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equals_the_model_that_was_written(tmp_path, architecture):
     path = tmp_path / "model.gguf"
     reference = random_model(architecture)
