@@ -13,7 +13,7 @@ from torch_ref.before_transformers.additive import additive_scores
 from torch_ref.before_transformers.alignment import weighted_average
 from torch_ref.before_transformers.negative_sampling import negative_sampling
 from torch_ref.before_transformers.recurrent_cells import gru_step, lstm_step, rnn_step
-from torch_ref.layers.activations import gelu, relu, sigmoid, silu
+from torch_ref.layers.activations import gelu, quick_gelu, relu, sigmoid, silu, squared_relu, tanh
 from torch_ref.layers.cross_entropy import cross_entropy
 from torch_ref.layers.dropout import dropout
 from torch_ref.layers.embedding import embedding, one_hot

@@ -24,7 +24,8 @@ class CausalSelfAttention(Attention):
     """y = join(softmax(causal(q kᵀ / √D)) v) W_projᵀ + b,  [q | k | v] = x W_attnᵀ + b      (..., T, C) → (..., T, C)
 
     D = C / num_heads; head h has the channels h·D … (h + 1)·D − 1 of q, k and v. `c_attn` has 3 C outputs, `c_proj`
-    mixes the heads' outputs. Raises ValueError if num_heads does not divide d_model.
+    mixes the heads' outputs. `scale` is the factor of q kᵀ, 1/√D unless given. Raises ValueError if num_heads does not
+    divide d_model.
     """
 
     def __init__(
@@ -35,13 +36,14 @@ class CausalSelfAttention(Attention):
         num_heads: int,
         qkv_bias: bool = True,
         *,
+        scale: float | None = None,
         rng: np.random.Generator | None = None,
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
         check_heads(num_heads, d_model=d_model)
         check_positive(context_length=context_length)
-        self.context_length, self.num_heads = context_length, num_heads
+        self.context_length, self.num_heads, self.scale = context_length, num_heads, scale
         self.c_attn = Linear(d_model, 3 * d_model, bias=qkv_bias, dtype=dtype, init=False)
         self.c_proj = Linear(d_model, d_model, dtype=dtype, init=False)
         self.dropout = Dropout(dropout)
@@ -65,7 +67,7 @@ class CausalSelfAttention(Attention):
         k, v, key_positions = (k, v, positions) if kv_cache is None else kv_cache.append(k, v)
         mask = attention_mask(positions, key_positions)
         dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        context, attention = attention_forward(q, k, v, mask, dropout_mask=dropout_mask)
+        context, attention = attention_forward(q, k, v, mask, scale=self.scale, dropout_mask=dropout_mask)
         y, c_proj = self.c_proj.forward(join_heads(context))
         return y, Cache(c_attn=c_attn, dropout=Cache(dropout_mask=dropout_mask), attention=attention, c_proj=c_proj)
 

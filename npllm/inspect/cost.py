@@ -1,7 +1,8 @@
 """The cost of a GPT, computed from its configuration: parameters, floating-point operations and bytes.
 
-V vocabulary, L layers, C channels, H heads, T positions, B sequences. A product of matrices (M, K) and (K, N) has
-2 M K N operations, a multiplication and an addition for each term; all other operations are few in comparison.
+V vocabulary, L layers, C channels, F hidden channels of the feed-forward network (4 C in GPT-2), H heads, T positions,
+B sequences. A product of matrices (M, K) and (K, N) has 2 M K N operations, a multiplication and an addition for each
+term; all other operations are few in comparison.
 
 Kaplan et al. 2020, Scaling Laws for Neural Language Models, section 2.1.
 """
@@ -12,12 +13,17 @@ from npllm.core.cache import Cache
 from npllm.core.module import Module
 from npllm.models.gpt import GPTConfig
 
+KEPT_BY_ACTIVATION = {  # arrays of the hidden size that the backward needs, besides the activation's output
+    "relu": 1, "squared_relu": 1, "sigmoid": 0, "tanh": 0, "quick_gelu": 2, "silu": 2, "gelu": 2, "gelu_tanh": 2,
+}  # fmt: skip
+
 
 def count_parameters(config: GPTConfig) -> dict[str, int]:
     """The number of parameters of each part, and their "total"; a tied head is counted once."""
     V, T, C, L = config.vocab_size, config.context_length, config.d_model, config.num_layers
+    F = _hidden(config)
     attention = C * 3 * C + C * C + C + (3 * C if config.qkv_bias else 0)
-    feed_forward = C * 4 * C + 4 * C + 4 * C * C + C
+    feed_forward = C * F + F + F * C + C
     parts = {
         "token embeddings": V * C,
         "position embeddings": T * C,
@@ -38,7 +44,7 @@ def count_operations(config: GPTConfig, batch_size: int, length: int) -> dict[st
     parts = {
         "attention projections": config.num_layers * 2 * rows * (3 * C * C + C * C),
         "scores and context": config.num_layers * 2 * (2 * batch_size * length * length * C),
-        "feed-forward": config.num_layers * 2 * rows * (8 * C * C),
+        "feed-forward": config.num_layers * 2 * rows * (2 * C * _hidden(config)),
         "head": 2 * rows * C * config.vocab_size,
     }
     forward = sum(parts.values())
@@ -48,12 +54,13 @@ def count_operations(config: GPTConfig, batch_size: int, length: int) -> dict[st
 def count_activation_bytes(config: GPTConfig, batch_size: int, length: int, dtype: str = "float32") -> int:
     """The bytes that `GPT.loss_forward` keeps for its backward, without dropout; `activation_bytes` measures them.
 
-    Each block keeps 20 C + 2 numbers for every position: the outputs of its norms (2 C) and two standard deviations,
-    the inputs of its four linear maps (C, C, C and 4 C), q, k and v (3 C), and GELU's input and Φ (8 C); and its
-    attention weights, one for every pair of positions.
+    Each block keeps 8 C + 3 F + 2 numbers for every position: the outputs of its norms (2 C) and two standard
+    deviations, the inputs of its four linear maps (C, C, C and F), q, k and v (3 C), and GELU's input and Φ (2 F); and
+    its attention weights, one for every pair of positions. Other activations keep fewer numbers than GELU.
     """
     C, rows, itemsize = config.d_model, batch_size * length, np.dtype(dtype).itemsize
-    block = rows * (20 * C + 2) + batch_size * config.num_heads * length * length
+    hidden = (1 + KEPT_BY_ACTIVATION[config.activation]) * _hidden(config)
+    block = rows * (8 * C + hidden + 2) + batch_size * config.num_heads * length * length
     end = rows * (2 * C + 1) + rows * config.vocab_size + rows + config.vocab_size  # norm, head, loss
     integers = rows * (8 + 8 + 1) + length * 8  # ids, targets, which of them count; positions
     return (config.num_layers * block + end) * itemsize + integers
@@ -75,3 +82,7 @@ def activation_bytes(model: Module, cache: Cache) -> int:
     """The bytes of memory that a cache keeps alive, each buffer once, without the model's own parameters."""
     own = Cache(parameters=[parameter.data for _, parameter in model.named_parameters()]).buffers()
     return sum(buffer.nbytes for key, buffer in cache.buffers().items() if key not in own)
+
+
+def _hidden(config: GPTConfig) -> int:
+    return 4 * config.d_model if config.d_hidden is None else config.d_hidden

@@ -3,14 +3,16 @@
     … → linear → [activation] → linear → …
 
 ReLU sets negative inputs to 0. The others are smooth. GELU multiplies x by Φ(x), the probability that a standard normal
-variable is less than x. GPT-2 was trained with the tanh approximation of GELU, so its weights need that one.
+variable is less than x. GPT-2 was trained with the tanh approximation of GELU, so its weights need that one. A model
+must be run with the activation that it was trained with; the further ones here occur in published models.
 
-Hendrycks, Gimpel 2016, Gaussian Error Linear Units, section 2 (GELU, its approximation, SiLU).
+Hendrycks, Gimpel 2016, Gaussian Error Linear Units, section 2 (GELU, its approximations, SiLU); So et al. 2021,
+Primer, section 4.1 (squared ReLU).
 """
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from npllm.layers.erf import erf
 
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 CUBIC = 0.044715
+QUICK = 1.702
+Activation = Literal["relu", "squared_relu", "sigmoid", "tanh", "quick_gelu", "silu", "gelu", "gelu_tanh"]
 
 
 def relu(x: np.ndarray) -> np.ndarray:
@@ -115,8 +119,68 @@ def gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     return check_gradient(dy, x.shape, x.dtype) * (phi + x * density)
 
 
+def quick_gelu(x: np.ndarray) -> np.ndarray:
+    """y = x σ(1.702 x)      (...) → (...)
+
+    A faster approximation of GELU.
+    """
+    return quick_gelu_forward(x)[0]
+
+
+def quick_gelu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """y = x σ(1.702 x); the cache holds x and the sigmoid, called `gate`."""
+    x = as_floats(x=x)
+    gate = sigmoid(QUICK * x)
+    return x * gate, Cache(x=x, gate=gate)
+
+
+def quick_gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
+    """dx = dy gate (1 + 1.702 x (1 − gate))      (...) → (...)
+
+    By the product rule the derivative is σ(u) + x σ′(u) u′ with u = 1.702 x and σ′ = σ (1 − σ).
+    """
+    x, gate = cache.x, cache.gate
+    return check_gradient(dy, x.shape, x.dtype) * gate * (1.0 + QUICK * x * (1.0 - gate))
+
+
+def tanh(x: np.ndarray) -> np.ndarray:
+    """y = tanh(x)      (...) → (...)"""
+    return tanh_forward(x)[0]
+
+
+def tanh_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """y = tanh(x); the cache holds y."""
+    y = np.tanh(as_floats(x=x))
+    return y, Cache(y=y)
+
+
+def tanh_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
+    """dx = dy (1 − y²)      (...) → (...)"""
+    return check_gradient(dy, cache.y.shape, cache.y.dtype) * (1.0 - cache.y * cache.y)
+
+
+def squared_relu(x: np.ndarray) -> np.ndarray:
+    """y = max(x, 0)²      (...) → (...)"""
+    return squared_relu_forward(x)[0]
+
+
+def squared_relu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """y = max(x, 0)²; the cache holds max(x, 0), called `root`."""
+    root = np.maximum(as_floats(x=x), 0)
+    return root * root, Cache(root=root)
+
+
+def squared_relu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
+    """dx = 2 dy max(x, 0)      (...) → (...)"""
+    return 2.0 * check_gradient(dy, cache.root.shape, cache.root.dtype) * cache.root
+
+
 ACTIVATIONS: dict[str, tuple[Any, Any]] = {  # the name in configurations: forward and backward
     "relu": (relu_forward, relu_backward),
+    "squared_relu": (squared_relu_forward, squared_relu_backward),
+    "sigmoid": (sigmoid_forward, sigmoid_backward),
+    "tanh": (tanh_forward, tanh_backward),
+    "quick_gelu": (quick_gelu_forward, quick_gelu_backward),
     "silu": (silu_forward, silu_backward),
     "gelu": (gelu_forward, gelu_backward),
     "gelu_tanh": (partial(gelu_forward, approximate="tanh"), gelu_backward),

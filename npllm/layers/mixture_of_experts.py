@@ -25,9 +25,9 @@ from npllm.layers.softmax import softmax_backward, softmax_forward
 class MixtureOfExperts(Module):
     """y = Σ w_e expert_e(x) over the k experts of largest p,  p = softmax(x W_gateᵀ)      (..., C) → (..., C)
 
-    w_e is p_e, divided by the sum of the k selected p if `norm_topk_prob`. `gate` is the router, `experts` are SwiGLU
-    networks with `d_hidden` hidden values; the names are those of Qwen's published weights. Raises ValueError unless
-    1 ≤ top_k ≤ num_experts.
+    w_e is p_e, divided by the sum of the k selected p if `norm_topk_prob`. `gate` is the router, `experts` are gated
+    networks with `d_hidden` hidden values, SwiGLU unless another `activation` is given; the names are those of Qwen's
+    published weights. Raises ValueError unless 1 ≤ top_k ≤ num_experts.
 
     The auxiliary loss is E Σ_e f_e P_e: f_e is the fraction of positions that selected expert e, P_e the mean of p_e.
     It is k where all E experts are used equally, and at most E.
@@ -40,6 +40,7 @@ class MixtureOfExperts(Module):
         top_k: int = 2,
         d_hidden: int | None = None,
         norm_topk_prob: bool = True,
+        activation: str = "silu",
         *,
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = "float32",
@@ -49,7 +50,9 @@ class MixtureOfExperts(Module):
             raise ValueError(f"top_k is {top_k}; it must be at least 1 and at most num_experts, {num_experts}")
         self.top_k, self.norm_topk_prob = top_k, norm_topk_prob
         self.gate = Linear(d_model, num_experts, bias=False, dtype=dtype, init=False)
-        self.experts = [GatedFeedForward(d_model, d_hidden, dtype=dtype, init=False) for _ in range(num_experts)]
+        self.experts = [
+            GatedFeedForward(d_model, d_hidden, activation, dtype=dtype, init=False) for _ in range(num_experts)
+        ]
         if init:
             self.init_weights(as_generator(rng))
 

@@ -25,6 +25,7 @@ from npllm.attention.variants.linear_attention import LinearAttn
 from npllm.attention.variants.mla import MLA
 from npllm.attention.variants.shaw import Shaw
 from npllm.core.checks import check_positive, check_probability
+from npllm.layers.activations import Activation
 from npllm.layers.feed_forward import FeedForward
 from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.mixture_of_experts import MixtureOfExperts
@@ -32,7 +33,6 @@ from npllm.layers.normalization import LayerNorm, RMSNorm
 
 BLOCK_KINDS = ("pre_norm", "post_norm", "sandwich_norm", "parallel", "shared_norm")
 NORMS = ("layer_norm", "rms_norm")
-Activation = Literal["relu", "silu", "gelu", "gelu_tanh"]  # those of layers/activations.py
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,13 @@ class GatedMLP:
 
 @dataclass(frozen=True)
 class MoE:
-    """A mixture of gated experts (SwiGLU); each position uses `top_k` of them."""
+    """A mixture of gated experts; each position uses `top_k` of them."""
 
     num_experts: int
     top_k: int = 2
     d_hidden: int | None = None
     norm_topk_prob: bool = True
+    activation: Activation = "silu"
 
     def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> MixtureOfExperts:
         """The layer."""

@@ -19,6 +19,7 @@ from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import as_id_sequence, check_heads, check_positive, check_probability
 from npllm.core.module import as_generator
+from npllm.layers.activations import Activation, check_activation
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
@@ -38,7 +39,14 @@ GPT2_SIZES = {  # (num_layers, num_heads, d_model)
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The hyperparameters of a GPT. `tied`: the head and the token embedding have one weight."""
+    """The hyperparameters of a GPT.
+
+    tied             the head and the token embedding have one weight
+    d_hidden         of the feed-forward networks; 4 d_model unless given
+    activation       of the feed-forward networks, a name of layers/activations.py
+    scale_scores     divide q kᵀ by √D
+    scale_by_layer   divide q kᵀ of layer i = 0, 1, … by i + 1, as Mistral's GPT-2 models do
+    """
 
     vocab_size: int = 50257
     context_length: int = 1024
@@ -51,6 +59,10 @@ class GPTConfig:
     attention_dropout: float = 0.0
     residual_dropout: float = 0.0
     layer_norm_eps: float = 1e-5
+    d_hidden: int | None = None
+    activation: Activation = "gelu_tanh"
+    scale_scores: bool = True
+    scale_by_layer: bool = False
 
     def __post_init__(self) -> None:
         check_positive(
@@ -63,6 +75,16 @@ class GPTConfig:
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             check_probability(name, getattr(self, name))
         check_heads(self.num_heads, d_model=self.d_model)
+        check_activation(self.activation)
+        if self.d_hidden is not None:
+            check_positive(d_hidden=self.d_hidden)
+
+    def scale_of(self, layer: int) -> float | None:
+        """The factor of q kᵀ in layer 0, 1, …; None for 1/√D."""
+        if self.scale_scores and not self.scale_by_layer:
+            return None
+        scale = 1.0 / math.sqrt(self.d_model // self.num_heads) if self.scale_scores else 1.0
+        return scale / (layer + 1) if self.scale_by_layer else scale
 
     @classmethod
     def gpt2(cls, size: str, **changes) -> "GPTConfig":
@@ -89,7 +111,7 @@ class GPT(LanguageModel):
         self.wte = Embedding(c.vocab_size, c.d_model, dtype=dtype, init=False)
         self.wpe = Embedding(c.context_length, c.d_model, dtype=dtype, init=False)
         self.drop = Dropout(c.embedding_dropout)
-        self.h = [self._new_block(dtype) for _ in range(c.num_layers)]
+        self.h = [self._new_block(layer, dtype) for layer in range(c.num_layers)]
         self.ln_f = LayerNorm(c.d_model, c.layer_norm_eps, dtype=dtype)
         self.lm_head = Linear(c.d_model, c.vocab_size, bias=False, dtype=dtype, init=False)
         if c.tied:
@@ -161,7 +183,7 @@ class GPT(LanguageModel):
         """Write config.json and model.safetensors into a folder, as transformers' GPT2LMHeadModel reads them."""
         gpt2.save(folder, asdict(self.config), self.state_dict())
 
-    def _new_block(self, dtype: str) -> TransformerBlock:
+    def _new_block(self, layer: int, dtype: str) -> TransformerBlock:
         c = self.config
         return TransformerBlock(
             c.d_model,
@@ -171,6 +193,9 @@ class GPT(LanguageModel):
             c.qkv_bias,
             c.attention_dropout,
             c.layer_norm_eps,
+            d_hidden=c.d_hidden,
+            activation=c.activation,
+            scale=c.scale_of(layer),
             dtype=dtype,
             init=False,
         )

@@ -24,7 +24,8 @@ class TransformerBlock(Module):
     """x = x + attn(ln_1(x)),  y = x + mlp(ln_2(x))      (..., T, C) → (..., T, C)
 
     `dropout` is applied to the output of each half, `attn_dropout` (equal to it unless given) to the attention weights.
-    The children have GPT-2's names.
+    `d_hidden` and `activation` are those of the feed-forward network, `scale` is the factor of q kᵀ. The children have
+    GPT-2's names.
     """
 
     def __init__(
@@ -37,6 +38,9 @@ class TransformerBlock(Module):
         attn_dropout: float | None = None,
         eps: float = 1e-5,
         *,
+        d_hidden: int | None = None,
+        activation: str = "gelu_tanh",
+        scale: float | None = None,
         rng: np.random.Generator | None = None,
         dtype: str = "float32",
         init: bool = True,
@@ -44,11 +48,11 @@ class TransformerBlock(Module):
         attn_dropout = dropout if attn_dropout is None else attn_dropout
         self.ln_1 = LayerNorm(d_model, eps, dtype=dtype)
         self.attn = CausalSelfAttention(
-            d_model, context_length, attn_dropout, num_heads, qkv_bias, dtype=dtype, init=False
+            d_model, context_length, attn_dropout, num_heads, qkv_bias, scale=scale, dtype=dtype, init=False
         )
         self.drop_1 = Dropout(dropout)
         self.ln_2 = LayerNorm(d_model, eps, dtype=dtype)
-        self.mlp = FeedForward(d_model, dtype=dtype, init=False)
+        self.mlp = FeedForward(d_model, d_hidden, activation, dtype=dtype, init=False)
         self.drop_2 = Dropout(dropout)
         if init:
             self.init_weights(as_generator(rng))

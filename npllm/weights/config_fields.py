@@ -23,7 +23,9 @@ from npllm.utils.json_files import as_json
 ACTIVATION_NAMES = {  # transformers' names that differ, and npllm's: those of layers/activations.py
     "swish": "silu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh",
-} | {name: name for name in ("relu", "silu", "gelu")}  # fmt: skip
+    "relu2": "squared_relu",
+} | {name: name for name in ("relu", "silu", "gelu", "sigmoid", "tanh", "quick_gelu")}  # fmt: skip
+SAVED_ACTIVATIONS = {name: theirs for theirs, name in ACTIVATION_NAMES.items()} | {"gelu_tanh": "gelu_new"}
 MAX_SIZE = 2**31 - 1  # of an axis
 MAX_LAYERS = 10_000
 

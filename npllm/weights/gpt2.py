@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from npllm.weights.config_fields import (
+    ACTIVATION_NAMES,
     MAX_LAYERS,
+    SAVED_ACTIVATIONS,
     Field,
     choice,
     flag,
@@ -35,14 +37,14 @@ FIELDS: dict[str, Field] = {  # of config.json, with the defaults of transformer
     "n_layer": size(12, high=MAX_LAYERS),
     "n_head": size(12),
     "n_inner": optional(size(None)),
-    "activation_function": only("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+    "activation_function": choice("gelu_new", ACTIVATION_NAMES),
     "embd_pdrop": number(0.1, low=0.0, high=0.999999),
     "attn_pdrop": number(0.1, low=0.0, high=0.999999),
     "resid_pdrop": number(0.1, low=0.0, high=0.999999),
     "layer_norm_epsilon": number(1e-5, low=0.0, high=1.0),
     "tie_word_embeddings": flag(True),
-    "scale_attn_weights": only(True),
-    "scale_attn_by_inverse_layer_idx": only(False),
+    "scale_attn_weights": flag(True),
+    "scale_attn_by_inverse_layer_idx": flag(False),
     "reorder_and_upcast_attn": flag(False),  # another order of the same operations
     "add_cross_attention": only(False),
     "npllm_qkv_bias": flag(True),
@@ -64,6 +66,10 @@ NAMES = {  # npllm's name: that of transformers
     "attention_dropout": "attn_pdrop",
     "residual_dropout": "resid_pdrop",
     "layer_norm_eps": "layer_norm_epsilon",
+    "d_hidden": "n_inner",
+    "activation": "activation_function",
+    "scale_scores": "scale_attn_weights",
+    "scale_by_layer": "scale_attn_by_inverse_layer_idx",
 }
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 MASKS = (".attn.bias", ".attn.masked_bias")  # constants in older files
@@ -85,7 +91,7 @@ def load(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         _drop_zero_bias(path, state)
     blocks = {"wte.weight": (fields["vocab_size"], fields["d_model"])}
     blocks |= {"wpe.weight": (fields["context_length"], fields["d_model"])}
-    check_sizes(path, state, blocks, "h.", fields["num_layers"], {})
+    check_sizes(path, state, blocks, "h.", fields["num_layers"], {"n_inner": fields["d_hidden"] or 0})
     return fields, state
 
 
@@ -103,10 +109,10 @@ def save(folder: str | PathLike, fields: dict[str, Any], state: dict[str, np.nda
     config = {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        "activation_function": "gelu_new",
         "bos_token_id": None,  # the model alone does not know its tokenizer; models/saving.py writes both
         "eos_token_id": None,
         **{theirs: fields[ours] for ours, theirs in NAMES.items()},
+        "activation_function": SAVED_ACTIVATIONS[fields["activation"]],
         "npllm_qkv_bias": fields["qkv_bias"],
     }
     write(folder, config, tensors)
@@ -121,11 +127,9 @@ def _fields(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """The fields of GPTConfig, from those of config.json."""
     config = config | {name: config[alias] for alias, name in ALIASES.items() if alias in config}
     values = read_fields(path, config, FIELDS)
-    d_model, heads, inner = values["n_embd"], values["n_head"], values["n_inner"]
-    problems = [f"n_embd {d_model} and n_head {heads}; the second must divide the first"] if d_model % heads else []
-    if inner not in (None, 4 * d_model):
-        problems.append(f"n_inner {inner}; it must be 4 n_embd, {4 * d_model}, all that npllm supports")
-    refuse(path, problems)
+    d_model, heads = values["n_embd"], values["n_head"]
+    refuse(path, [f"n_embd {d_model} and n_head {heads}; the second must divide the first"] if d_model % heads else [])
+    values["activation_function"] = ACTIVATION_NAMES[values["activation_function"]]
     return {ours: values[theirs] for ours, theirs in NAMES.items()} | {"qkv_bias": values["npllm_qkv_bias"]}
 
 

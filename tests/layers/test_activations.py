@@ -14,6 +14,8 @@ FORMS = [
     pytest.param("relu", {}, marks=pytest.mark.covers("relu")),
     pytest.param("sigmoid", {}, marks=pytest.mark.covers("sigmoid")),
     pytest.param("silu", {}, marks=pytest.mark.covers("silu")),
+    pytest.param("quick_gelu", {}, marks=pytest.mark.covers("quick_gelu")),
+    pytest.param("tanh", {}, marks=pytest.mark.covers("tanh")),
     pytest.param("gelu", {"approximate": "none"}, marks=pytest.mark.covers("gelu")),
     pytest.param("gelu", {"approximate": "tanh"}, marks=pytest.mark.covers("gelu")),
 ]
@@ -33,6 +35,17 @@ def test_finite_differences(name, options):
     check_function_gradients(getattr(F, f"{name}_forward"), getattr(F, f"{name}_backward"), [x], rng, **options)
 
 
+@pytest.mark.covers("squared_relu")
+@given(data=st.data(), dtype=dtypes, batch=leading, size=sizes)
+def test_squared_relu_equals_pytorch(data, dtype, batch, size):
+    check_function("squared_relu", data.draw(arrays((*batch, size), dtype)))
+
+
+def test_finite_differences_of_squared_relu():
+    rng = np.random.default_rng(0)
+    check_function_gradients(F.squared_relu_forward, F.squared_relu_backward, [rng.standard_normal((4, 5))], rng)
+
+
 @pytest.mark.parametrize(("name", "options"), FORMS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_inputs_give_the_limits_without_a_warning(name, options, dtype):
@@ -42,9 +55,10 @@ def test_large_inputs_give_the_limits_without_a_warning(name, options, dtype):
     dx = getattr(F, f"{name}_backward")(dy, cache)
     assert y.dtype == dx.dtype == dtype
     far = [0, 1, 3, 4]
-    expected = [0, 0, 1, 1] if name == "sigmoid" else np.where(x > 0, x, 0)[far]
+    limits = {"sigmoid": [0, 0, 1, 1], "tanh": [-1, -1, 1, 1]}
+    expected = limits.get(name, np.where(x > 0, x, 0)[far])
     np.testing.assert_array_equal(y[far], expected)
-    slope = np.array([0, 0, 0, 0] if name == "sigmoid" else [0, 0, 1, 1], dtype)
+    slope = np.array([0, 0, 0, 0] if name in limits else [0, 0, 1, 1], dtype)
     np.testing.assert_allclose(dx[far], slope * dy[far], rtol=0, atol=1e-100)
 
 

@@ -28,7 +28,7 @@ def test_defaults_equal_those_of_the_reference():
 
 
 def test_an_unknown_activation():
-    with pytest.raises(ValueError, match="activation is 'swish'; it must be one of relu, silu, gelu, gelu_tanh"):
+    with pytest.raises(ValueError, match="activation is 'swish'; it must be one of relu, squared_relu, sigmoid"):
         implementation(NAME)(4, activation="swish")
 
 

@@ -15,6 +15,7 @@ from npllm.inspect.cost import (
     count_training_bytes,
 )
 from npllm.inspect.trace import trace
+from npllm.layers.activations import ACTIVATIONS
 from npllm.models import GPT, GPTConfig
 from tests.equivalence import check_layer, implementation, torch_reference
 from tests.strategies import dtypes, integers, sizes
@@ -38,6 +39,10 @@ def configs(draw):
         attention_dropout=0.2,
         residual_dropout=0.3,
         layer_norm_eps=draw(st.sampled_from([1e-5, 1e-3])),
+        d_hidden=draw(st.none() | st.integers(1, 9)),
+        activation=draw(st.sampled_from(list(ACTIVATIONS))),
+        scale_scores=draw(st.booleans()),
+        scale_by_layer=draw(st.booleans()),
     )
 
 

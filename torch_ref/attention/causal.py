@@ -21,9 +21,9 @@ class CausalAttention(nn.Module):
         return causal_attention(self.W_query(x), self.W_key(x), self.W_value(x), self.dropout)
 
 
-def causal_attention(queries, keys, values, dropout):
-    """dropout(softmax(causal(q kᵀ / √D))) v, where `dropout` is a module."""
-    scores = queries @ keys.mT / keys.shape[-1] ** 0.5
+def causal_attention(queries, keys, values, dropout, scale=None):
+    """dropout(softmax(causal(q kᵀ / √D))) v, where `dropout` is a module; `scale` replaces 1/√D."""
+    scores = queries @ keys.mT * (keys.shape[-1] ** -0.5 if scale is None else scale)
     mask = causal_mask(queries.shape[-2], keys.shape[-2], scores.device)
     weights = scores.masked_fill(~mask, -float("inf")).softmax(dim=-1)
     return dropout(weights) @ values

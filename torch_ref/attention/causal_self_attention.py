@@ -10,9 +10,9 @@ from torch_ref.layers.dropout import Dropout
 class CausalSelfAttention(nn.Module):
     """All heads in one layer; one linear map makes queries, keys and values."""
 
-    def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True):
+    def __init__(self, d_model, context_length, dropout, num_heads, qkv_bias=True, *, scale=None):
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.scale = num_heads, scale
         self.c_attn = nn.Linear(d_model, 3 * d_model, bias=qkv_bias)
         self.c_proj = nn.Linear(d_model, d_model)
         self.dropout = Dropout(dropout)
@@ -20,4 +20,4 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x):
         """The projected context vectors."""
         q, k, v = (split_heads(part, self.num_heads) for part in self.c_attn(x).chunk(3, dim=-1))
-        return self.c_proj(join_heads(causal_attention(q, k, v, self.dropout)))
+        return self.c_proj(join_heads(causal_attention(q, k, v, self.dropout, self.scale)))

@@ -24,4 +24,28 @@ def gelu(x, approximate="none"):
     return F.gelu(x, approximate=approximate)
 
 
-ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh")}
+def quick_gelu(x):
+    """x sigmoid(1.702 x)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def tanh(x):
+    """torch.tanh."""
+    return torch.tanh(x)
+
+
+def squared_relu(x):
+    """max(x, 0)²."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "squared_relu": squared_relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "quick_gelu": quick_gelu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}

@@ -9,11 +9,11 @@ from torch_ref.layers.gated_feed_forward import GatedFeedForward
 class MixtureOfExperts(nn.Module):
     """The weighted sum of the top k experts of each position."""
 
-    def __init__(self, d_model, num_experts, top_k=2, d_hidden=None, norm_topk_prob=True):
+    def __init__(self, d_model, num_experts, top_k=2, d_hidden=None, norm_topk_prob=True, activation="silu"):
         super().__init__()
         self.top_k, self.norm_topk_prob = top_k, norm_topk_prob
         self.gate = nn.Linear(d_model, num_experts, bias=False)
-        self.experts = nn.ModuleList(GatedFeedForward(d_model, d_hidden) for _ in range(num_experts))
+        self.experts = nn.ModuleList(GatedFeedForward(d_model, d_hidden, activation) for _ in range(num_experts))
 
     def forward(self, x):
         """Σ weight · expert(x); the probabilities and the selection are kept for `aux_loss`."""

@@ -26,9 +26,10 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(
             TransformerBlock(
                 config.d_model, config.context_length, config.residual_dropout, config.num_heads, config.qkv_bias,
-                config.attention_dropout, config.layer_norm_eps,
+                config.attention_dropout, config.layer_norm_eps, d_hidden=config.d_hidden, activation=config.activation,
+                scale=self.scale_of(layer),
             )
-            for _ in range(config.num_layers)
+            for layer in range(config.num_layers)
         )  # fmt: skip
         self.ln_f = nn.LayerNorm(config.d_model, config.layer_norm_eps)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -40,6 +41,12 @@ class GPT(nn.Module):
             elif parameter.ndim == 2:
                 depth = 2 * config.num_layers if name.endswith("c_proj.weight") else 1
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
+
+    def scale_of(self, layer):
+        """1 / √D / (layer + 1), without the factors that the configuration switches off."""
+        head_dim = self.config.d_model // self.config.num_heads
+        divisor = math.sqrt(head_dim) if self.config.scale_scores else 1.0
+        return 1.0 / (divisor * (layer + 1 if self.config.scale_by_layer else 1))
 
     def forward(self, ids):
         """The logits."""

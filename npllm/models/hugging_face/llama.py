@@ -26,7 +26,7 @@ from npllm.models.hugging_face.model_type import (
     with_windows,
 )
 from npllm.models.hugging_face.rope import RopeRules
-from npllm.weights.config_fields import MAX_LAYERS, choice, flag, items, number, only, optional, size
+from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS, choice, flag, items, number, optional, size
 
 LLAMA = COMMON | {
     "attention_bias": flag(False),
@@ -42,7 +42,6 @@ MINISTRAL = MISTRAL | {
     "layer_types": optional(items(None, choice(None, LAYER_TYPES))),
 }
 MIXTRAL = MISTRAL | {
-    "hidden_act": only("silu", "swish"),
     "rms_norm_eps": number(1e-5, low=0.0, high=1.0),
     "sliding_window": optional(size(None)),
     "num_experts_per_tok": size(2),
@@ -66,7 +65,6 @@ QWEN3 = QWEN2 | {
 QWEN3_MOE = QWEN3 | {
     "hidden_size": size(2048),
     "num_hidden_layers": size(24, high=MAX_LAYERS),
-    "hidden_act": only("silu", "swish"),
     "intermediate_size": size(6144),
     "num_key_value_heads": optional(size(4)),
     "head_dim": optional(size(None)),
@@ -98,7 +96,8 @@ def _mixtral(path: str | Path, fields: Fields) -> DecoderConfig:
     windows = [fields["sliding_window"]] * fields["num_hidden_layers"]
     attention = with_windows(attention_of(path, fields, RopeRules(theta=1e6)), windows)
     num_experts = fields["num_experts"] or fields["num_local_experts"]  # transformers: num_experts is the same field
-    experts = MoE(num_experts, fields["num_experts_per_tok"], fields["intermediate_size"])
+    activation = ACTIVATION_NAMES[fields["hidden_act"]]
+    experts = MoE(num_experts, fields["num_experts_per_tok"], fields["intermediate_size"], activation=activation)
     return decoder_of(fields, attention, experts)
 
 
@@ -121,6 +120,7 @@ def _qwen3_moe(path: str | Path, fields: Fields) -> DecoderConfig:
         top_k=fields["num_experts_per_tok"],
         d_hidden=fields["moe_intermediate_size"],
         norm_topk_prob=fields["norm_topk_prob"],
+        activation=ACTIVATION_NAMES[fields["hidden_act"]],
     )
     dense, step = set(fields["mlp_only_layers"] or ()), fields["decoder_sparse_step"]
     layers = [

@@ -44,7 +44,7 @@ def decoder_config(path: str | Path, config: Fields) -> DecoderConfig:
     refuse(path, size_problems(fields, left_out))
     try:
         return model_type.build(path, fields)
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: {error}") from None

@@ -11,6 +11,7 @@ from npllm.models.decoder_config import DecoderConfig, GatedMLP, MoE
 from npllm.models.hugging_face.model_type import one_or_all
 from npllm.models.hugging_face.model_types import MODEL_TYPES, decoder_config
 from npllm.models.hugging_face.rope import rope_fields
+from npllm.weights.config_fields import SAVED_ACTIVATIONS
 from npllm.weights.llama import OWN
 
 
@@ -99,8 +100,7 @@ def _candidate(config: DecoderConfig) -> dict[str, Any] | None:
     }
     if kind in ("llama", "qwen3", "qwen3_moe"):
         fields["attention_bias"] = first.o_bias
-    if isinstance(network, GatedMLP):
-        fields["hidden_act"] = {"gelu_tanh": "gelu_pytorch_tanh"}.get(network.activation, network.activation)
+    fields["hidden_act"] = SAVED_ACTIVATIONS[network.activation]
     if kind == "llama" and isinstance(network, GatedMLP):
         fields["mlp_bias"] = network.bias
     if kind.startswith("qwen"):
