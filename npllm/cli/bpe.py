@@ -1,39 +1,47 @@
-"""`npllm bpe train` and `npllm bpe encode`: a vocabulary from files of any size, and the ids of files of any size.
+"""`npllm bpe`: a vocabulary from files of any size, the ids of files of any size, and the text of ids.
 
 [npllm bpe train FILE … → vocabulary; npllm bpe encode FILE → token file] → windows → batches → …
+npllm bpe decode: token file → text
 """
 
 import argparse
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from npllm.batching.file_encoding import SAVE_INTERVAL, encode_file
-from npllm.cli.options import UsageError, print_help
+from npllm.batching.token_file import open_token_file
+from npllm.cli.options import UsageError, integer_from, print_help
+from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import is_encodable
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
+from npllm.tokenizers.loading import load_tokenizer
 from npllm.tokenizers.text_blocks import read_text_blocks
+from npllm.utils.files import atomic_write
 from npllm.utils.terminal import readable, visible
 from npllm.utils.text_files import check_text_file
 
 VOCABULARY = "vocabulary.json"  # npllm's own format, which holds everything
 FILES = (VOCABULARY, "tokenizer.json", "vocabulary.tiktoken")  # the name decides the format
 OPENAI_FILES = ("encoder.json", "vocab.bpe")
+NUM_DECODED = 1 << 20  # ids that are decoded at once
 NUM_SHOWN = 6  # of the first and of the last merges
 
 
 def add_parser(commands) -> None:
     """Add the commands to argparse's subparsers."""
-    command = commands.add_parser("bpe", help="train a vocabulary on files of any size, and encode such files")
+    command = commands.add_parser("bpe", help="train a vocabulary on files of any size, encode and decode such files")
     command.set_defaults(run=print_help)
     actions = command.add_subparsers(title="commands", metavar="COMMAND")
     train = actions.add_parser("train", help="learn a vocabulary by byte pair encoding")
@@ -74,6 +82,15 @@ def add_parser(commands) -> None:
     )
     encode.add_argument("--overwrite", action="store_true", help="replace the token file when the new one is complete")
     encode.set_defaults(run=run_encode)
+    decode = actions.add_parser("decode", help="print the text of ids, or write that of a token file")
+    decode.add_argument("ids", metavar="ID", nargs="*", type=integer_from(0), help="ids of tokens")
+    decode.add_argument("--tokens", metavar="FILE", help="a token file of npllm bpe encode, in place of ids")
+    decode.add_argument(
+        "--vocabulary", metavar="PATH", help="a vocabulary file or a folder with one (default: GPT-2's)"
+    )
+    decode.add_argument("--pattern", choices=tuple(PATTERNS), help=argparse.SUPPRESS)
+    decode.add_argument("--out", metavar="FILE", help="write the text to this file, byte for byte (default: print it)")
+    decode.set_defaults(run=run_decode)
 
 
 def run_train(console: Console, options: argparse.Namespace) -> None:
@@ -100,6 +117,42 @@ def run_encode(console: Console, options: argparse.Namespace) -> int:
         options.overwrite,
         options.pattern,
     )
+
+
+def run_decode(console: Console, options: argparse.Namespace) -> None:
+    """Run `npllm bpe decode`."""
+    if bool(options.ids) == (options.tokens is not None):
+        raise UsageError("give either ids or --tokens FILE")
+    # the pattern of a *.tiktoken file plays no part in decoding
+    tokenizer = (
+        GPT2Tokenizer.load()
+        if options.vocabulary is None
+        else load_tokenizer(options.vocabulary, pattern=options.pattern or "gpt2")
+    )
+    ids = np.array(options.ids, np.int64) if options.tokens is None else open_token_file(options.tokens)
+    parts = decode_in_parts(tokenizer, ids)
+    if options.out is None:
+        decoder = getincrementaldecoder("utf-8")("replace")
+        for part in parts:
+            console.file.write(decoder.decode(part))
+        console.file.write(decoder.decode(b"", True) + "\n")
+        return
+    with atomic_write(options.out) as file:
+        for part in parts:
+            file.write(part)
+    console.print(Text(f"wrote the text of {len(ids):,} ids to {options.out}"), soft_wrap=True)
+
+
+def decode_in_parts(tokenizer: Tokenizer, ids: np.ndarray) -> Iterator[bytes]:
+    """Iterate over the bytes of the text of ids (n,). Raises ValueError for an id that is not in the vocabulary."""
+    try:
+        if not isinstance(tokenizer, BPETokenizer):  # the text of a token may depend on those before it
+            yield tokenizer.decode(ids.tolist()).encode()
+            return
+        for start in range(0, len(ids), NUM_DECODED):
+            yield tokenizer.decode_bytes(np.asarray(ids[start : start + NUM_DECODED]))
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
 
 
 def train_vocabulary(

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from npllm.batching import open_token_file
+from npllm.cli import bpe as bpe_command
 from npllm.cli.bpe import FILES, OPENAI_FILES, encode_text_file, load_vocabulary, train_vocabulary
 from npllm.cli.main import main
 from npllm.tokenizers import BPETokenizer, text_blocks, train_bpe
@@ -236,3 +237,37 @@ def test_errors_of_encode(tmp_path, text_file, capsys):
         assert "Traceback" not in error
     assert bpe() == 0
     assert "encode" in capsys.readouterr().out
+
+
+def test_decode_gives_the_text_that_was_encoded(tmp_path, text_file, monkeypatch, capsys):
+    monkeypatch.setattr(bpe_command, "NUM_DECODED", 7)  # ids in a part; some characters are in two parts
+    assert bpe("encode", text_file, "--out", tmp_path / "ids.bin", "--special-tokens", "as-tokens") == 0
+    assert bpe("decode", "--tokens", tmp_path / "ids.bin", "--out", tmp_path / "back.txt") == 0
+    assert (tmp_path / "back.txt").read_bytes() == TEXT.encode()
+    capsys.readouterr()
+    ids = gpt2().encode("naïve 🦊 日本")
+    assert bpe("decode", *ids) == 0
+    assert capsys.readouterr().out == "naïve 🦊 日本\n"
+    assert bpe("decode", *ids[:-1]) == 0
+    assert capsys.readouterr().out.endswith("\ufffd\n"), "an incomplete character"
+
+
+def test_decode_with_another_vocabulary(tmp_path, capsys):
+    tokenizer = train_bpe(TEXT, 300)
+    for name in ("vocabulary.json", "v.tiktoken"):
+        tokenizer.save(tmp_path / name)
+        assert bpe("decode", *tokenizer.encode("the lamps"), "--vocabulary", tmp_path / name) == 0
+        assert capsys.readouterr().out == "the lamps\n"
+
+
+def test_errors_of_decode(tmp_path, text_file, capsys):
+    for arguments in ([], ["1", "--tokens", "x"]):
+        with pytest.raises(SystemExit):
+            bpe("decode", *arguments)
+        assert "give either ids or --tokens FILE" in capsys.readouterr().err
+    for arguments, message in [
+        (["60000"], "id 60000 is not in the vocabulary"),
+        (["--tokens", text_file], "is not a token file"),
+    ]:
+        assert bpe("decode", *arguments) == 1
+        assert message in capsys.readouterr().err.replace("\n", " ")
