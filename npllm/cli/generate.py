@@ -17,7 +17,7 @@ from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.streaming import StreamDecoder
 from npllm.training.run import open_trained
 from npllm.training.run_config import RUN
-from npllm.training.run_tokenizer import VOCABULARY, load_vocabulary
+from npllm.training.run_tokenizer import VOCABULARY
 from npllm.utils.terminal import printable
 
 
@@ -77,7 +77,7 @@ def load_model(folder: str | Path) -> tuple[Any, Any]:
         return trained.model, trained.tokenizer
     model = from_pretrained(folder)
     if (folder / VOCABULARY).is_file():
-        return model, load_vocabulary(folder / VOCABULARY)
+        return model, load_tokenizer(folder / VOCABULARY)
     tokenizer = GPT2Tokenizer.load()
     if model.config.vocab_size < tokenizer.vocab_size:
         raise ValueError(

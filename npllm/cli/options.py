@@ -131,11 +131,15 @@ def number_from(lowest: float) -> Callable[[str], float]:
     return number
 
 
-def add_text_options(command: argparse.ArgumentParser, purpose: str) -> None:
-    """Add --text FILE and --corpus NAME, at most one of which can be given; `purpose` completes "a text …"."""
+def add_text_options(command: argparse.ArgumentParser, purpose: str) -> argparse._MutuallyExclusiveGroup:
+    """Add --text FILE and --corpus NAME, at most one of which can be given; `purpose` completes "a text …".
+
+    Returns the group, to which further options that exclude them can be added.
+    """
     group = command.add_mutually_exclusive_group()
     group.add_argument("--text", metavar="FILE", help=f"a text in UTF-8 {purpose} (default: the shipped story)")
     group.add_argument("--corpus", metavar="NAME", help=f"a known text {purpose}; `npllm data` lists them")
+    return group
 
 
 def add_seed_option(command: argparse.ArgumentParser) -> None:

@@ -1,25 +1,25 @@
-"""`npllm train`: train a language model on a text, in a folder from which the run can be resumed at any time."""
+"""`npllm train`: train a language model, in a folder from which the run can be resumed at any time.
+
+[text → tokenizer → ids | token file] → windows → batches → training → checkpoints → model
+random weights | --init-from: the weights of a published model or of another run
+"""
 
 import argparse
-import math
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from npllm.batching.token_file import open_token_file, read_header
 from npllm.cli.options import (
-    INSTALL_MATPLOTLIB,
+    UsageError,
     add_seed_option,
     add_text_options,
     add_threads_option,
     check_output_folder,
-    has_matplotlib,
     integer_from,
     number_from,
     read_text,
@@ -27,50 +27,77 @@ from npllm.cli.options import (
     try_threads,
     use_threads,
 )
-from npllm.generation.autoregressive import complete
-from npllm.inspect.cost import count_training_bytes
+from npllm.cli.training_progress import train_and_show
 from npllm.models.gpt import GPTConfig
-from npllm.models.presets import ARCHITECTURES, architecture, build
+from npllm.models.presets import ARCHITECTURES, architecture
+from npllm.models.pretrained import Pretrained, open_pretrained
+from npllm.tokenizers import load_tokenizer
 from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
-from npllm.training.log import StepLog
-from npllm.training.run import Run, create_run, open_run
+from npllm.training.run import Run, create_run, open_run, open_trained
 from npllm.training.run_config import RUN
-from npllm.training.trainer import StepMetrics, Trainer, TrainingConfig, evaluate
-from npllm.utils.markdown import markdown_table
-from npllm.utils.terminal import printable
+from npllm.training.trainer import Trainer, TrainingConfig
 
-LOG, PLOT = "log.jsonl", "loss.png"
-SAMPLE_LENGTH, REPORT_LENGTH = 120, 400  # tokens of the samples during training and in the report
 WITH_RESUME = {"out", "checkpoint_interval", "threads", "num_steps"}  # options that go with --resume
+OF_THE_MODEL = {"architecture", "num_layers", "num_heads", "d_model", "tokenizer", "vocab_size"}
+FINE_TUNING = {  # defaults with --init-from
+    "learning_rate": 5e-5, "context_length": 256, "batch_size": 4, "num_steps": 200, "warmup_steps": 20,
+    "eval_interval": 50, "eval_batches": 8,
+}  # fmt: skip
+CHUNK = 1 << 20  # ids that are checked at once
 
 
 def add_parser(commands) -> None:
     """Add the command to argparse's subparsers."""
-    command = commands.add_parser("train", help="train a GPT on a text; a run can be resumed at any time")
+    command = commands.add_parser("train", help="train a language model; a run can be resumed at any time")
     positive = integer_from(1)
     add = command.add_argument
     add("--out", metavar="FOLDER", required=True, help="the folder of the run")
-    add("--resume", action="store_true", help="resume the run in FOLDER")
-    add_text_options(command, "to train on")
+    add("--resume", action="store_true", help="resume the run in FOLDER; with --num-steps, change its number of steps")
+    data = add_text_options(command, "to train on")
+    data.add_argument("--tokens", metavar="FILE", help="a token file of `npllm bpe encode` to train on")
+    add(
+        "--init-from", metavar="MODEL",
+        help="fine-tune this model: a name of `npllm models`, a folder, a GGUF file, or a run",
+    )  # fmt: skip
+    add("--vocabulary", metavar="PATH", help="a tokenizer: the folder of `npllm bpe train`, or any published one")
     add("--tokenizer", choices=("characters", "bpe", "gpt2"), default="characters", help="kind of tokens")
     add("--vocab-size", metavar="N", type=integer_from(256), default=512, help="tokens to learn with --tokenizer bpe")
     add("--architecture", metavar="NAME", choices=tuple(ARCHITECTURES), default="gpt", help=", ".join(ARCHITECTURES))
     add("--num-layers", metavar="N", type=positive, default=4, help="transformer blocks")
     add("--num-heads", metavar="N", type=positive, default=4, help="attention heads")
     add("--d-model", metavar="N", type=positive, default=128, help="channels of the residual stream")
-    add("--context-length", metavar="N", type=positive, default=64, help="positions in a window")
+    add(
+        "--context-length", metavar="N", type=positive, default=64,
+        help=f"positions in a window{_default('context_length', 64)}",
+    )  # fmt: skip
     add("--dropout", metavar="P", type=number_from(0.0), default=0.0, help="probability that an activation is zeroed")
     add(
         "--num-steps", "--steps", metavar="N", type=positive, default=2000,
-        help="training steps; with --resume, the new number of steps in all",
+        help=f"training steps; with --resume, the new number in all{_default('num_steps', 2000)}",
     )  # fmt: skip
-    add("--batch-size", metavar="N", type=positive, default=12, help="windows in a batch")
+    add(
+        "--batch-size", metavar="N", type=positive, default=12,
+        help=f"windows in a batch{_default('batch_size', 12)}",
+    )  # fmt: skip
     add("--grad-accum-steps", metavar="N", type=positive, default=1, help="micro-batches in a batch, to save memory")
-    add("--learning-rate", metavar="X", type=number_from(0.0), default=3e-3, help="the highest; it decays to a tenth")
-    add("--warmup-steps", metavar="N", type=integer_from(0), default=100, help="steps of linear warm-up")
-    add("--eval-interval", metavar="N", type=positive, default=250, help="steps between two evaluations")
+    add(
+        "--learning-rate", metavar="X", type=number_from(0.0), default=3e-3,
+        help=f"the highest; it decays to a tenth{_default('learning_rate', 3e-3)}",
+    )  # fmt: skip
+    add(
+        "--warmup-steps", metavar="N", type=integer_from(0), default=100,
+        help=f"steps of linear warm-up{_default('warmup_steps', 100)}",
+    )  # fmt: skip
+    add(
+        "--eval-interval", metavar="N", type=positive, default=250,
+        help=f"steps between two evaluations{_default('eval_interval', 250)}",
+    )  # fmt: skip
+    add(
+        "--eval-batches", metavar="N", type=positive, default=50,
+        help=f"batches of an evaluation{_default('eval_batches', 50)}",
+    )  # fmt: skip
     add("--checkpoint-interval", metavar="N", type=positive, default=250, help="steps between two checkpoints")
     add_seed_option(command)
     add_threads_option(command, default=None)
@@ -85,8 +112,7 @@ def run(console: Console, options: argparse.Namespace) -> int:
         if "num_steps" in options.given:
             training_run.set_num_steps(options.num_steps)
     else:
-        if options.tokenizer != "bpe":
-            refuse(options, {"vocab_size"}, f"has no effect with --tokenizer {options.tokenizer}")
+        _check_combinations(options)
         training_run, about = _create_run(options)
     recorded = training_run.num_threads or options.threads or 1
     num_threads = options.threads or recorded
@@ -96,206 +122,122 @@ def run(console: Console, options: argparse.Namespace) -> int:
         return train_and_show(console, training_run, options.checkpoint_interval)
 
 
+def _check_combinations(options: argparse.Namespace) -> None:
+    """Raise UsageError for options that contradict each other; set the defaults of fine-tuning."""
+    if options.init_from is not None:
+        refuse(options, OF_THE_MODEL, "has no effect with --init-from, whose model has its own")
+        vars(options).update({name: value for name, value in FINE_TUNING.items() if name not in options.given})
+    elif options.vocabulary is not None:
+        refuse(options, {"tokenizer", "vocab_size"}, "has no effect with --vocabulary, which is the tokenizer")
+    elif options.tokenizer != "bpe":
+        refuse(options, {"vocab_size"}, f"has no effect with --tokenizer {options.tokenizer}")
+    has_tokenizer = options.init_from or options.vocabulary or options.tokenizer == "gpt2"
+    if options.tokens is not None and not has_tokenizer:
+        raise UsageError(
+            "--tokens needs --vocabulary, the tokenizer of the ids (--tokenizer gpt2 if they were encoded without one)"
+        )
+
+
 def _create_run(options: argparse.Namespace) -> tuple[Run, str]:
     """A new run, and the times of the trial that chose its number of threads."""
     check_output_folder("--out", options.out)
     if (Path(options.out) / RUN).exists():
         raise FileExistsError(f"--out is {options.out}, which has a run; add --resume, or choose another folder")
-    text = read_text(options)
-    if options.tokenizer == "gpt2":
-        tokenizer = GPT2Tokenizer.load()
-    elif options.tokenizer == "bpe":
-        tokenizer = train_bpe(text, options.vocab_size)
-    else:
-        tokenizer = CharacterTokenizer.from_text(text)
-    model_config = architecture(
-        options.architecture, tokenizer.vocab_size, options.context_length, options.d_model, options.num_layers,
-        options.num_heads, options.dropout,
-    )  # fmt: skip
+    text = read_text(options) if options.tokens is None else ""
+    pretrained = None if options.init_from is None else _open_model(options)
+    tokenizer = _tokenizer(options, text) if pretrained is None else pretrained.tokenizer
+    data = text if options.tokens is None else _open_tokens(options.tokens, tokenizer.vocab_size)
+    model_config = _model_config(options, tokenizer.vocab_size, pretrained)
     training_config = TrainingConfig(
         num_steps=options.num_steps, batch_size=options.batch_size, grad_accum_steps=options.grad_accum_steps,
         learning_rate=options.learning_rate, min_learning_rate=options.learning_rate / 10,
-        warmup_steps=options.warmup_steps, eval_interval=options.eval_interval, seed=options.seed,
+        warmup_steps=options.warmup_steps, eval_interval=options.eval_interval, eval_batches=options.eval_batches,
+        seed=options.seed,
     )  # fmt: skip
-    num_threads, times = options.threads, ""
-    if num_threads is None:
-        num_threads, times = try_threads(_trial_step(model_config, training_config))
-    return create_run(options.out, text, tokenizer, model_config, training_config, num_threads=num_threads), times
+    times = ""
+
+    def choose_threads(trainer: Trainer) -> int:
+        nonlocal times
+        num_threads, times = try_threads(_trial_step(trainer))
+        trainer.optimizer.zero_grad()
+        return num_threads
+
+    try:
+        created = create_run(
+            options.out, data, tokenizer, model_config, training_config,
+            num_threads=choose_threads if options.threads is None else options.threads,
+            context_length=options.context_length, pretrained=pretrained, tokenizer_path=options.vocabulary,
+        )  # fmt: skip
+    except KeyError as error:  # a character that the tokenizer does not have
+        raise ValueError(f"the text cannot be encoded: {error.args[0]}") from None
+    return created, times
 
 
-def _trial_step(model_config: Any, training_config: TrainingConfig) -> Callable[[], None]:
-    """A function that does the work of one micro-batch with a model of its own."""
-    model = build(model_config, rng=np.random.default_rng(0))
-    batch_size = -(-training_config.batch_size // training_config.grad_accum_steps)
-    ids = np.random.default_rng(0).integers(0, model_config.vocab_size, (batch_size, model_config.context_length))
+def _open_model(options: argparse.Namespace) -> Pretrained:
+    """The model of --init-from, with the tokenizer of --vocabulary if one is given."""
+    if not (Path(options.init_from) / RUN).is_file():
+        return open_pretrained(options.init_from, vocabulary=options.vocabulary)
+    refuse(options, {"vocabulary"}, "has no effect with a run as --init-from, which has its tokenizer")
+    return open_trained(options.init_from)
+
+
+def _tokenizer(options: argparse.Namespace, text: str) -> Any:
+    if options.vocabulary is not None:
+        return load_tokenizer(options.vocabulary)
+    if options.tokenizer == "gpt2":
+        return GPT2Tokenizer.load()
+    return train_bpe(text, options.vocab_size) if options.tokenizer == "bpe" else CharacterTokenizer.from_text(text)
+
+
+def _open_tokens(path: str, vocab_size: int) -> np.ndarray:
+    """The ids of a token file; raises ValueError unless its vocabulary and all of its ids fit the tokenizer."""
+    header = read_header(path)
+    if header.vocab_size != vocab_size:
+        raise ValueError(
+            f"{path} has ids of a vocabulary of size {header.vocab_size}; the tokenizer has vocabulary size "
+            f"{vocab_size}: give --vocabulary the one that the file was encoded with"
+        )
+    ids = open_token_file(path)
+    for start in range(0, len(ids), CHUNK):
+        highest = int(ids[start : start + CHUNK].max())
+        if highest >= vocab_size:
+            raise ValueError(f"{path} is damaged: it has the id {highest}; ids must be below {vocab_size}")
+    return ids
+
+
+def _model_config(options: argparse.Namespace, vocab_size: int, pretrained: Pretrained | None) -> Any:
+    if pretrained is None:
+        return architecture(
+            options.architecture, vocab_size, options.context_length, options.d_model, options.num_layers,
+            options.num_heads, options.dropout,
+        )  # fmt: skip
+    config = pretrained.model.config
+    if "context_length" not in options.given:
+        options.context_length = min(options.context_length, config.context_length)
+    if options.context_length > config.context_length:
+        raise ValueError(
+            f"context_length is {options.context_length}; it must be at most {config.context_length}, the model's"
+        )
+    if "dropout" not in options.given:
+        return config
+    p = options.dropout
+    if isinstance(config, GPTConfig):
+        return replace(config, embedding_dropout=p, attention_dropout=p, residual_dropout=p)
+    return replace(config, dropout=p)
+
+
+def _trial_step(trainer: Trainer) -> Callable[[], None]:
+    """A function that does the work of one micro-batch; it adds to the model's gradients."""
+    batch_size = -(-trainer.config.batch_size // trainer.config.grad_accum_steps)
+    inputs, targets = trainer.batches.dataset[np.arange(batch_size)]
 
     def step():
-        _, cache = model.loss_forward(ids, ids)
-        model.loss_backward(1.0, cache)
+        _, cache = trainer.model.loss_forward(inputs, targets)
+        trainer.model.loss_backward(1.0, cache)
 
     return step
 
 
-def train_and_show(console: Console, training_run: Run, checkpoint_interval: int = 250) -> int:
-    """Train a Run to its end, or to Ctrl-C; return the exit status, 0 or 130.
-
-    Prints loss, learning rate and tokens per second, and at each evaluation the validation loss and a sample. Writes a
-    checkpoint every `checkpoint_interval` steps and at the end, the weights with the lowest validation loss, a log with
-    one JSON object for each step, and a plot of the loss curve.
-    """
-    trainer = training_run.trainer
-    log = StepLog(training_run.folder / LOG, trainer.steps_done)
-    _introduce(console, training_run)
-    with _interruption() as interrupted, _bar(console, trainer) as (bar, task):
-
-        def after_step(_, metrics: StepMetrics) -> None:
-            log.add(_record(training_run, metrics))
-            if metrics.validation_loss is not None:
-                _show_evaluation(console, log.records[-1])
-            speed = f"{metrics.tokens / metrics.seconds:,.0f} tokens/s"
-            status = f"loss {log.recent_loss():.3f}  learning rate {metrics.learning_rate:.1e}  {speed}"
-            bar.update(task, completed=trainer.steps_done, status=status)
-            if trainer.steps_done % checkpoint_interval == 0:
-                training_run.save()
-
-        trainer.run([after_step], interrupted, training_run.save_best)
-    training_run.save()
-    _draw_loss_curve(console, training_run, log)
-    if trainer.steps_done < trainer.config.num_steps:
-        status = f"interrupted after step {trainer.steps_done}; continue with"
-        console.print(Text(f"{status}: npllm train --out {training_run.folder} --resume"), soft_wrap=True)
-        return 130
-    _save_results(console, training_run)
-    return 0
-
-
-def _save_results(console: Console, training_run: Run) -> None:
-    """Write the finished model for transformers; print its loss on the whole validation text, and the best one."""
-    trainer = training_run.trainer
-    training_run.save_best(trainer.evaluate())
-    problem = training_run.save_model()
-    loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
-    shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
-    console.print(shown, highlight=False)
-    step, best_loss = training_run.best
-    if step < trainer.steps_done:
-        console.print(f"lowest validation loss {best_loss:.4f} after step {step:,}: best.safetensors", highlight=False)
-    console.print(Text(f"the model is in {training_run.folder}"), soft_wrap=True)
-    if problem:
-        console.print(Text(f"its tokenizer was not written for transformers: {problem}"), soft_wrap=True)
-
-
-def _record(training_run: Run, metrics: StepMetrics) -> dict[str, Any]:
-    """The log record of a step; at an evaluation with validation loss and sample."""
-    record: dict[str, Any] = {
-        "step": metrics.step, "loss": metrics.loss, "learning_rate": metrics.learning_rate,
-        "grad_norm": metrics.grad_norm, "tokens_per_second": round(metrics.tokens / metrics.seconds),
-    }  # fmt: skip
-    if metrics.validation_loss is not None:
-        record |= {"validation_loss": metrics.validation_loss, "sample": sample_text(training_run)}
-    return record
-
-
-def _draw_loss_curve(console: Console, training_run: Run, log: StepLog) -> None:
-    """Draw the loss curve into the run's folder, or print what to install."""
-    if not has_matplotlib():
-        console.print(Text(f"{PLOT} is not drawn, it needs matplotlib: {INSTALL_MATPLOTLIB}"), soft_wrap=True)
-        return
-    from npllm.utils.plots import save_loss_curve
-
-    save_loss_curve(training_run.folder / PLOT, log.records, training_run.model.config.vocab_size)
-
-
-def training_report(training_run: Run) -> str:
-    """Configuration, losses and a sample of a finished run, in Markdown."""
-    config, log = training_run.trainer.config, StepLog(training_run.folder / LOG, training_run.trainer.steps_done)
-    evaluated = [record for record in log.records if "validation_loss" in record]
-    lines = [[f"{r['step']:,}", f"{r['loss']:.3f}", f"{r['validation_loss']:.3f}"] for r in evaluated]
-    loss = evaluate(training_run.model, training_run.trainer.validation, config.batch_size)
-    lines.append([f"{config.num_steps:,}", "", f"**{loss:.3f}** (whole validation text)"])
-    tokens = config.batch_size * training_run.model.config.context_length
-    minutes = sum(tokens / record["tokens_per_second"] for record in log.records) / 60
-    about = (
-        f"{_about(training_run)}; batches of {config.batch_size}; learning rate {config.learning_rate:g} after "
-        f"{config.warmup_steps} warm-up steps, with cosine decay to {config.min_learning_rate:g}; "
-        f"{minutes:.1f} minutes of training."
-    )
-    table = markdown_table(["step", "training loss", "validation loss"], lines)
-    sample = printable(sample_text(training_run, REPORT_LENGTH)).split("\n")
-    return f"{about}\n\n{table}\n\nA sample:\n\n" + "".join(f"    {line}".rstrip() + "\n" for line in sample)
-
-
-def sample_text(training_run: Run, max_new_tokens: int = SAMPLE_LENGTH) -> str:
-    """A continuation of a line break (or of id 0, if the tokenizer has no line break); the step is the seed."""
-    tokenizer = training_run.tokenizer
-    try:
-        prompt = tokenizer.encode("\n")
-    except KeyError:
-        prompt = [0]
-    rng = np.random.default_rng(training_run.trainer.steps_done)
-    return tokenizer.decode(complete(training_run.model, prompt, max_new_tokens, temperature=0.8, rng=rng))
-
-
-def _introduce(console: Console, training_run: Run) -> None:
-    trainer, config, memory = training_run.trainer, training_run.model.config, ""
-    if isinstance(config, GPTConfig):
-        micro_batch_size = -(-trainer.config.batch_size // trainer.config.grad_accum_steps)
-        num_bytes = count_training_bytes(config, micro_batch_size, config.context_length)["total"]
-        memory = f"; about {num_bytes / 2**20:,.0f} MiB of memory"
-    console.print(f"{_about(training_run)}{memory}", highlight=False)
-    if trainer.steps_done:
-        console.print(f"resumed after step {trainer.steps_done:,}", highlight=False)
-
-
-def _about(training_run: Run) -> str:
-    """The sizes of the model and of its training text."""
-    config = training_run.model.config
-    return (
-        f"{training_run.model.num_parameters():,} parameters: {config.num_layers} layers, {_num_heads(config)} heads, "
-        f"d_model {config.d_model}, context length {config.context_length}, vocabulary {config.vocab_size:,}; "
-        f"{len(training_run.trainer.batches.dataset.ids):,} training tokens"
-    )
-
-
-def _num_heads(config: Any) -> int:
-    """The number of attention heads in the first layer."""
-    return config.num_heads if isinstance(config, GPTConfig) else config.attention_of(0).num_heads
-
-
-def _show_evaluation(console: Console, record: dict[str, Any]) -> None:
-    loss = record["validation_loss"]
-    console.print(
-        f"step {record['step']:,}  loss {record['loss']:.4f}  validation loss {loss:.4f}  "
-        f"perplexity {_perplexity(loss):.2f}  {record['tokens_per_second']:,} tokens/s",
-        highlight=False,
-    )
-    console.print(Text(printable(record["sample"]), style="dim"))
-
-
-def _perplexity(loss: float) -> float:
-    """exp(loss), finite for a loss of any size."""
-    return math.exp(min(loss, 700.0))
-
-
-@contextmanager
-def _bar(console: Console, trainer: Trainer) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (TextColumn("{task.fields[status]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar, bar.add_task("", total=trainer.config.num_steps, completed=trainer.steps_done, status="")
-
-
-@contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether Ctrl-C was pressed, for the step to be completed. A second Ctrl-C stops at once."""
-    pressed = False
-
-    def press(*_):
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _default(name: str, value: float) -> str:
+    """The end of a help text: both defaults of an option."""
+    return f" (default: {value:g}, with --init-from {FINE_TUNING[name]:g})"

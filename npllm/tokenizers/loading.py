@@ -21,6 +21,7 @@ from npllm.tokenizers import characters
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.formats import gguf
+from npllm.tokenizers.formats.hugging_face_characters import is_characters_json
 from npllm.tokenizers.formats.file_kind import file_kind, parse_json
 from npllm.tokenizers.formats.vocabulary_files import find_vocabulary, from_json
 from npllm.tokenizers.sentence_piece import SentencePieceTokenizer
@@ -68,4 +69,5 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: str | PathLike[str])
 
 
 def _is_characters(content: Any) -> bool:
-    return isinstance(content, dict) and content.get("format") == characters.FORMAT
+    own = isinstance(content, dict) and content.get("format") == characters.FORMAT
+    return own or is_characters_json(content)

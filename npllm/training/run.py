@@ -11,7 +11,7 @@
 run.json is written last, so a folder with a run.json is complete. The original text is not needed any more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +100,7 @@ def create_run(
     model_config: Any,
     training_config: TrainingConfig | None = None,
     validation_fraction: float = 0.1,
-    num_threads: int | None = None,
+    num_threads: int | None | Callable[[Trainer], int | None] = None,
     *,
     context_length: int | None = None,
     pretrained: Pretrained | None = None,
@@ -114,10 +114,11 @@ def create_run(
         data: a text, or its ids as an array, such as `open_token_file` returns. The last `validation_fraction` of the
             ids becomes the validation text, see `split_position`.
         model_config: a GPTConfig or DecoderConfig.
-        num_threads: the number of BLAS threads to record, see RunConfig.
+        num_threads: the number of BLAS threads to record, see RunConfig, or a function that chooses it for the trainer.
         context_length: positions in a window of the data; by default, those of the model.
         pretrained: a model to start from, whose weights and end tokens are taken; `model_config` must have its shape.
         tokenizer_path: the file or folder that `tokenizer` was read from; a tokenizer.json in it is copied.
+            By default the path of `pretrained`.
         eos_token: the token at the end of a document; by default that of `pretrained`, or <|endoftext|>.
 
     Raises ValueError if the training or validation text is too short for one window or one batch. A call that raises
@@ -126,23 +127,26 @@ def create_run(
     folder, training_config = Path(folder), training_config or TrainingConfig()
     if (folder / RUN).exists():
         raise FileExistsError(f"{folder} already has a run; resume it, or choose another folder")
-    if model_config.vocab_size < tokenizer.vocab_size:
+    if pretrained is None and model_config.vocab_size < tokenizer.vocab_size:  # a published model has been checked
         raise ValueError(
             f"the model has vocab_size {model_config.vocab_size}; it must be at least {tokenizer.vocab_size}, the "
             "tokenizer's"
         )
     tokens = _token_roles(tokenizer, pretrained, eos_token)
-    config = RunConfig(model_config, training_config, num_threads, context_length, tokens)
+    config = RunConfig(model_config, training_config, None, context_length, tokens)
     end_token = END_OF_TEXT if tokens.eos_token is None else tokens.eos_token
     ids = encode_for_training(data, tokenizer, end_token) if isinstance(data, str) else data
     split = split_position(ids, validation_fraction, tokenizer.special_tokens.get(end_token))
     parts = {"train": ids[:split], "validation": ids[split:]}
     check_parts(parts, config.window_length)
     trainer = _trainer(config, parts, _initial_model(config, pretrained))
+    config = replace(config, num_threads=num_threads(trainer) if callable(num_threads) else num_threads)
+    if tokenizer_path is None and pretrained is not None:
+        tokenizer_path = pretrained.path
     with _new_files(folder):
         for name, part in parts.items():
             chunks = (part[start : start + CHUNK] for start in range(0, len(part), CHUNK))
-            write_token_file(folder / f"{name}.tokens", chunks, tokenizer.vocab_size)
+            write_token_file(folder / f"{name}.tokens", chunks, min(tokenizer.vocab_size, model_config.vocab_size))
         save_run_tokenizer(folder, tokenizer, tokenizer_path)
         if pretrained is not None:
             save_checkpoint(folder / CHECKPOINT, *trainer.state())

@@ -71,7 +71,7 @@ def test_every_help_names_the_defaults(capsys):
         status, out, _ = npllm(capsys, command.__name__.rpartition(".")[2], "--help")
         assert status == 0
         assert "readme" not in out
-    assert "training steps (default: 2000)" in npllm(capsys, "train", "--help")[1]
+    assert "(default: 2000, with --init-from 200)" in " ".join(npllm(capsys, "train", "--help")[1].split())
     assert "seed of all random numbers (default: 0)" in npllm(capsys, "tour", "--help")[1]
 
 

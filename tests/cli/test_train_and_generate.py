@@ -8,7 +8,7 @@ import pytest
 
 from npllm.cli.generate import encode_prompt, generate_and_show, load_model
 from npllm.cli.main import main
-from npllm.cli.train import training_report
+from npllm.cli.training_progress import training_report
 from npllm.models import ARCHITECTURES, GPT, Decoder, GPTConfig
 from npllm.tokenizers import GPT2Tokenizer
 from npllm.training import open_run

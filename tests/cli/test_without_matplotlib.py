@@ -2,7 +2,7 @@
 
 import pytest
 
-from npllm.cli import options, train
+from npllm.cli import options, training_progress
 from npllm.cli.main import main
 
 
@@ -34,4 +34,4 @@ def test_training_leaves_out_the_plot(tmp_path, capsys):
     ]
     assert main(["train", "--out", str(tmp_path / "run"), *small]) == 0
     assert "loss.png is not drawn, it needs matplotlib" in capsys.readouterr().out
-    assert not (tmp_path / "run" / train.PLOT).exists()
+    assert not (tmp_path / "run" / training_progress.PLOT).exists()

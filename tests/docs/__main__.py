@@ -34,7 +34,7 @@ def main(arguments=None):
 
 def write_training(folder):
     """Write the report of a run of `npllm train` into npllm/training/README.md."""
-    from npllm.cli.train import training_report
+    from npllm.cli.training_progress import training_report
     from npllm.training import open_run
 
     replace_section(ROOT / "npllm" / "training" / "README.md", "training", training_report(open_run(folder)))
