@@ -12,6 +12,7 @@ from rich.text import Text
 from npllm.cli.options import add_threads_option, integer_from, number_from, refuse, try_threads, use_threads
 from npllm.generation.autoregressive import generate
 from npllm.models.presets import from_pretrained
+from npllm.tokenizers import load_tokenizer
 from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.streaming import StreamDecoder

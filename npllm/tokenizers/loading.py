@@ -21,8 +21,8 @@ from npllm.tokenizers import characters
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.formats import gguf
-from npllm.tokenizers.formats.hugging_face_characters import is_characters_json
 from npllm.tokenizers.formats.file_kind import file_kind, parse_json
+from npllm.tokenizers.formats.hugging_face_characters import is_characters_json
 from npllm.tokenizers.formats.vocabulary_files import find_vocabulary, from_json
 from npllm.tokenizers.sentence_piece import SentencePieceTokenizer
 from npllm.utils.gguf_file import read_metadata

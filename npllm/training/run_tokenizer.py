@@ -16,12 +16,11 @@ VOCABULARY, TOKENIZER = "vocabulary.json", "tokenizer.json"
 def save_run_tokenizer(folder: Path, tokenizer: Tokenizer, path: str | Path | None = None) -> None:
     """Write the tokenizer into the folder of a run; `path` is the file or folder that it was read from."""
     source = tokenizer_folder(path)
-    if source is not None and not (source / VOCABULARY).is_file():
-        copy_tokenizer(source, folder)
-        return
-    try:
+    if path is None or source is not None and (source / VOCABULARY).is_file():  # npllm made it
         tokenizer.save(folder / VOCABULARY)
-    except ValueError:  # npllm's format does not have everything that a published tokenizer may have
+    elif source is not None:
+        copy_tokenizer(source, folder)
+    else:
         tokenizer.save(folder / TOKENIZER)
 
 
