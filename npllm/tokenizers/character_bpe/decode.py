@@ -20,6 +20,9 @@ from typing import Literal
 
 SPACE_SYMBOL = "▁"  # U+2581, in the place of a space in tokens
 
+InvalidBytes = Literal["run", "characters"]
+Strip = Literal["none", "spaces", "first token", "prefix", "leading"]
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -34,8 +37,8 @@ class Decoding:
     replaces_in_bytes  True if ▁ becomes a space in the text of byte tokens, too
     """
 
-    invalid_bytes: Literal["run", "characters"] | None = "run"
-    strip: Literal["none", "spaces", "first token", "prefix", "leading"] = "none"
+    invalid_bytes: InvalidBytes | None = "run"
+    strip: Strip = "none"
     num_spaces: int = 0
     replaces_in_bytes: bool = False
 
@@ -114,7 +117,7 @@ class IncrementalDecoder:
         return text[num_spaces:]
 
 
-def decode_run(data: bytes, rule: Literal["run", "characters"], errors: str = "replace") -> str:
+def decode_run(data: bytes, rule: InvalidBytes | None, errors: str = "replace") -> str:
     """The text of byte tokens in a row; see above. `errors` other than "replace" have the meaning of bytes.decode."""
     if errors != "replace":
         return data.decode("utf-8", errors)

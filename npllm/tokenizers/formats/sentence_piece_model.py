@@ -18,7 +18,7 @@ from pathlib import Path
 
 from npllm.tokenizers.character_bpe.added_tokens import AddedToken
 from npllm.tokenizers.character_bpe.charsmap import SentencePieceNormalizer, read_charsmap
-from npllm.tokenizers.character_bpe.decode import Decoding
+from npllm.tokenizers.character_bpe.decode import Decoding, Strip
 from npllm.tokenizers.character_bpe.merge import ranks_of_scores
 from npllm.tokenizers.character_bpe.vocabulary import BYTE_TOKEN, CharacterVocabulary
 
@@ -92,51 +92,77 @@ def _token(data):
 
 
 def _vocabulary(tokens, trainer, normalizer):
-    if not tokens:
-        raise ValueError("it has no tokens")
+    """The vocabulary of the tokens, the trainer_spec and the normalizer_spec of a file."""
     obstacles = []
     model_type = _int(trainer, 3, 1)
     if model_type != 2:
         obstacles.append(f"its model_type is {MODEL_TYPES.get(model_type, model_type)}; npllm can read BPE")
     if _int(trainer, 24, 0):
-        obstacles.append("treat_whitespace_as_suffix is true")
-    if unused := [text for text, _, kind in tokens if kind == UNUSED]:
-        obstacles.append(f"the token {unused[0]!r} is UNUSED (the vocabulary was restricted)")
+        obstacles.append("treat_whitespace_as_suffix is true; npllm can read false")
     if obstacles:
         raise ValueError("; ".join(obstacles))
+    steps = SentencePieceNormalizer(
+        read_charsmap(normalizer.get(2, b"")),
+        add_dummy_prefix=bool(_int(normalizer, 3, 1)),
+        remove_extra_whitespaces=bool(_int(normalizer, 4, 1)),
+        escape_whitespaces=bool(_int(normalizer, 5, 1)),
+        protected=tuple(text for text, _, kind in tokens if kind == USER_DEFINED),
+    )
+    bos, surface = _text(trainer.get(46, b"<s>")), _text(trainer.get(44, UNK_SURFACE.encode()))
+    return vocabulary_of_tokens(tokens, steps, bool(_int(trainer, 35, 0)), bos, surface)
+
+
+def vocabulary_of_tokens(
+    tokens: list[tuple[str, float, int]],
+    normalizer: SentencePieceNormalizer,
+    byte_fallback: bool,
+    bos: str | None = None,
+    unk_surface: str = UNK_SURFACE,
+) -> CharacterVocabulary:
+    """The vocabulary of tokens (text, score, type) in the order of their ids.
+
+    bos          the control token that `add_special_tokens=True` puts before a text, if there is one
+    unk_surface  what the unknown token is decoded to
+
+    Raises ValueError for tokens that are not unique, not exactly one of type UNKNOWN, and missing byte tokens.
+    """
     ids = _ids(tokens)
     by_type = defaultdict(list)
     for text, _, kind in tokens:
         by_type[kind].append(text)
-    has_bytes = bool(_int(trainer, 35, 0))
-    byte_ids = _byte_ids(by_type[BYTE], ids, has_bytes)
+    byte_ids = _byte_ids(by_type[BYTE], ids, byte_fallback)
     if len(by_type[UNKNOWN]) != 1:
         raise ValueError(f"it has {len(by_type[UNKNOWN])} tokens of type UNKNOWN; it must have one")
-    unk_id, prefix, extra = ids[by_type[UNKNOWN][0]], bool(_int(normalizer, 3, 1)), bool(_int(normalizer, 4, 1))
-    bos = _text(trainer.get(46, b"<s>"))
-    surface = _text(trainer.get(44, UNK_SURFACE.encode()))
-    steps = SentencePieceNormalizer(
-        read_charsmap(normalizer.get(2, b"")), prefix, extra, bool(_int(normalizer, 5, 1)), tuple(by_type[USER_DEFINED])
+    unk_id = ids[by_type[UNKNOWN][0]]
+    ranks = ranks_of_scores({text: score for text, score, kind in tokens if kind in (NORMAL, USER_DEFINED, UNUSED)})
+    if reached := [left + right for left, right in ranks if left + right in set(by_type[UNUSED])]:
+        raise ValueError(
+            f"the token {reached[0]!r} is of type UNUSED; npllm can read such tokens if no merges lead to them"
+        )
+    strip: Strip = (
+        "leading" if normalizer.remove_extra_whitespaces else "prefix" if normalizer.add_dummy_prefix else "none"
     )
     return CharacterVocabulary(
         tokens=ids,
-        ranks=ranks_of_scores({text: score for text, score, kind in tokens if kind in (NORMAL, USER_DEFINED)}),
+        ranks=ranks,
         byte_ids=byte_ids,
         unk_id=unk_id,
         fuse_unk=True,
-        normalizer=(steps,),
+        normalizer=(normalizer,),
         added_tokens=(
             *(AddedToken(text, ids[text], special=True) for text in by_type[CONTROL]),
             *(AddedToken(text, ids[text], normalized=True, pattern=text) for text in by_type[USER_DEFINED]),
         ),
-        decoding=Decoding("characters" if has_bytes else None, "leading" if extra else "prefix" if prefix else "none"),
-        token_texts={unk_id: surface} | {ids[text]: "" for text in by_type[CONTROL]},
+        decoding=Decoding("characters" if byte_fallback else None, strip),
+        token_texts={unk_id: unk_surface} | {ids[text]: "" for text in by_type[CONTROL]},
         prefix_ids=(ids[bos],) if bos in by_type[CONTROL] else (),
     )
 
 
 def _ids(tokens):
     """A dict from tokens to ids; an id is the index in the file."""
+    if not tokens:
+        raise ValueError("it has no tokens")
     ids = {text: index for index, (text, _, _) in enumerate(tokens)}
     if "" in ids:
         raise ValueError(f"token {ids['']} is the empty text")
