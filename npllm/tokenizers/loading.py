@@ -23,6 +23,7 @@ from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.formats import gguf
 from npllm.tokenizers.formats.file_kind import file_kind, parse_json
 from npllm.tokenizers.formats.hugging_face_characters import is_characters_json
+from npllm.tokenizers.formats.hugging_face_sentence_piece import is_character_level
 from npllm.tokenizers.formats.vocabulary_files import find_vocabulary, from_json
 from npllm.tokenizers.sentence_piece import SentencePieceTokenizer
 from npllm.utils.gguf_file import read_metadata
@@ -50,8 +51,12 @@ def load_tokenizer(
         return tokenizer_from_metadata(read_metadata(file), file)
     if kind == "sentencepiece":
         return SentencePieceTokenizer.load(file)
-    if kind == "json" and _is_characters(parse_json(file)):
-        return characters.CharacterTokenizer.load(file)
+    if kind == "json":
+        content = parse_json(file)
+        if _is_characters(content):
+            return characters.CharacterTokenizer.load(file)
+        if is_character_level(content):
+            return SentencePieceTokenizer.from_tokenizer_json(content, file)
     return BPETokenizer.load(file, pattern, special_tokens)
 
 
@@ -62,8 +67,9 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: str | PathLike[str])
     """
     path = Path(path)
     if gguf.check_model(metadata, path) == "llama":
-        raise ValueError(f"tokenizer.ggml.model of {path} is 'llama', SentencePiece's BPE; npllm can read 'gpt2'")
-    tokenizer = BPETokenizer(**from_json(gguf.to_tokenizer_json(metadata, path), path))
+        tokenizer: Tokenizer = SentencePieceTokenizer(gguf.to_character_vocabulary(metadata, path))
+    else:
+        tokenizer = BPETokenizer(**from_json(gguf.to_tokenizer_json(metadata, path), path))
     tokenizer.prefix_ids, tokenizer.suffix_ids = gguf.ids_around_a_text(metadata, path)
     return tokenizer
 

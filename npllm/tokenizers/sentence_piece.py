@@ -213,14 +213,18 @@ class SentencePieceTokenizer(Tokenizer):
         if path.suffix != ".json":
             return cls(read_sentence_piece_model(path.read_bytes(), path))
         try:
-            return cls.from_tokenizer_json(json.loads(path.read_bytes().decode()))
+            content = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"{path} is not valid JSON: {error}") from None
+        return cls.from_tokenizer_json(content, path)
 
     @classmethod
-    def from_tokenizer_json(cls, content: dict[str, Any]) -> "SentencePieceTokenizer":
+    def from_tokenizer_json(cls, content: dict[str, Any], name: str | Path = "the file") -> "SentencePieceTokenizer":
         """The tokenizer of a parsed tokenizer.json. Raises ValueError with everything that npllm cannot read."""
-        return cls(from_tokenizer_json_sp(content))
+        try:
+            return cls(from_tokenizer_json_sp(content))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
     def _checked(self, text, allowed_special, disallowed_special):
         """(text without surrogates, allowed special tokens), after the check for disallowed ones."""

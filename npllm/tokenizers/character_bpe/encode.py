@@ -41,7 +41,7 @@ class CharacterEncoder:
         has_all_bytes = len(self.byte_ids) == 256
         self._drops = unk_id is None and not has_all_bytes
         self.segmenter = Segmenter(ranks, tokens, joins_unknown=not has_all_bytes)
-        self._cache = _SegmentCache(lambda segment: [token_id for token_id, _, _ in self._encode_segment(segment)])
+        self._cache = _SegmentCache(self._encode_segment)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a normalized text."""
@@ -130,7 +130,7 @@ class _SegmentCache(dict):
         self.encode_segment = encode_segment
 
     def __missing__(self, segment):
-        ids = self.encode_segment(segment)
+        ids = [token_id for token_id, _, _ in self.encode_segment(segment)]
         if len(segment) <= MAX_CACHED_CHARS:
             if len(self) >= MAX_CACHED:
                 self.clear()

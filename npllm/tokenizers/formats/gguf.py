@@ -26,6 +26,9 @@ from npllm.tokenizers.byte_pair.published_patterns import (
     QWEN35_PATTERN,
     TEKKEN_PATTERN,
 )
+from npllm.tokenizers.character_bpe.charsmap import SentencePieceNormalizer
+from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
+from npllm.tokenizers.formats.sentence_piece_model import vocabulary_of_tokens
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
 DIGIT = r"\p{N}"
@@ -97,6 +100,35 @@ def to_tokenizer_json(metadata: dict[str, Any], path: str | Path) -> dict[str, A
             "ignore_merges": name in IGNORE_MERGES,
         },
     }
+
+
+def to_character_vocabulary(metadata: dict[str, Any], path: str | Path) -> CharacterVocabulary:
+    """The vocabulary of a tokenizer of the model "llama". Raises ValueError that names the file and the field.
+
+    The control tokens of Llama 2, Gemma and Mistral stand around a text as `ids_around_a_text` says.
+    """
+    tokens, types = tokens_and_types(metadata, path)
+    scores = metadata.get("tokenizer.ggml.scores")
+    if (
+        not isinstance(scores, list)
+        or len(scores) != len(tokens)
+        or not all(isinstance(s, (int, float)) for s in scores)
+    ):
+        raise ValueError(f"tokenizer.ggml.scores of {path} must be a list of {len(tokens)} numbers")
+    options = {"add_space_prefix": True, "remove_extra_whitespaces": False}
+    for name, default in options.items():
+        options[name] = metadata.get(f"tokenizer.ggml.{name}", default)
+        if type(options[name]) is not bool:
+            raise ValueError(f"tokenizer.ggml.{name} of {path} is {options[name]!r}; it must be a bool")
+    normalizer = SentencePieceNormalizer(
+        add_dummy_prefix=options["add_space_prefix"],
+        remove_extra_whitespaces=options["remove_extra_whitespaces"],
+        protected=tuple(text for text, kind in zip(tokens, types) if kind == USER_DEFINED),
+    )
+    try:
+        return vocabulary_of_tokens([*zip(tokens, scores, types)], normalizer, byte_fallback=BYTE in types)
+    except ValueError as error:
+        raise ValueError(f"the tokenizer of {path}: {error}") from None
 
 
 def tokens_and_types(metadata: dict[str, Any], path: str | Path) -> tuple[list[str], list[int]]:

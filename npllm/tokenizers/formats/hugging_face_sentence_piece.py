@@ -10,6 +10,7 @@ A file that uses anything else is refused. The message lists everything in it th
 Hugging Face, tokenizers (documentation of the components).
 """
 
+import json
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,14 @@ from npllm.tokenizers.formats.npllm_json import is_id_table
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 SCHEMES = ("always", "first", "never")
+
+
+def is_character_level(content: Any) -> bool:
+    """True if parsed JSON is a tokenizer.json of BPE without a ByteLevel step: `from_tokenizer_json_sp` reads it."""
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        return False
+    steps = [content.get(key) for key in ("pre_tokenizer", "decoder")]
+    return content["model"].get("type", "BPE") == "BPE" and '"ByteLevel"' not in json.dumps(steps)
 
 
 def from_tokenizer_json_sp(content: dict[str, Any]) -> CharacterVocabulary:

@@ -93,6 +93,8 @@ def _token(data):
 
 def _vocabulary(tokens, trainer, normalizer):
     """The vocabulary of the tokens, the trainer_spec and the normalizer_spec of a file."""
+    if not tokens:
+        raise ValueError("it has no tokens")
     obstacles = []
     model_type = _int(trainer, 3, 1)
     if model_type != 2:
@@ -135,7 +137,8 @@ def vocabulary_of_tokens(
         raise ValueError(f"it has {len(by_type[UNKNOWN])} tokens of type UNKNOWN; it must have one")
     unk_id = ids[by_type[UNKNOWN][0]]
     ranks = ranks_of_scores({text: score for text, score, kind in tokens if kind in (NORMAL, USER_DEFINED, UNUSED)})
-    if reached := [left + right for left, right in ranks if left + right in set(by_type[UNUSED])]:
+    unused = set(by_type[UNUSED])
+    if reached := [left + right for left, right in ranks if left + right in unused]:
         raise ValueError(
             f"the token {reached[0]!r} is of type UNUSED; npllm can read such tokens if no merges lead to them"
         )

@@ -108,6 +108,13 @@ def test_a_saved_tokenizer_json_gives_the_same_ids(tmp_path):
     assert not (tmp_path / "other.json").exists()
 
 
+def test_unused_tokens_that_no_merges_produce_are_read():
+    data = token("u", 2) + token("a") + token("[PAD]", 5) + BPE
+    tokenizer = SentencePieceTokenizer(read_sentence_piece_model(data, "test.model"))
+    assert tokenizer.encode("a[PAD]a") == sentencepiece.SentencePieceProcessor(model_proto=data).encode("a[PAD]a")
+    assert tokenizer.decode([2]) == "[PAD]"
+
+
 def varint(value):
     data = b""
     while value > 0x7F:
@@ -142,7 +149,7 @@ def test_fields_are_read_back(number, value):
         (token("a"), "model_type is Unigram; npllm can read BPE"),
         (token("a") + field(2, field(3, 3)), "model_type is word"),
         (token("a") + field(2, field(3, 2) + field(24, 1)), "treat_whitespace_as_suffix"),
-        (token("a") + token("<unk>", 2) + token("b", 5) + BPE, "'b' is UNUSED"),
+        (token("a") + token("<unk>", 2) + token("b") + token("ab", 5) + BPE, "'ab' is of type UNUSED"),
         (token("a") + BPE, "0 tokens of type UNKNOWN"),
         (token("a") + token("u", 2) + token("v", 2) + BPE, "2 tokens of type UNKNOWN"),
         (token("a") + token("a", 2) + BPE, "'a' occurs more than once"),
