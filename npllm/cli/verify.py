@@ -1,4 +1,7 @@
-"""`npllm verify`: the largest differences between npllm and PyTorch, for every function, layer and model."""
+"""`npllm verify`: the largest differences between npllm and PyTorch, for every function, layer and model.
+
+With --model: between npllm and transformers, for one published model, layer by layer.
+"""
 
 import argparse
 import sys
@@ -14,8 +17,12 @@ from rich.text import Text
 
 import npllm
 from npllm.cli.options import add_threads_option, use_threads
+from npllm.models.catalog import find_model
+from npllm.utils.gguf_file import is_gguf
 from npllm.utils.markdown import markdown_table
+from npllm.utils.terminal import printable
 
+INSTALL = '  python -m pip install -e ".[test]" -c .ci/constraints.txt'
 ROOT = Path(npllm.__file__).parent.parent  # of the checkout; of site-packages, if npllm is installed from a wheel
 HEADER = ["function, layer or model", "float32 output", "float32 gradients", "float64 output", "float64 gradients", ""]
 TOLERANCE = (
@@ -26,7 +33,11 @@ TOLERANCE = (
 
 def add_parser(commands) -> None:
     """Add the command to argparse's subparsers."""
-    command = commands.add_parser("verify", help="compare every function and layer with PyTorch")
+    command = commands.add_parser("verify", help="compare every function and layer, or a model, with PyTorch")
+    command.add_argument(
+        "--model", metavar="MODEL",
+        help="compare this model with transformers: a folder, a GGUF file or a name of `npllm models`",
+    )  # fmt: skip
     add_threads_option(command)
     command.set_defaults(run=run)
 
@@ -34,26 +45,53 @@ def add_parser(commands) -> None:
 def run(console: Console, options: argparse.Namespace) -> int:
     """Print the table of differences; return 0 if all are within tolerance, else 1.
 
-    PyTorch and a checkout of npllm are needed: torch_ref/ and tests/equivalence/ are not in the wheel.
+    PyTorch, for --model transformers too, and a checkout of npllm are needed: torch_ref/ and tests/equivalence/ are not
+    in the wheel.
     """
     if not (ROOT / "tests" / "equivalence" / "verify.py").is_file():
         raise ValueError(
-            "npllm verify needs a checkout of npllm, because the PyTorch reference is not part of the installed "
-            "package. Clone the repository and run in its folder:\n"
-            '  python -m pip install -e ".[test]" -c .ci/constraints.txt\n'
-            "  npllm verify"
+            f"npllm verify needs a checkout of npllm, because the PyTorch reference is not part of the installed "
+            f"package. Clone the repository and run in its folder:\n{INSTALL}\n  npllm verify"
         )
-    if find_spec("torch") is None:
-        raise ValueError(
-            f"npllm verify needs PyTorch, which is not installed. In {ROOT} run:\n"
-            '  python -m pip install -e ".[test]" -c .ci/constraints.txt'
-        )
+    path = None if options.model is None else find_model(options.model)
+    needed = ["torch"] if path is None else ["torch", "transformers"] + ["accelerate"] * is_gguf(path)
+    for package in needed:
+        if find_spec(package) is None:
+            name = "PyTorch" if package == "torch" else package
+            raise ValueError(f"npllm verify needs {name}, which is not installed. In {ROOT} run:\n{INSTALL}")
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
+    if path is not None:
+        from tests.equivalence.published import rows as rows_of_model
+
+        with use_threads(console, options.threads):
+            return show_model(console, str(path), rows_of_model(path))
     from tests.equivalence.verify import rows
 
     with use_threads(console, options.threads):
         return show_equivalence(console, rows())
+
+
+def show_model(console: Console, name: str, rows: Iterable[Any]) -> int:
+    """Print the rows of `tests.equivalence.published` as a table; return 0 if all are within tolerance, else 1."""
+    table = Table(title="Difference from transformers", title_justify="left", show_edge=False, caption_justify="left")
+    table.add_column("step")
+    for column in ("difference", "of", "relative", "tolerance"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    rows = list(rows)
+    for row in rows:
+        numbers = (_scientific(number) for number in (row.difference, row.scale, row.relative, row.tolerance))
+        result = Text("equal", style="green") if row.ok else Text("differs", style="bold red")
+        table.add_row(Text(row.name), *numbers, result)
+    console.print(table)
+    for row in rows:
+        if row.detail:
+            console.print(Text(printable(row.detail), style="" if row.ok else "red"), soft_wrap=True)
+    different = [row.name for row in rows if not row.ok]
+    summary = f"{len(rows) - len(different)} of {len(rows)} steps of {name} equal transformers within tolerance"
+    console.print(Text(summary + f"; different: {', '.join(different)}" * bool(different)), soft_wrap=True)
+    return 1 if different else 0
 
 
 def show_equivalence(console: Console, rows: Iterable[Any]) -> int:

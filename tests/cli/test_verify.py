@@ -9,6 +9,7 @@ from npllm.cli import verify
 from npllm.cli.main import main
 from npllm.cli.verify import equivalence_table, show_equivalence
 from tests.equivalence.cases import CASES
+from tests.equivalence.published import Row as ModelRow
 from tests.equivalence.verify import Row, rows
 
 
@@ -67,6 +68,34 @@ def test_the_command(monkeypatch, capsys):
     monkeypatch.setattr("tests.equivalence.verify.rows", lambda: [Row("relu", "float32", 0.0, 0.0, 0.0)])
     assert main(["verify"]) == 0
     assert "1 of 1 functions, layers and models equal PyTorch" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_the_command_with_a_model(monkeypatch, tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    state, text = ModelRow("logits", 1e-6, 10.0, 1e-4), ModelRow("greedy text", 0, 5, 0.0, "greedy text: 'Paris'")
+    monkeypatch.setattr("tests.equivalence.published.rows", lambda path: [state, text])
+    assert main(["verify", "--model", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert f"2 of 2 steps of {tmp_path} equal transformers within tolerance" in printed
+    assert "greedy text: 'Paris'" in printed and "1.0e-07" in printed
+    different = ModelRow("logits", 1e-6, 1e-3, 1e-4)
+    monkeypatch.setattr("tests.equivalence.published.rows", lambda path: [different, text])
+    assert main(["verify", "--model", str(tmp_path)]) == 1
+    assert "1 of 2 steps" in (printed := capsys.readouterr().out) and "different: logits" in printed
+
+
+def test_an_unknown_model_is_a_sentence(capsys):
+    assert main(["verify", "--model", "no-such-model"]) == 1
+    assert "model is 'no-such-model', which was not found" in capsys.readouterr().err.replace("--model", "model")
+
+
+@pytest.mark.parametrize("package", ["transformers", "accelerate"])
+def test_without_transformers_the_error_names_the_package_to_install(monkeypatch, tmp_path, capsys, package):
+    monkeypatch.setattr(verify, "find_spec", lambda name: None if name == package else name)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    assert main(["verify", "--model", str(tmp_path / "model.gguf")]) == 1
+    error = capsys.readouterr().err
+    assert f"npllm verify needs {package}, which is not installed. In " in error and 'pip install -e ".[test]"' in error
 
 
 def test_without_torch_the_error_names_the_package_to_install(monkeypatch, capsys):
