@@ -6,7 +6,8 @@ The packages are downloaded once (`tests.packages`). The owner of a file is the 
 tiktoken or sentencepiece. For each file the table has
 
     ids, decode, offsets   how many of N random strings have the owner's result
-    English, code          the owner's CPU time relative to npllm's for a million characters, cold; above 1 npllm is faster
+    English, code          the owner's CPU time relative to npllm's for a million characters, cold: above 1 npllm is
+                           faster
     load                   the same for loading the file
 
 An owner of a file of ranks is a tiktoken.Encoding made from the ranks as the package makes it. Offsets of tiktoken are
@@ -81,8 +82,8 @@ SOURCES = [
     ),
     Source("claude.json", "npm", "@anthropic-ai/tokenizer", "0.0.4", "claude.json", "js-tiktoken", "gpt2"),
     *(
-        Source(f"Whisper {name}", "pip", "openai-whisper", "20250625", f"whisper/assets/{name}.tiktoken", "tiktoken", "gpt2")
-        for name in ("gpt2", "multilingual")
+        Source(f"Whisper {name}", "pip", "openai-whisper", "20250625", f"whisper/assets/{name}", "tiktoken", "gpt2")
+        for name in ("gpt2.tiktoken", "multilingual.tiktoken")
     ),
     Source("Llama 3", "pip", "llama-models", "0.3.0", "llama_models/llama3/tokenizer.model", "tiktoken", "llama3"),
     Source("Llama 4", "pip", "llama-models", "0.3.0", "llama_models/llama4/tokenizer.model", "tiktoken", "o200k"),
@@ -291,7 +292,9 @@ def markdown(content: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Compare all files, print a line for each, and write the results."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.published_tokenizers", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.published_tokenizers", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--strings", metavar="N", type=int, default=500, help="random strings a file (default: 500)")
     parser.add_argument("--only", metavar="TEXT", default="", help="only files whose label contains this text")
     parser.add_argument("--untimed", action="store_true", help="measure no times")
