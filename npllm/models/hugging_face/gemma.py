@@ -56,7 +56,7 @@ GEMMA2 = GEMMA | {
     "attn_logit_softcapping": optional(number(50.0, above=0.0)),
     "final_logit_softcapping": optional(number(30.0, above=0.0)),
 }
-GEMMA3 = GEMMA2 | {  # attn_logit_softcapping is there, but transformers does not use it
+GEMMA3 = {name: field for name, field in GEMMA2.items() if name != "attn_logit_softcapping"} | {  # not used there
     "vocab_size": size(262208),
     "max_position_embeddings": size(131072),
     "final_logit_softcapping": optional(number(None, above=0.0)),

@@ -123,9 +123,11 @@ def rope_of_layer_type(path: str | Path, fields: Fields, layer_type: str, theta:
     """The RoPE of "full_attention" or "sliding_attention" where both have their own.
 
     Files of transformers 5 have an object for each in rope_parameters. In older ones rope_scaling is that of the full
-    layers; `theta` counts where there is no rope_theta in the object.
+    layers, whose kind must be called rope_type: transformers ignores the older name `type` here. `theta` counts where
+    there is no rope_theta in the object.
     """
-    given = (fields["rope_parameters"] or {}).get(layer_type) or {}
+    objects = fields["rope_parameters"]
+    given = {"rope_type": "default"} if objects is None else objects.get(layer_type) or {}
     if layer_type == "full_attention":
         given = {**given, **(fields["rope_scaling"] or {})}
     own = fields | {"rope_parameters": given, "rope_scaling": None, "rope_theta": None}
