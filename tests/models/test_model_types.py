@@ -237,7 +237,7 @@ def test_fields_left_out_have_the_defaults_of_transformers(kind):
         ("gpt_neox", {"num_attention_heads": 3, "hidden_size": 15}, "query_key_value.bias, which has shape"),
         ("cohere", {"use_qk_norm": True}, "use_qk_norm true; it must be false"),
         ("phi3", {"num_key_value_heads": 3}, "num_attention_heads 4 and num_key_value_heads 3"),
-        ("starcoder2", {"hidden_act": "quick_gelu"}, 'hidden_act "quick_gelu"; it must be'),
+        ("starcoder2", {"hidden_act": "mish"}, 'hidden_act "mish"; it must be'),
     ],
 )
 def test_unsupported_fields_are_named(tmp_path, case, changes, message):
