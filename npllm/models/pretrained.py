@@ -81,18 +81,19 @@ def open_pretrained(
 def _open_gguf(path: Path, dtype: str, vocabulary: str | PathLike | None) -> Pretrained:
     metadata = read_metadata(path)
     tokenizer = tokenizer_from_metadata(metadata, path) if vocabulary is None else _vocabulary(vocabulary)
-    ids = {name: metadata.get(f"tokenizer.ggml.{name}") for name in ("bos_token_id", *GGUF_END_FIELDS)}
-    for name, value in ids.items():
-        if value is not None and type(value) is not int:
-            raise ValueError(f"{path} has tokenizer.ggml.{name} {value!r}; it must be an id")
+    ids: dict[str, int] = {}
+    for name in ("bos_token_id", *GGUF_END_FIELDS):
+        value = metadata.get(f"tokenizer.ggml.{name}", -1)  # no token has the id −1
+        if type(value) is not int:
+            raise ValueError(f"{path} has tokenizer.ggml.{name} {value!r:.80}; it must be an id")
+        ids[name] = value
     template = metadata.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
         raise ValueError(f"{path} has tokenizer.chat_template {template!r:.80}; it must be a text")
     ends = {ids[name] for name in GGUF_END_FIELDS}
     texts = {token_id: text for text, token_id in tokenizer.special_tokens.items()}
-    return _pretrained(
-        path, dtype, tokenizer, ends, texts.get(ids["bos_token_id"]), texts.get(ids["eos_token_id"]), template
-    )
+    bos_token, eos_token = texts.get(ids["bos_token_id"]), texts.get(ids["eos_token_id"])
+    return _pretrained(path, dtype, tokenizer, ends, bos_token, eos_token, template)
 
 
 def _open_folder(path: Path, dtype: str, vocabulary: str | PathLike | None) -> Pretrained:
@@ -112,7 +113,7 @@ def _open_folder(path: Path, dtype: str, vocabulary: str | PathLike | None) -> P
 
 
 def _pretrained(
-    path: Path, dtype: str, tokenizer: Tokenizer, ends: set[Any], bos: str | None, eos: str | None, template: str | None
+    path: Path, dtype: str, tokenizer: Tokenizer, ends: set[int], bos: str | None, eos: str | None, template: str | None
 ) -> Pretrained:
     """Open the weights, compare them with the vocabulary, and add the end of a turn to the end tokens."""
     for text in END_OF_TURN:
@@ -126,7 +127,7 @@ def _pretrained(
             f"{path} has a model of vocab_size {num_ids} and a tokenizer with the id {max(too_high)}; they do not "
             f"belong together"
         )
-    stop_ids = frozenset(token_id for token_id in ends if token_id is not None and 0 <= token_id < num_ids)
+    stop_ids = frozenset(token_id for token_id in ends if 0 <= token_id < num_ids)
     return Pretrained(path, model, tokenizer, stop_ids, bos, eos, template)
 
 

@@ -93,11 +93,10 @@ class _Fields:
 
     def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
         self.path, self.metadata = path, metadata
-        self.architecture = metadata.get("general.architecture")
+        self.architecture = str(metadata.get("general.architecture"))
         if self.architecture not in MODEL_TYPES:
-            raise ValueError(
-                f"{path} has general.architecture {self.architecture!r}; it must be one of {', '.join(MODEL_TYPES)}"
-            )
+            known = ", ".join(MODEL_TYPES)
+            raise ValueError(f"{path} has general.architecture {self.architecture!r}; it must be one of {known}")
         if metadata.get("split.count", 0) not in (0, 1):
             raise ValueError(
                 f"{path} has split.count {metadata['split.count']}: it is a part of a model; join the parts with "
