@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli import attention, bpe, data, generate, models, seq2seq, tokenize, tour, train, verify, word2vec
+from npllm.cli import attention, bpe, chat, data, generate, models, seq2seq, tokenize, tour, train, verify, word2vec
 from npllm.cli.options import Parser, UsageError, print_help, with_option_names
 
 COMMANDS = (
@@ -22,6 +22,7 @@ COMMANDS = (
     attention,
     train,
     generate,
+    chat,
     verify,
 )  # as --help lists them
 

@@ -23,8 +23,11 @@ class Chat:
     system        the system message, or None: many templates then write one of their own
     options       those of `generate`, such as temperature=0.2
 
-    messages      dicts with "role" and "content": the system message, then questions and answers
-    next_logits   holds the key-value cache
+    messages       dicts with "role" and "content": the system message, then questions and answers
+    next_logits    holds the key-value cache
+    num_processed  the tokens of the last prompt that were not in the cache
+    num_left       the positions of the context length that are left after the last answer
+    is_truncated   whether the last answer has reached the number of tokens allowed, without an end token
 
     Raises ValueError for a model without a chat template.
     """
@@ -39,6 +42,7 @@ class Chat:
         self.system = system
         self.messages: list[dict[str, str]] = []
         self.next_logits = NextLogits(pretrained.model)
+        self.num_processed, self.num_left, self.is_truncated = 0, pretrained.model.context_length, False
         self.start()
 
     def start(self) -> None:
@@ -64,15 +68,10 @@ class Chat:
                 f"the conversation has {len(prompt)} tokens with this message; it must have fewer than {limit}, the "
                 "context length of the model"
             )
-        tokens = generate_tokens(
-            self.pretrained.model,
-            self.pretrained.tokenizer,
-            prompt,
-            min(max_new_tokens, limit - len(prompt)),
-            next_logits=self.next_logits,
-            **{"stop_ids": self.pretrained.stop_ids, **self.options},
-        )
-        return self._recorded(tokens, messages)
+        max_new_tokens, self.num_left = min(max_new_tokens, limit - len(prompt)), limit - len(prompt)
+        options = {"stop_ids": self.pretrained.stop_ids, **self.options, "next_logits": self.next_logits}
+        tokens = generate_tokens(self.pretrained.model, self.pretrained.tokenizer, prompt, max_new_tokens, **options)
+        return self._recorded(tokens, messages, max_new_tokens, set(options["stop_ids"]))
 
     def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
         """The ids of the messages, and of the beginning of an answer. The template writes all special tokens."""
@@ -84,15 +83,21 @@ class Chat:
         )
         return encode_with_special_tokens(self.pretrained.tokenizer, text)
 
-    def _recorded(self, tokens: Iterator[GeneratedToken], messages: list[dict[str, str]]) -> Iterator[GeneratedToken]:
+    def _recorded(self, tokens, messages, max_new_tokens, stop_ids) -> Iterator[GeneratedToken]:
         """The same tokens; at the end, or when the caller stops, the messages are extended."""
-        texts: list[str] = []
+        texts, ids = [], []
         try:
             for token in tokens:
                 texts.append(token.text)
+                if token.id is not None:
+                    ids.append(token.id)
+                    self.num_left -= 1
+                if len(ids) == 1:
+                    self.num_processed = self.next_logits.num_computed
                 yield token
         finally:
             self.messages = [*messages, {"role": "assistant", "content": "".join(texts)}]
+            self.is_truncated = len(ids) == max_new_tokens and ids[-1] not in stop_ids
 
 
 def encode_with_special_tokens(tokenizer: Any, text: str) -> list[int]:

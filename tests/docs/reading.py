@@ -39,7 +39,7 @@ ORDER = {  # folder: its files in reading order
     "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
     "lessons": "bigram alignment_figure",
     "lessons/tour": "run state text attention learning figures",
-    "cli": "main options tour tokenize data bpe verify attention train generate word2vec seq2seq",
+    "cli": "main options tour tokenize data bpe verify attention train text_generation generate chat word2vec seq2seq",
 }
 PATH = [  # file, section of Raschka's book, paper
     ("tokenizers/words", "2.2 – 2.4", ""),
