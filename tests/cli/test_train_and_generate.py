@@ -6,14 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from npllm.cli.generate import encode_prompt, generate_and_show, load_model
 from npllm.cli.main import main
+from npllm.cli.text_generation import open_model
 from npllm.cli.training_progress import training_report
-from npllm.models import ARCHITECTURES, GPT, Decoder, GPTConfig
-from npllm.tokenizers import GPT2Tokenizer
+from npllm.models import ARCHITECTURES, Decoder
 from npllm.training import open_run
 from tests.fingerprint import fingerprint
-from tests.utils.test_terminal import console
 
 TEXT = "the ferry left at nine, and nobody on it spoke. she counted the lamps on the far side of the water.\n" * 12
 SMALL = [
@@ -93,7 +91,7 @@ def test_other_architectures_train_and_generate(tmp_path, text_file, name, capsy
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
     assert generate(tmp_path / "run", *PROMPT) == 0
     assert capsys.readouterr().out == first, "the exported model equals the checkpoint"
-    assert isinstance(load_model(tmp_path / "run")[0], Decoder)
+    assert isinstance(open_model(tmp_path / "run").model, Decoder)
 
 
 def test_resuming_a_finished_run_changes_nothing(copy, capsys):
@@ -198,29 +196,8 @@ def test_generate_uses_the_last_checkpoint_of_an_unfinished_run(copy):
     run = open_run(copy)
     run.model.wte.weight.data += 1
     run.save()
-    model, _ = load_model(copy)
+    model = open_model(copy).model
     np.testing.assert_array_equal(model.wte.weight.data, run.model.wte.weight.data)
-
-
-def test_weights_without_a_vocabulary_get_gpt2s_tokenizer(tmp_path):
-    GPT(GPTConfig(50257, 16, 8, 1, 2), rng=np.random.default_rng(0)).save_pretrained(tmp_path)
-    model, tokenizer = load_model(tmp_path)
-    assert isinstance(tokenizer, GPT2Tokenizer)
-    shown = console()
-    generate_and_show(shown, model, tokenizer, "Every effort", 5, seed=0)
-    assert shown.file.getvalue().startswith("Every effort")
-    GPT(GPTConfig(11, 16, 8, 1, 2), rng=np.random.default_rng(0)).save_pretrained(tmp_path / "small")
-    with pytest.raises(ValueError, match="has no vocabulary.json, and its model has vocab_size 11, too small"):
-        load_model(tmp_path / "small")
-
-
-def test_the_printed_text_has_whole_characters_and_stops_at_endoftext(monkeypatch):
-    tokenizer = GPT2Tokenizer.load()
-    ids = [*tokenizer.encode(" 日本 naïve"), 50256]
-    monkeypatch.setattr("npllm.cli.generate.generate", lambda *a, **k: ([i] for i in ids))
-    shown = console()
-    generate_and_show(shown, None, tokenizer, "x", 9)
-    assert shown.file.getvalue() == "x 日本 naïve\n"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +206,9 @@ def test_the_printed_text_has_whole_characters_and_stops_at_endoftext(monkeypatc
         (["--prompt", "the §"], "--prompt is 'the §', which cannot be encoded: '§'"),
         (["--prompt", ""], "--prompt is empty; it must have at least one character"),
         (["--top-p", "2"], "--top-p is 2.0"),
+        (["--min-p", "1.5"], "--min-p is 1.5"),
         (["--repetition-penalty", "0"], "--repetition-penalty is 0"),
+        (["--logit-bias", "999=1"], "--logit-bias[0] is 999; it must be in [0, "),
     ],
 )
 def test_errors_of_generate(trained, arguments, message, capsys):
@@ -245,6 +224,11 @@ def test_errors_of_generate(trained, arguments, message, capsys):
         (["--max-new-tokens", "-1"], "argument --max-new-tokens: it is -1"),
         (["--seed", "-1"], "argument --seed: it is -1"),
         (["--temperature", "0", "--top-k", "3"], "--top-k has no effect with --temperature 0"),
+        (["--temperature", "0", "--min-p", "0.1"], "--min-p has no effect with --temperature 0"),
+        (["--logit-bias", "x"], "argument --logit-bias: 'x' is not ID=X, such as 198=-100"),
+        (["--logit-bias", "-1=2"], "argument --logit-bias: it is -1=2; ID must be at least 0"),
+        (["--presence-penalty", "nan"], "argument --presence-penalty: it is nan; it must be finite"),
+        (["--show-candidates", "0"], "argument --show-candidates: it is 0; it must be at least 1"),
     ],
 )
 def test_usage_errors_of_generate(tmp_path, arguments, message, capsys):
@@ -257,17 +241,5 @@ def test_usage_errors_of_generate(tmp_path, arguments, message, capsys):
 def test_the_number_of_threads_is_not_part_of_the_text(trained, capsys):
     assert generate(trained, *PROMPT, "--threads", "1") == 0
     captured = capsys.readouterr()
-    assert captured.err == "BLAS threads: 1\n"
+    assert captured.err.startswith("BLAS threads: 1\nprompt: 3 tokens")
     assert "BLAS" not in captured.out
-
-
-def test_an_empty_prompt_is_refused():
-    with pytest.raises(ValueError, match="prompt is empty"):
-        encode_prompt(GPT2Tokenizer.load(), "")
-
-
-def test_a_folder_without_a_model(tmp_path, capsys):
-    assert generate(tmp_path) == 1
-    assert "config.json" in capsys.readouterr().err
-    assert generate(tmp_path / "missing") == 1
-    assert "it must be a folder with a run or a model" in capsys.readouterr().err
