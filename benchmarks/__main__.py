@@ -20,6 +20,7 @@ JOBS = [
     "attention_variants",
     "transformer_block",
     "gpt2",
+    "smollm2",
 ]
 NEEDED = {"torch": "PyTorch"} | {name: name for name in ("tiktoken", "tokenizers", "threadpoolctl", "transformers")}
 INSTALL = (
@@ -61,9 +62,14 @@ def run(console, options):
     )
     everything = []
     for name in options.jobs or JOBS:
-        for job in importlib.import_module(f"benchmarks.{name}").jobs():
-            everything.append(measure(job, **settings))
-            report.show(console, everything[-1])
+        try:
+            for job in importlib.import_module(f"benchmarks.{name}").jobs():
+                everything.append(measure(job, **settings))
+                report.show(console, everything[-1])
+        except FileNotFoundError as error:  # a model that is not at hand
+            if options.jobs:
+                raise
+            console.print(f"\n{name} is left out: {error}", soft_wrap=True)
     options.results.mkdir(parents=True, exist_ok=True)
     report.write_json(options.results / "results.json", found, settings, everything)
     report.draw(options.results / "results.png", everything)

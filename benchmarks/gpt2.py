@@ -54,10 +54,10 @@ def jobs(config=None, forward_length=512, step_shape=(2, 256), prompt_length=64,
     yield Job(
         "GPT training step",
         f"{_shape(config)}, {step_shape[0]} × {step_shape[1]}",
-        _step(model, inputs, targets),
+        optimizer_step(model, inputs, targets),
         {
-            "PyTorch": _torch_step(reference, reference, inputs, targets),
-            "transformers": _torch_step(theirs, lambda x: theirs(x).logits, inputs, targets),
+            "PyTorch": torch_optimizer_step(reference, reference, inputs, targets),
+            "transformers": torch_optimizer_step(theirs, lambda x: theirs(x).logits, inputs, targets),
         },
     )
 
@@ -76,7 +76,8 @@ def _inference(module, ids):
         return module(ids)
 
 
-def _step(model, inputs, targets):
+def optimizer_step(model, inputs, targets):
+    """A training step of npllm, as a contender: returns loss and gradient norm."""
     optimizer = AdamW(model.named_parameters(), RATE, weight_decay=DECAY, weight_decay_filter=decays_weight)
 
     def run():
@@ -85,7 +86,8 @@ def _step(model, inputs, targets):
     return run
 
 
-def _torch_step(module, logits_of, inputs, targets):
+def torch_optimizer_step(module, logits_of, inputs, targets):
+    """The same of PyTorch."""
     inputs, targets = torch.from_numpy(inputs), torch.from_numpy(targets)
     groups = [
         {"params": [p for p in module.parameters() if p.ndim >= 2], "weight_decay": DECAY},

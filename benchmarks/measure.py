@@ -28,6 +28,8 @@ class Job:
     agree    called with another's result and npllm's; raises AssertionError if they are not the same
     memory   by name of a contender, a function that measures its peak memory in bytes
     before   called before every run, and not timed: it empties a cache for a cold run
+    tokens   how many tokens one call processes or generates, where the speed in tokens per second is of interest
+    absent   names of contenders that are not installed
     """
 
     name: str
@@ -38,6 +40,8 @@ class Job:
     agree: Callable[[object, object], None] | None = None
     memory: dict[str, Callable[[Callable], int]] = field(default_factory=dict)
     before: Callable[[], None] | None = None
+    tokens: int | None = None
+    absent: tuple[str, ...] = ()
 
     @property
     def contenders(self):
@@ -54,6 +58,8 @@ class Measurement:
     seconds: dict[str, list[float]]
     calls: dict[str, int]  # how many calls were timed together in a round
     peaks: dict[str, int] = field(default_factory=dict)  # peak memory of one call in bytes
+    tokens: int | None = None  # that one call processes
+    absent: tuple[str, ...] = ()  # contenders that are not installed
 
     @property
     def others(self):
@@ -100,7 +106,7 @@ def measure(job, rounds, min_time, clock=time.perf_counter):
                 continue
             seconds[name].append(_timed(run, calls[name], clock, job.before)[1] / calls[name])
     peaks = {name: job.memory[name](run) for name, run in job.contenders.items() if name in job.memory}
-    return Measurement(job.name, job.size, seconds, calls, peaks)
+    return Measurement(job.name, job.size, seconds, calls, peaks, job.tokens, job.absent)
 
 
 def close(result, expected):

@@ -27,9 +27,13 @@ def show(console, measurement):
         line = f"  {name:<21} {_spread(measurement.time(name), _duration)}"
         if name != OURS:
             line = f"{line:<56} × {_spread(measurement.ratio(name), _ratio)}"
+        if measurement.tokens is not None:
+            line = f"{line}   {_three_digits(measurement.tokens / measurement.time(name)[1])} tokens/s"
         if name in measurement.peaks:
             line = f"{line}   peak {_mebibytes(measurement.peaks[name])}"
         console.print(Text(line), soft_wrap=True)
+    for name in measurement.absent:
+        console.print(Text(f"  {name:<21} not installed"), soft_wrap=True)
 
 
 def write_json(path, machine, settings, measurements):
@@ -44,6 +48,8 @@ def write_json(path, machine, settings, measurements):
                 "seconds": m.seconds,
                 "calls": m.calls,
                 "peak_bytes": m.peaks,
+                **({} if m.tokens is None else {"tokens": m.tokens}),
+                **({} if not m.absent else {"absent": list(m.absent)}),
                 "times_npllm": {name: dict(zip(("low", "median", "high"), m.ratio(name))) for name in m.others},
             }
             for m in measurements
@@ -90,8 +96,11 @@ def markdown(content):
         baselines = ", ".join(
             f"{name} {_bold_loss(ratio)}{peaks.get(name, '')}" for name, ratio in ratios.items() if name != LOOPS
         )
+        baselines += "".join(f", {name} not installed" for name in job.get("absent", []))
         loops = _bold_loss(ratios[LOOPS]) if LOOPS in ratios else ""
-        own = f"{_duration(statistics.median(job['seconds'][OURS]))}{peaks.get(OURS, '')}"
+        seconds = statistics.median(job["seconds"][OURS])
+        speed = f" ({_three_digits(job['tokens'] / seconds)} tokens/s)" if "tokens" in job else ""
+        own = f"{_duration(seconds)}{speed}{peaks.get(OURS, '')}"
         rows.append([job["job"], job["size"], own, baselines, loops])
     return markdown_table(["job", "size", "npllm", "baseline, relative to npllm", LOOPS], rows)
 

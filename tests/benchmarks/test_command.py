@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import attention_variants, bpe_training, gpt2, tokenizing
+from benchmarks import attention_variants, bpe_training, gpt2, smollm2, tokenizing
 from benchmarks.__main__ import JOBS, main
 from benchmarks.measure import measure
-from npllm.models import GPTConfig
+from benchmarks.report import markdown, write_json
+from npllm.models import GPTConfig, architecture, build
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -31,7 +33,7 @@ def benchmarks(*arguments):
 
 def test_every_job_once(tmp_path):
     small = [
-        name for name in JOBS if name not in ("gpt2", "attention_variants", "tokenizing", "bpe_training")
+        name for name in JOBS if name not in ("gpt2", "smollm2", "attention_variants", "tokenizing", "bpe_training")
     ]  # with tests of their own
     status, out, error = benchmarks(*small, "--rounds", 1, "--min-time", 0, "--results", tmp_path / "new")
     assert (status, error) == (0, "")
@@ -112,3 +114,27 @@ def test_gpt_jobs_agree_with_pytorch_and_transformers():
     assert [measurement.others for measurement in measured] == [
         ["PyTorch", "transformers"], ["transformers"], ["PyTorch", "transformers"]
     ]  # fmt: skip
+
+
+def test_jobs_of_a_published_model_agree_with_transformers(tmp_path, monkeypatch):
+    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)  # llama.cpp needs a GGUF file
+    model = build(architecture("llama", 50, 32, 24, 2, 2), rng=np.random.default_rng(0))
+    model.save_pretrained(tmp_path)
+    measured = [measure(job, 1, 0.0) for job in smollm2.jobs(tmp_path, 16, 4, 12, 8)]
+    assert [m.name.removeprefix("smollm2 ") for m in measured] == ["prefill", "generation", "training step"]
+    assert [m.tokens for m in measured] == [16, 12, 8]
+    assert [m.others for m in measured] == [["transformers"], ["transformers", "read the weights"], ["transformers"]]
+    write_json(tmp_path / "results.json", {}, {}, measured)
+    text = markdown(json.loads((tmp_path / "results.json").read_text()))
+    assert text.count("tokens/s") == 3 and text.count("llama.cpp not installed") == 2
+
+
+def test_a_model_that_is_not_at_hand_is_left_out_unless_its_job_is_chosen(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("NPLLM_MODELS", "")
+    monkeypatch.setattr("npllm.models.catalog.cache_folder", lambda: tmp_path)
+    assert main(["smollm2", "--results", str(tmp_path / "results")]) == 1
+    assert "npllm models fetch smollm2" in capsys.readouterr().err
+    monkeypatch.setattr("benchmarks.__main__.JOBS", ["smollm2"])
+    monkeypatch.setattr("benchmarks.report.draw", lambda *arguments: None)  # there is nothing to draw
+    assert main(["--results", str(tmp_path / "results")]) == 0
+    assert "smollm2 is left out: " in capsys.readouterr().out
