@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 
 import numpy as np
@@ -104,21 +105,37 @@ def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
 @pytest.mark.parametrize(
     ("header", "data", "message"),
     [
-        (b"{{", b"", "its header is not JSON"),
-        (b"[]", b"", "damaged header"),
-        ({"__metadata__": {"a": 1}}, b"", "whose __metadata__ are texts"),
-        ({"w": entry()}, b"\0" * 7, "is truncated: tensor 'w' would end at byte 8 of 7"),
+        (b"{{", b"", "damaged header; the JSON is damaged: Expecting property name"),
+        (b"[]", b"", "its header is not a JSON object"),
+        ({"__metadata__": {"a": 1}}, b"", "its __metadata__ must be an object of texts"),
+        ({"w": entry()}, b"\0" * 7, 'is truncated: tensor "w" would end at byte 8 of 7'),
         ({"w": entry()}, b"\0" * 9, "has 1 bytes after its last tensor"),
-        ({"w": entry(shape=(3,))}, b"\0" * 8, "damaged header: tensor 'w'"),
-        ({"w": entry(shape=(-2,))}, b"\0" * 8, "damaged header: tensor 'w'"),
-        ({"w": entry(shape=(2.0,))}, b"\0" * 8, "damaged header: tensor 'w'"),
-        ({"w": entry(dtype="F99")}, b"\0" * 8, "damaged header: tensor 'w'"),
-        ({"w": entry(offsets=(8, 0))}, b"\0" * 8, "damaged header: tensor 'w'"),
-        ({"w": {}}, b"", "damaged header: tensor 'w'"),
-        ({"w": 3}, b"", "damaged header: tensor 'w'"),
+        ({"w": entry(shape=(3,))}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": entry(shape=(-2,))}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": entry(shape=(2.0,))}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": entry(dtype="F99")}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": entry(offsets=(8, 0))}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": {}}, b"", 'damaged header: tensor "w"'),
+        ({"w": 3}, b"", 'damaged header: tensor "w"'),
         ({"v": entry(), "w": entry()}, b"\0" * 8, "no tensor, or two of them, at byte 0"),
         ({"v": entry(), "w": entry(offsets=(12, 20))}, b"\0" * 20, "no tensor, or two of them, at byte 8"),
         ({"w": entry(shape=(2**40, 2**40))}, b"\0" * 8, "damaged header"),
+        ({"w": entry(shape=(2**62, 4, 0), offsets=(0, 0))}, b"", 'damaged header: tensor "w"'),
+        ({"w": entry(shape=(2**62, 4, 0, 2**62), offsets=(0, 0))}, b"", 'damaged header: tensor "w"'),
+        ({"w": entry(shape=(1,) * 65, offsets=(0, 4))}, b"\0" * 4, 'damaged header: tensor "w"'),
+        ({"w": entry(shape=(True, 2))}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": entry(dtype=["F32"])}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": entry(offsets=(0, 8, 8))}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"w": entry(shape="12")}, b"\0" * 8, 'damaged header: tensor "w"'),
+        ({"\ud800": entry()}, b"\0" * 8, "damaged header: tensor"),
+        (b'{"w":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"", "nested too deeply"),
+        (b'{"w":' * 100_000 + b"1" + b"}" * 100_000, b"", "nested too deeply"),
+        (b'{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "w": {}}', b"", "there more than once"),
+        (b'{"__metadata__": {}, "__metadata__": {}}', b"", "there more than once"),
+        ("{}".encode("utf-16"), b"", "its header is not a JSON object"),
+        ("{}".encode("utf-8-sig"), b"", "its header is not a JSON object"),
+        (b'{"\xff": 1}', b"", "damaged header; the JSON is damaged: 'utf-8'"),
+        ({"w": entry(dtype="F8_E4M3", offsets=(0, 2))}, b"\0" * 2, r'tensor "w" of dtype F8_E4M3 \(float8\)'),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, header, data, message):
@@ -132,6 +149,30 @@ def test_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(ValueError, match="not a safetensors file"):
         ours.load(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "a pointer of Git LFS: run `git lfs pull`",
+        ),
+        (b"<!DOCTYPE html><html></html>", "a page of HTML"),
+        (b"PK\x03\x04" + b"\0" * 50, "a zip file, such as PyTorch's pickles"),
+        (b"\x80\x02}q\x00." + b"\0" * 50, "a pickle, which can execute code"),
+    ],
+)
+def test_files_of_other_formats_are_named(tmp_path, content, message):
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"x.safetensors is not a safetensors file, but {message}"):
+        ours.load(tmp_path / "x.safetensors")
+
+
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        ours.load(tmp_path / "x.safetensors")
 
 
 @given(st.data())
