@@ -26,6 +26,7 @@ from npllm.models.decoder import Decoder
 from npllm.models.decoder_config import DecoderConfig, MoE
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.models.hugging_face import DECODER_TYPES
+from npllm.utils.json_files import as_json
 from npllm.weights.model_folder import read_config
 
 
@@ -99,10 +100,11 @@ def config_from_dict(data: dict[str, Any]) -> GPTConfig | DecoderConfig:
 
 def from_pretrained(path: str | PathLike, dtype: str = "float32") -> GPT | Decoder:
     """A GPT-2, a Llama, Mistral, Qwen or Mixtral in Hugging Face's layout, by the model_type in config.json."""
-    kind = read_config(path)[0].get("model_type", "gpt2")
+    config, config_path = read_config(path)
+    kind = config.get("model_type", None if "hidden_size" in config else "gpt2")  # OpenAI's first files have none
     known = ["gpt2", *DECODER_TYPES]
     if kind not in known:
-        raise ValueError(f"{path} has model_type {kind!r}; it must be one of {', '.join(known)}")
+        raise ValueError(f"{config_path} has model_type {as_json(kind)}; it must be one of {', '.join(known)}")
     if kind == "gpt2":
         return GPT.from_pretrained(path, dtype)
     return Decoder.from_pretrained(path, dtype)

@@ -27,7 +27,7 @@ ACTIVATION_NAMES = {  # transformers' names that differ, and npllm's: those of l
 } | {name: name for name in ("relu", "silu", "gelu", "sigmoid", "tanh", "quick_gelu")}  # fmt: skip
 SAVED_ACTIVATIONS = {name: theirs for theirs, name in ACTIVATION_NAMES.items()} | {"gelu_tanh": "gelu_new"}
 MAX_SIZE = 2**31 - 1  # of an axis
-MAX_LAYERS = 10_000
+MAX_LAYERS, MAX_HEAD_DIM = 10_000, 2**16
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,20 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import transformers
 from hypothesis import given, settings
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from npllm.generation import complete
 from npllm.models import GPT, GPTConfig
+from npllm.models.presets import from_pretrained
+from npllm.weights.config_fields import ACTIVATION_NAMES
+from npllm.weights.gpt2 import ALIASES, FIELDS
 from tests.equivalence import torch_reference
 from tests.fingerprint import fingerprint
 from tests.models.test_gpt import SMALL, configs, small
+from tests.weights.published import GPT2 as SMALL_GPT2
+from tests.weights.published import compare, write_folder
 
 
 def theirs(tmp_path, **changes):
@@ -172,3 +178,80 @@ def test_an_unexpected_bias_is_refused(tmp_path):
     _rewritten(tmp_path, lambda tensors: {k: v + 1 if k.endswith("c_attn.bias") else v for k, v in tensors.items()})
     with pytest.raises(ValueError, match="a bias h.0.attn.c_attn.bias that is not 0"):
         GPT.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ACTIVATION_NAMES)
+def test_activations(tmp_path, name):
+    compare(write_folder(tmp_path, SMALL_GPT2 | {"activation_function": name}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_inner": 40},
+        {"n_inner": 128},
+        {"n_inner": None},
+        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False},
+        {"reorder_and_upcast_attn": True},
+        {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True},
+        {"tie_word_embeddings": False},
+        {"layer_norm_epsilon": 1e-2},
+        {"n_ctx": 20},
+        {"max_position_embeddings": 32},
+        {"max_position_embeddings": 24},  # counts before n_positions
+        {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2},
+    ],
+)
+def test_options(tmp_path, changes):
+    folder = write_folder(tmp_path, SMALL_GPT2 | changes)
+    compare(folder, max_new_tokens=8)
+    model = GPT.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "again")
+    compare(tmp_path / "again")
+    assert GPT.from_pretrained(tmp_path / "again").config == model.config
+
+
+def test_fields_left_out_have_the_defaults_of_transformers(tmp_path):
+    defaults = {name: field.default for name, field in GPT2Config.__dataclass_fields__.items()}
+    checked = [name for name in FIELDS if name in defaults and name != "model_type"]
+    assert {name: FIELDS[name].default for name in checked} == {name: defaults[name] for name in checked}
+    assert len(checked) >= 15
+    compare(write_folder(tmp_path, {"model_type": "gpt2", "vocab_size": 61, "n_layer": 1, "n_embd": 24}))
+
+
+@pytest.mark.parametrize("is_other", [True, False])
+def test_a_head_of_its_own_counts_before_tie_word_embeddings(tmp_path, is_other):
+    write_folder(tmp_path, SMALL_GPT2)
+
+    def add_head(tensors):
+        embedding = tensors["transformer.wte.weight"]
+        return tensors | {"lm_head.weight": torch.randn_like(embedding) if is_other else embedding.clone()}
+
+    _rewritten(tmp_path, add_head)
+    compare(tmp_path)
+    assert GPT.from_pretrained(tmp_path).config.tied != is_other
+
+
+def test_a_field_of_another_type_gives_a_model_or_a_value_error(tmp_path):
+    write_folder(tmp_path, SMALL_GPT2)
+    for name in [*FIELDS, *ALIASES]:
+        for value in (None, "12", 0, -1, [1], True, 1.5, {}, float("nan"), float("inf"), 10**400, 10**12):
+            (tmp_path / "config.json").write_text(json.dumps(SMALL_GPT2 | {name: value}))
+            try:
+                from_pretrained(tmp_path)
+            except ValueError as error:
+                assert str(tmp_path) in str(error), (name, value)
+
+
+def test_a_saved_gpt_has_no_end_token_that_it_does_not_know(tmp_path):
+    model = GPT(SMALL, rng=np.random.default_rng(0))
+    for _, parameter in model.named_parameters():
+        parameter.data *= 30
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (None, None)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    written = reference.generate(torch.tensor([[0]]), max_new_tokens=7, do_sample=False)[0, 1:].tolist()
+    assert written == complete(model, [0], 7, temperature=0)

@@ -26,7 +26,17 @@ from npllm.models.hugging_face.model_type import (
     with_windows,
 )
 from npllm.models.hugging_face.rope import RopeRules
-from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS, choice, flag, items, number, optional, size
+from npllm.weights.config_fields import (
+    ACTIVATION_NAMES,
+    MAX_HEAD_DIM,
+    MAX_LAYERS,
+    choice,
+    flag,
+    items,
+    number,
+    optional,
+    size,
+)
 
 LLAMA = COMMON | {
     "attention_bias": flag(False),
@@ -59,7 +69,7 @@ QWEN2 = COMMON | {
     "layer_types": optional(items(None, choice(None, LAYER_TYPES))),
 }
 QWEN3 = QWEN2 | {
-    "head_dim": optional(size(128)),
+    "head_dim": optional(size(128, high=MAX_HEAD_DIM)),
     "attention_bias": flag(False),
 }
 QWEN3_MOE = QWEN3 | {
@@ -67,7 +77,7 @@ QWEN3_MOE = QWEN3 | {
     "num_hidden_layers": size(24, high=MAX_LAYERS),
     "intermediate_size": size(6144),
     "num_key_value_heads": optional(size(4)),
-    "head_dim": optional(size(None)),
+    "head_dim": optional(size(None, high=MAX_HEAD_DIM)),
     "moe_intermediate_size": size(768),
     "num_experts_per_tok": size(8),
     "num_experts": size(128, high=MAX_LAYERS),

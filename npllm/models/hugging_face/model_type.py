@@ -14,7 +14,18 @@ from npllm.attention.variants.options import SlidingWindow
 from npllm.attention.variants.rope import RoPE
 from npllm.models.decoder_config import DecoderConfig, GatedMLP, Norm
 from npllm.models.hugging_face.rope import LLAMA_RULES, ROPE_FIELDS, RopeRules, context_length, read_rope
-from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS, Field, choice, flag, number, only, optional, size
+from npllm.weights.config_fields import (
+    ACTIVATION_NAMES,
+    MAX_HEAD_DIM,
+    MAX_LAYERS,
+    Field,
+    choice,
+    flag,
+    number,
+    only,
+    optional,
+    size,
+)
 
 Fields = dict[str, Any]  # the value of every field of a table
 
@@ -37,7 +48,7 @@ COMMON: dict[str, Field] = {
     "num_hidden_layers": size(32, high=MAX_LAYERS),
     "num_attention_heads": size(32),
     "num_key_value_heads": optional(size(None)),
-    "head_dim": optional(size(None)),
+    "head_dim": optional(size(None, high=MAX_HEAD_DIM)),
     "intermediate_size": size(11008),
     "hidden_act": choice("silu", ACTIVATION_NAMES),
     "max_position_embeddings": size(2048),
@@ -140,6 +151,8 @@ def size_problems(fields: Fields, left_out: list[str]) -> list[str]:
     note = f" ({', '.join(left_out)} left out: transformers' default)" if left_out else ""
     must = f"the second must divide the first{note}"
     problems = []
+    if fields.get("head_dim") is None and hidden // heads > MAX_HEAD_DIM:
+        problems.append(f"hidden_size {hidden}; it must be at most {MAX_HEAD_DIM} for each of {heads} heads")
     if hidden % heads and fields.get("head_dim") is None:
         problems.append(f"hidden_size {hidden} and num_attention_heads {heads}; {must}")
     if kv_heads is not None and heads % kv_heads:
