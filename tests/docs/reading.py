@@ -7,12 +7,19 @@ ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
     "core": "cache checks module broadcasting gradient_check state config",
     "utils": "files text_files corpora threads terminal plots markdown",
-    "tokenizers": "words characters base bpe_training bpe dispatch gpt2 streaming counting offsets text_blocks",
-    "tokenizers/byte_pair": "train pretokenize merge special_tokens surrogates encode bytes_to_unicode unicode_tables",
-    "tokenizers/formats": "npllm_json tiktoken_ranks openai oniguruma hugging_face vocabulary_files",
+    "tokenizers": "words characters base bpe_training bpe dispatch gpt2 streaming counting offsets text_blocks loading",
+    "tokenizers/byte_pair": (
+        "train pretokenize published_patterns pattern_spellings merge special_tokens surrogates encode "
+        "bytes_to_unicode unicode_tables"
+    ),
+    "tokenizers/formats": (
+        "npllm_json file_kind tiktoken_ranks known_vocabularies openai tekken js_tiktoken oniguruma hugging_face "
+        "vocabulary_files gguf"
+    ),
     "tokenizers/vectorized": (
-        "char_classes pretokenize_gpt2 safe_split_points pretokenize_gpt4 ragged hash_table pretoken_table "
-        "pretoken_cache blocks parallel_merge merge_tree encode decode pretoken_counts incremental_training"
+        "char_classes pretokenize_gpt2 safe_split_points pretokenize_gpt4 pretokenize_deepseek pretokenize_steps "
+        "pretokenizers ragged hash_table pretoken_table pretoken_cache blocks parallel_merge merge_tree encode "
+        "decode pretoken_counts incremental_training"
     ),
     "batching": "windows dataset loader infinite_batches token_file partial_token_file file_encoding",
     "layers": (
