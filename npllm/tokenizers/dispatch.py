@@ -6,7 +6,7 @@ NumPy's calls have a fixed cost that pays off from a certain length on, and the 
 fraction of a second to build. The thresholds below were measured with GPT-2's vocabulary (`python -m benchmarks`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -27,9 +27,8 @@ class AdaptiveEncoder:
     it. There is none for a pattern outside of `pretokenize.PATTERNS`; then all texts take the plain one.
     """
 
-    def __init__(self, ranks: dict[bytes, int], pattern: str, merges: Sequence[tuple[bytes, bytes]] | None = None):
-        self.plain = PlainEncoder(ranks, pattern)
-        self._merges = merges
+    def __init__(self, plain: PlainEncoder, merges: Sequence[tuple[bytes, bytes]] | None = None):
+        self.plain, self._merges = plain, merges
         self._vectorized: Encoder | None = None
         self._is_built = False
         self._num_long_chars = 0  # characters of long texts, counted until the vectorized encoder is built
@@ -38,7 +37,7 @@ class AdaptiveEncoder:
     def vectorized(self) -> Encoder | None:
         """The vectorized encoder, built now if necessary; None if this vocabulary or pattern has none."""
         if not self._is_built:
-            self._vectorized = make_encoder(self.plain.ranks, self.plain.pattern, self._merges)
+            self._vectorized = make_encoder(self.plain, self._merges)
             self._is_built = True
         return self._vectorized
 
@@ -76,6 +75,11 @@ class AdaptiveDecoder:
     def __init__(self, token_bytes: dict[int, bytes]):
         self._token_bytes = token_bytes
         self._vectorized: Decoder | None = None
+
+    @property
+    def ids(self) -> Collection[int]:
+        """The ids of all tokens."""
+        return self._token_bytes.keys()
 
     @property
     def vectorized(self) -> Decoder:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from tokenizers import Regex, pre_tokenizers
 
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, train_bpe
+from npllm.tokenizers.byte_pair.encode import PlainEncoder
 from npllm.tokenizers.byte_pair.pretokenize import CLASSES, PATTERNS, pretokenize
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.formats.oniguruma import DIFFERENT_CLASSES
@@ -47,7 +48,7 @@ def trained(name):
 @lru_cache
 def encoder_of(tokenizer):
     """The vectorized encoder of a tokenizer, None if it has none."""
-    return make_encoder(tokenizer.ranks, tokenizer.pattern)
+    return make_encoder(PlainEncoder(tokenizer.ranks, tokenizer.pattern))
 
 
 def encode_vectorized(tokenizer, text):

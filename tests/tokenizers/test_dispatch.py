@@ -17,7 +17,7 @@ BYTES = {bytes([byte]): byte for byte in range(256)}
 
 @pytest.fixture
 def encoder():
-    return AdaptiveEncoder(BYTES, GPT2_PATTERN)
+    return AdaptiveEncoder(PlainEncoder(BYTES, GPT2_PATTERN))
 
 
 def test_short_texts_are_encoded_by_the_plain_encoder(encoder):
@@ -42,7 +42,7 @@ def test_one_text_that_is_long_enough_is_encoded_by_the_vectorized_encoder(encod
 
 
 def test_a_pattern_without_a_vectorized_encoder():
-    encoder = AdaptiveEncoder(BYTES, r"\S+|\s+")
+    encoder = AdaptiveEncoder(PlainEncoder(BYTES, r"\S+|\s+"))
     assert encoder.vectorized is None
     assert encoder.select(1 << 30) is encoder.plain
     assert list(encoder.encode_blocks("a b" * 10_000)) == [list(b"a b" * 10_000)]

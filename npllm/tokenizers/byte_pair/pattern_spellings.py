@@ -7,9 +7,12 @@ Published files write the same pattern in several ways: with possessive quantifi
 needed. All spellings of a pattern in PATTERNS are replaced by that pattern, so that they are as fast as it is.
 """
 
+from typing import TypeVar
+
 from npllm.tokenizers.byte_pair.pretokenize import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS
 from npllm.tokenizers.byte_pair.published_patterns import DEEPSEEK_V3_PATTERN, GPT2_OLD_SPELLING
 
+Pattern = TypeVar("Pattern")
 CONTRACTIONS = ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'(?i:[sdmt]|ll|ve|re)")
 SLASH = (r"[\r\n/]", r"[\r\n\/]")
 # of openai_public.py, a module of tiktoken
@@ -37,6 +40,6 @@ def _spellings():
 SPELLINGS = _spellings()
 
 
-def canonical_pattern(pattern: str) -> str:
-    """The pattern of PATTERNS with this meaning, if there is one; otherwise the pattern itself."""
+def canonical_pattern(pattern: Pattern) -> Pattern:
+    """The pattern of PATTERNS with this meaning, if there is one; otherwise the pattern itself, or the steps."""
     return SPELLINGS.get(pattern, pattern)

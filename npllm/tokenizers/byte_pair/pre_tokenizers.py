@@ -12,16 +12,16 @@ Steps are compared by value, and so are tuples of steps. A single pattern, given
 Hugging Face, tokenizers: documentation of the pre-tokenizers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from npllm.tokenizers.byte_pair.bytes_to_unicode import BYTE_TO_UNICODE
-from npllm.tokenizers.byte_pair.pretokenize import compile_pattern, range_end
+from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, compile_pattern, range_end
 
 Behavior = Literal["isolated", "removed", "merged_with_previous", "merged_with_next", "contiguous"]
 BEHAVIORS = ("isolated", "removed", "merged_with_previous", "merged_with_next", "contiguous")
-Aligned = tuple[str, list[int]]  # a pre-token, and for each of its characters the position that it comes from
+Aligned = tuple[str, Sequence[int]]  # a pre-token, and for each of its characters the position that it comes from
 
 # Rust's char::is_numeric, with which Hugging Face's Digits splits: 13 characters more than \\p{N}.
 NUMERIC = r"[\p{N}\U00011de0-\U00011de9\U00016ff4-\U00016ff6]"
@@ -65,7 +65,7 @@ class Split:
                 return list(filter(None, compile_pattern(f"({self.pattern})", highest).split(text)))
         return [text[first:end] for first, end in self._spans(text, compiled)]
 
-    def split_aligned(self, text: str, positions: list[int]) -> list[Aligned]:
+    def split_aligned(self, text: str, positions: Sequence[int]) -> list[Aligned]:
         """The pre-tokens of a text with the positions of their characters."""
         spans = self._spans(text, compile_pattern(self.pattern, range_end(text)))
         return [(text[first:end], positions[first:end]) for first, end in spans]
@@ -100,7 +100,7 @@ class PrefixSpace:
         """The text with a space before it."""
         return [text if text.startswith(" ") else f" {text}"]
 
-    def split_aligned(self, text: str, positions: list[int]) -> list[Aligned]:
+    def split_aligned(self, text: str, positions: Sequence[int]) -> list[Aligned]:
         """The space has the position of the first character."""
         return [(text, positions) if text.startswith(" ") else (f" {text}", [*positions[:1], *positions])]
 
@@ -119,13 +119,39 @@ class ByteAlphabet:
         """The text in GPT-2's alphabet."""
         return [text.encode("utf-8", "surrogateescape").decode("latin-1").translate(_LATIN1_TO_ALPHABET)]
 
-    def split_aligned(self, text: str, positions: list[int]) -> list[Aligned]:
+    def split_aligned(self, text: str, positions: Sequence[int]) -> list[Aligned]:
         """Each byte has the position of its character."""
         sizes = [len(character.encode("utf-8", "surrogateescape")) for character in text]
         return [(self.split(text)[0], [p for p, size in zip(positions, sizes) for _ in range(size)])]
 
 
 Step = Split | PrefixSpace | ByteAlphabet
+
+
+def as_pattern(pattern: str | Iterable[Step]) -> str | tuple[Step, ...]:
+    """A pattern in the form in which patterns are compared: a str if it can be one, otherwise a tuple of steps.
+
+    Raises ValueError for an invalid pattern, TypeError for anything that is not a step.
+    """
+    if isinstance(pattern, str):
+        compile_pattern(pattern)
+        return pattern
+    steps = tuple(pattern)
+    if wrong := [step for step in steps if not isinstance(step, Step)]:
+        raise TypeError(f"pattern has {wrong[0]!r:.60}; it must be a str, or steps: Split, PrefixSpace, ByteAlphabet")
+    if len(steps) == 1 and isinstance(steps[0], Split):
+        only = steps[0]
+        matches_everything = only.behavior == "isolated" and only.pattern in PATTERNS.values()
+        if matches_everything or (only.behavior == "removed" and only.invert):
+            return only.pattern
+    return steps
+
+
+def with_prefix_space(text: str) -> str:
+    """What PrefixSpace makes of a text, which may be empty."""
+    return f" {text}" if text and not text.startswith(" ") else text
+
+
 _LATIN1_TO_ALPHABET = {byte: ord(character) for byte, character in BYTE_TO_UNICODE.items()}
 
 

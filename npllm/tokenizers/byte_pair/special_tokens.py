@@ -51,13 +51,17 @@ def find_special(special_tokens: frozenset[str], texts: Iterable[str]) -> re.Mat
 def check_no_special(special_tokens: frozenset[str], texts: Iterable[str]) -> None:
     """Raise ValueError, with the possible remedies, if one of the texts contains one of the special tokens."""
     if found := find_special(special_tokens, texts):
-        token = found.group()
-        raise ValueError(
-            f"the text contains the special token {token!r}.\n"
-            f"To encode it as that token, pass allowed_special={{{token!r}}} (or 'all').\n"
-            f"To encode it as ordinary text, pass disallowed_special=tokenizer.special_tokens.keys() - {{{token!r}}}.\n"
-            f"To encode every special token as ordinary text, pass disallowed_special=()."
-        )
+        raise disallowed_error(found.group())
+
+
+def disallowed_error(token: str) -> ValueError:
+    """The error for a special token that a text must not contain, with the possible remedies."""
+    return ValueError(
+        f"the text contains the special token {token!r}.\n"
+        f"To encode it as that token, pass allowed_special={{{token!r}}} (or 'all').\n"
+        f"To encode it as ordinary text, pass disallowed_special=tokenizer.special_tokens.keys() - {{{token!r}}}.\n"
+        f"To encode every special token as ordinary text, pass disallowed_special=()."
+    )
 
 
 @lru_cache

@@ -11,10 +11,12 @@ holds the most. `loading` reads the formats of other kinds of tokenizers, too.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from npllm.tokenizers.byte_pair.pattern_spellings import canonical_pattern
+from npllm.tokenizers.byte_pair.pre_tokenizers import Step
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.formats.file_kind import file_kind, parse_json
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
@@ -34,6 +36,7 @@ from npllm.tokenizers.formats.tekken import from_tekken, is_tekken
 from npllm.tokenizers.formats.tiktoken_ranks import from_tiktoken, to_tiktoken
 from npllm.utils.files import atomic_write
 
+FIELDS = ("ranks", "pattern", "special_tokens")
 NAMES = {"gguf": "GGUF", "sentencepiece": "SentencePiece"}
 PAIR_JSON = tuple(names[0] for names in PAIRS)
 OTHER_JSON = {  # a field → what the file is
@@ -58,7 +61,7 @@ def save(path: str | Path, tokenizer) -> None:
         raise ValueError(f"path is {path}; it must end in .json or .tiktoken, or be a folder")
 
 
-def load(path: str | Path, pattern: str | None = None) -> dict[str, Any]:
+def load(path: str | Path, pattern: str | Sequence[Step] | None = None) -> dict[str, Any]:
     """Read a vocabulary: the arguments of BPETokenizer; see BPETokenizer.load."""
     path = Path(path)
     if not path.exists():
@@ -81,22 +84,23 @@ def load(path: str | Path, pattern: str | None = None) -> dict[str, Any]:
     return {"ranks": ranks, "pattern": pattern or GPT2_PATTERN, "special_tokens": special_tokens}
 
 
-def from_json(content: Any, path: Path, pattern: str | None = None) -> dict[str, Any]:
+def from_json(content: Any, path: Path, pattern: str | Sequence[Step] | None = None) -> dict[str, Any]:
     """The arguments of BPETokenizer from the parsed content of a JSON file in one of the formats."""
     try:
         if is_tokenizer_json(content):
-            ranks, own_pattern, special_tokens = from_tokenizer_json(content)
+            arguments = from_tokenizer_json(content)
         elif is_tekken(content):
-            ranks, own_pattern, special_tokens = from_tekken(content)
+            arguments = dict(zip(FIELDS, from_tekken(content)))
         elif is_js_tiktoken(content):
-            ranks, own_pattern, special_tokens = from_js_tiktoken(content)
+            arguments = dict(zip(FIELDS, from_js_tiktoken(content)))
         elif path.name in PAIR_JSON:
-            (ranks, special_tokens), own_pattern = load_openai(path), GPT2_PATTERN
+            ranks, special_tokens = load_openai(path)
+            arguments = dict(zip(FIELDS, (ranks, GPT2_PATTERN, special_tokens)))
         else:
-            ranks, own_pattern, special_tokens = from_npllm_json(content, _described(content, path))
+            arguments = from_npllm_json(content, _described(content, path))
     except ValueError as error:
         raise ValueError(str(error) if str(path.parent) in str(error) else f"{path}: {error}") from None
-    return {"ranks": ranks, "pattern": pattern or canonical_pattern(own_pattern), "special_tokens": special_tokens}
+    return arguments | {"pattern": pattern or canonical_pattern(arguments["pattern"])}
 
 
 def find_vocabulary(folder: Path) -> Path:

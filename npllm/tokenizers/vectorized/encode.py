@@ -13,9 +13,10 @@ from threading import Lock
 
 import numpy as np
 
+from npllm.tokenizers.byte_pair.encode import PlainEncoder
 from npllm.tokenizers.byte_pair.merge import merge_by_rank_heap
 from npllm.tokenizers.vectorized.blocks import group_texts, join_into_block, split_into_blocks
-from npllm.tokenizers.vectorized.merge_tree import find_merges
+from npllm.tokenizers.vectorized.merge_tree import find_merges, ids_of_bytes
 from npllm.tokenizers.vectorized.parallel_merge import MAX_ID, ParallelMerger
 from npllm.tokenizers.vectorized.pretoken_cache import PretokenCache
 from npllm.tokenizers.vectorized.pretoken_table import MAX_BYTES
@@ -27,19 +28,18 @@ MAX_SMALL_ID = 1 << 20
 MAX_IDS_PER_TOKEN = 8  # times the number of tokens
 
 
-def make_encoder(
-    ranks: dict[bytes, int], pattern: str, merges: Sequence[tuple[bytes, bytes]] | None = None
-) -> Encoder | None:
-    """An Encoder for a vocabulary, or None if the vectorized algorithm does not apply.
+def make_encoder(plain: PlainEncoder, merges: Sequence[tuple[bytes, bytes]] | None = None) -> Encoder | None:
+    """An Encoder that gives the ids of a plain one, or None if the vectorized algorithm does not apply.
 
     It applies to the patterns of `pretokenizers`, to ranks in which every token comes after its two parts, and to ids
     without very large gaps. `merges` are the pairs (left, right) in the order of their ranks; without them, they are
     recovered from the ranks.
     """
-    highest, pretokenizer = max(ranks.values()), find_pretokenizer(pattern)
+    ranks, whole, pretokenizer = plain.ranks, plain.whole, find_pretokenizer(plain.pattern)
+    highest = max(*whole.values(), *ranks.values())
     if pretokenizer is None or highest > min(MAX_ID, max(MAX_SMALL_ID, MAX_IDS_PER_TOKEN * len(ranks))):
         return None
-    cache = PretokenCache(list(ranks), list(ranks.values()))
+    cache = PretokenCache(list(whole), list(whole.values()))
     if merges is None:
         found = find_merges(ranks, cache)
     else:
@@ -48,15 +48,15 @@ def make_encoder(
         return None
     left, right, ids = found
     with_merge = set(ids.tolist())
-    unmergeable = {token: rank for token, rank in ranks.items() if len(token) > MAX_BYTES and rank not in with_merge}
-    merger = ParallelMerger(left, right, ids, np.array([ranks[bytes([byte])] for byte in range(256)]))
-    return Encoder(ranks, pretokenizer, merger, cache, unmergeable)
+    unmergeable = {token: rank for token, rank in whole.items() if len(token) > MAX_BYTES and rank not in with_merge}
+    merger = ParallelMerger(left, right, ids, ids_of_bytes(ranks, highest + 1))
+    return Encoder(plain, pretokenizer, merger, cache, unmergeable)
 
 
 class Encoder:
     """The vectorized encoder of one vocabulary, built by `make_encoder`.
 
-    ranks         the vocabulary
+    plain         the plain encoder of the same vocabulary
     pretokenizer  gives the starts of pre-tokens
     merger        merges the bytes of pre-tokens
     cache         of the ids of pre-tokens
@@ -65,13 +65,14 @@ class Encoder:
 
     def __init__(
         self,
-        ranks: dict[bytes, int],
+        plain: PlainEncoder,
         pretokenizer: Pretokenizer,
         merger: ParallelMerger,
         cache: PretokenCache,
         unmergeable: dict[bytes, int],
     ):
-        self.ranks, self.pretokenizer, self.merger = ranks, pretokenizer, merger
+        self.plain, self.pretokenizer, self.merger = plain, pretokenizer, merger
+        self._is_missing = np.isin(np.arange(256), list(plain.missing))
         self.cache, self.unmergeable = cache, unmergeable
         self._lock = Lock()  # threads that share a tokenizer share its cache
 
@@ -130,12 +131,21 @@ class Encoder:
 
         replacements = {}  # for pre-tokens that the merger does not encode completely, or not at all
         for index in np.unique(np.searchsorted(ends, np.flatnonzero(unfinished))).tolist():
-            replacements[index] = [self.ranks[token] for token in merge_by_rank_heap(pretoken(index), self.ranks)]
+            ranks = self.plain.ranks
+            replacements[index] = [ranks[token] for token in merge_by_rank_heap(pretoken(index), ranks)]
         if self.unmergeable:
             for index in np.flatnonzero(np.isin(lengths, [*map(len, self.unmergeable)])).tolist():
                 if pretoken(index) in self.unmergeable:
                     replacements[index] = [self.unmergeable[pretoken(index)]]
+        if self.plain.missing:
+            for index in self._with_missing_bytes(joined, lengths):
+                replacements[index] = self.plain.encode_pretoken(pretoken(index))
         return _replace_ids(ids, counts, replacements)
+
+    def _with_missing_bytes(self, joined, lengths):
+        """The indices of pre-tokens that contain a byte without a token."""
+        positions = np.flatnonzero(self._is_missing.take(joined))
+        return np.unique(np.searchsorted(np.cumsum(lengths), positions, side="right")).tolist()
 
 
 def _replace_ids(ids, counts, replacements):

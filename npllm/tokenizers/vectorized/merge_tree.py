@@ -27,7 +27,7 @@ def find_merges(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """The merge of each token that has one: left, right, ids, three arrays (M,), in the order of the ids.
 
-    `ranks` maps byte strings to ids and contains all single bytes; `cache` is a PretokenCache of them, if there is one
+    `ranks` maps byte strings to ids, single bytes among them; `cache` is a PretokenCache of them, if there is one
     already. Returns None if a token comes before one of its parts: then the order of the ranks is not the order in
     which the merges become possible, and `parallel_merge` does not apply.
     """
@@ -35,9 +35,18 @@ def find_merges(
         cache = PretokenCache(list(ranks), list(ranks.values()))
     left, right, ids = _merges(ranks, cache)
     single_byte = np.zeros(max(ranks.values()) + 1, bool)
-    single_byte[[ranks[bytes([byte])] for byte in range(256)]] = True
+    single_byte[[rank for token, rank in ranks.items() if len(token) == 1]] = True
     before_a_part = ((left > ids) & ~single_byte[left]) | ((right > ids) & ~single_byte[right])
     return None if before_a_part.any() else (left, right, ids)
+
+
+def ids_of_bytes(ranks: dict[bytes, int], unused: int | None = None) -> np.ndarray:
+    """The id of each single byte, (256,) int64. A byte without a token has `unused`, an id of no token.
+
+    No pair with `unused` is a merge. By default it is the highest id plus one.
+    """
+    unused = max(ranks.values()) + 1 if unused is None else unused
+    return np.array([ranks.get(bytes([byte]), unused) for byte in range(256)], np.int64)
 
 
 def reachable_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
@@ -95,7 +104,7 @@ def _last_merges(tokens, ranks, pair_ranks):
     """Encode tokens in parallel; the last merge of each that is encoded as itself: (M, 3) left, right, id."""
     if not tokens:
         return np.empty((0, 3), np.int64)
-    id_of_byte = np.array([ranks[bytes([byte])] for byte in range(256)])
+    id_of_byte = ids_of_bytes(ranks)
     ids = id_of_byte[np.frombuffer(b"".join(tokens), np.uint8)]  # of all tokens' current parts, one token after another
     lengths = np.array([len(token) for token in tokens])
     targets = np.array([ranks[token] for token in tokens])

@@ -71,11 +71,12 @@ def module():
     """The text of the module."""
     tables = {name: code_points(pattern) for name, pattern in CLASSES.items()}
     tables["PUNCTUATION_OF_UNICODE_8"] = split_by_punctuation()
-    parts = [f'\n{name} = """\n{_wrap(as_ranges(points))}\n"""\n' for name, points in tables.items()]
+    parts = [f'\n{name} = """\n{wrap(as_ranges(points))}\n"""\n' for name, points in tables.items()]
     return "".join([HEAD, *parts])
 
 
-def _wrap(words, width=118):
+def wrap(words, width=118):
+    """Words in lines of at most `width` characters."""
     lines = [""]
     for word in words:
         if len(lines[-1]) + len(word) > width:

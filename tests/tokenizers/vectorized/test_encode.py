@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.byte_pair.encode import PlainEncoder
+from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized import blocks, parallel_merge
 from npllm.tokenizers.vectorized.encode import make_encoder
@@ -139,9 +140,9 @@ class TestVocabularies:
         assert ids[0] == 259
 
     def test_other_patterns_and_very_large_ids_have_no_vectorized_encoder(self):
-        assert make_encoder(SINGLE_BYTES, r"\S+|\s+") is None
+        assert make_encoder(PlainEncoder(SINGLE_BYTES, r"\S+|\s+")) is None
         for high in (1 << 21, 1 << 31, 1 << 40):  # arrays indexed by id would be mostly empty
-            assert make_encoder(SINGLE_BYTES | {b"ab": high}, GPT2_PATTERN) is None
+            assert make_encoder(PlainEncoder(SINGLE_BYTES | {b"ab": high})) is None
         tokenizer = BPETokenizer(SINGLE_BYTES | {b"ab": 1 << 31})
         text = "ab" * 100_000
         assert tokenizer.encode(text) == [1 << 31] * 100_000

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
-from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN
+from npllm.tokenizers.byte_pair.encode import PlainEncoder
 from npllm.tokenizers.vectorized.encode import make_encoder
 from npllm.tokenizers.vectorized.merge_tree import find_merges, reachable_merges
 from tests.strategies import few_letters, texts
@@ -39,7 +39,7 @@ def test_a_token_that_no_merges_produce_has_none():
 def test_a_token_with_a_lower_rank_than_its_parts():
     ranks = SINGLE_BYTES | {b"abc": 256, b"ab": 257}
     assert find_merges(ranks) is None
-    assert make_encoder(ranks, GPT2_PATTERN) is None
+    assert make_encoder(PlainEncoder(ranks)) is None
     assert reachable_merges(ranks) == [(b"ab", b"c"), (b"a", b"b")]
     tokenizer = BPETokenizer(ranks)
     assert tokenizer.encode("abc ab xabc " * 1000) == tokenizer.encode("abc ab xabc ") * 1000
