@@ -5,13 +5,13 @@ tiktoken always looks pre-tokens up, Hugging Face's library only with `ignore_me
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from npllm.core.checks import check_text
 from npllm.tokenizers.byte_pair.added_tokens import AddedToken
 from npllm.tokenizers.byte_pair.encode import missing_bytes
 from npllm.tokenizers.byte_pair.surrogates import is_encodable
-from npllm.tokenizers.vectorized.merge_tree import reachable_merges
+from npllm.tokenizers.vectorized.merge_tree import reachable_merges, unreachable_tokens
 
 MAX_ID = (1 << 62) - 1
 
@@ -32,12 +32,6 @@ def reachable_tokens(
     unmerged = frozenset(unmerged)
     merged = {token: rank for token, rank in ranks.items() if token not in unmerged}
     return merged, ranks if ignore_merges else merged
-
-
-def unreachable_tokens(ranks: Iterable[bytes], merges: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """The tokens of more than one byte that none of the merges produces."""
-    produced = {left + right for left, right in merges}
-    return [token for token in ranks if len(token) > 1 and token not in produced]
 
 
 def check_vocabulary(

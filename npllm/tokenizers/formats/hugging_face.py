@@ -33,8 +33,7 @@ from npllm.tokenizers.formats.hugging_face_components import (
     write_pre_tokenizer,
 )
 from npllm.tokenizers.formats.npllm_json import is_id_table
-from npllm.tokenizers.vectorized.merge_tree import reachable_merges
-from npllm.tokenizers.vocabulary import unreachable_tokens
+from npllm.tokenizers.vectorized.merge_tree import reachable_merges, unreachable_tokens
 
 # The values that npllm accepts for each field; a missing field counts as null.
 TOP_LEVEL = {"truncation": (None,), "padding": (None,)}

@@ -14,6 +14,8 @@ segment of one array, and each round merges the leftmost pair of lowest rank in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from npllm.tokenizers.vectorized.hash_table import HashTable
@@ -58,6 +60,12 @@ def reachable_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
     indices = {token: index for index, token in enumerate(tokens)}  # in the same order as the ranks, without gaps
     left, right, _ = _merges(indices, PretokenCache(tokens, range(len(tokens))))
     return [(tokens[a], tokens[b]) for a, b in zip(left.tolist(), right.tolist())]
+
+
+def unreachable_tokens(ranks: Iterable[bytes], merges: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """The tokens of more than one byte that none of the merges produces."""
+    produced = {left + right for left, right in merges}
+    return [token for token in ranks if len(token) > 1 and token not in produced]
 
 
 def _merges(ranks, cache):
