@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from npllm.utils.gguf_file import GGUFTensor, read_gguf
-from npllm.weights.gguf_config import INTERLEAVED, ROPE_TENSORS, config_of_metadata
+from npllm.weights.gguf_config import config_of_metadata
+from npllm.weights.gguf_rope import INTERLEAVED, ROPE_TENSORS
 
 OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 LAYER = {
@@ -47,6 +48,16 @@ OTHER_NAMES: dict[str, dict[str, str]] = {  # model_type of transformers: names 
     "phi3": {"ffn_up": "mlp.gate_up_proj"},
     "gemma2": SANDWICH,
     "gemma3_text": SANDWICH,
+    "starcoder2": {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
+    "gpt_neox": {
+        "token_embd": "gpt_neox.embed_in",
+        "output_norm": "gpt_neox.final_layer_norm",
+        "output": "embed_out",
+        "attn_qkv": "attention.query_key_value",
+        "attn_output": "attention.dense",
+        "ffn_up": "mlp.dense_h_to_4h",
+        "ffn_down": "mlp.dense_4h_to_h",
+    },
     "olmo2": {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"},
 }
 EXPERTS = {  # model_type: the names of the experts, and of the gate, up and down projection of one
@@ -97,7 +108,8 @@ def _gpt2_tensors(path: Path, config: dict[str, Any], tensors: dict[str, GGUFTen
 
 def _decoder_tensors(path: Path, config: dict[str, Any], tensors: dict[str, GGUFTensor]) -> dict[str, Any]:
     kind = config["model_type"]
-    names = LAYER | OTHER_NAMES.get(kind, {})
+    names = OUTSIDE | LAYER | OTHER_NAMES.get(kind, {})
+    prefix = "gpt_neox.layers" if kind == "gpt_neox" else "model.layers"
     order = _row_orders(config)
     found: dict[str, Any] = {}
     for name, tensor in tensors.items():
@@ -105,19 +117,23 @@ def _decoder_tensors(path: Path, config: dict[str, Any], tensors: dict[str, GGUF
         if layer is None:
             if part not in OUTSIDE:
                 raise ValueError(f"{path} has a tensor {name!r}, which npllm does not have in a {kind}")
-            found[f"{OUTSIDE[part]}.{suffix}"] = _norm(kind, part, tensor)
+            found[f"{names[part]}.{suffix}"] = _norm(kind, part, tensor)
             continue
         if (match := _EXPERTS_NAME.fullmatch(part)) and kind in EXPERTS:
             experts, *projections = EXPERTS[kind]
             projection = projections[("gate", "up", "down").index(match[1])]
             for e in range(tensor.shape[0]):
-                found[f"model.layers.{layer}.{experts}.{e}.{projection}.{suffix}"] = tensor[e]
+                found[f"{prefix}.{layer}.{experts}.{e}.{projection}.{suffix}"] = tensor[e]
             continue
-        if part not in names:
+        if part not in names or part in OUTSIDE:
             raise ValueError(f"{path} has a tensor {name!r}, which npllm does not have in a {kind}")
-        if part in order:
-            tensor = order[part](tensor)
-        found[f"model.layers.{layer}.{names[part]}.{suffix}"] = _norm(kind, part, tensor)
+        try:
+            array = order[part](tensor) if part in order else tensor
+        except ValueError as error:
+            raise ValueError(
+                f"{path} has a tensor {name!r} of shape {tensor.shape} that does not fit: {error}"
+            ) from None
+        found[f"{prefix}.{layer}.{names[part]}.{suffix}"] = _norm(kind, part, array)
     return found
 
 
@@ -134,11 +150,13 @@ def _norm(kind: str, part: str, tensor: Any) -> Any:
     return np.asarray(tensor) - 1 if kind.startswith("gemma") and part.endswith("norm") else tensor
 
 
-def _row_orders(config: dict[str, Any]) -> dict[str, Callable[[GGUFTensor], GGUFTensor]]:
-    """For W_q and W_k: a function that puts the rows in the order of transformers."""
-    if config["model_type"] not in INTERLEAVED:
+def _row_orders(config: dict[str, Any]) -> dict[str, Callable[[GGUFTensor], Any]]:
+    """By tensor: a function that puts the rows in the order of transformers."""
+    if config["model_type"] not in (*INTERLEAVED, "gpt_neox"):
         return {}
     heads = config["num_attention_heads"]
+    if config["model_type"] == "gpt_neox":
+        return {"attn_qkv": lambda tensor: _by_head(tensor, heads)}
     return {
         "attn_q": lambda tensor: _half_split(tensor, heads),
         "attn_k": lambda tensor: _half_split(tensor, config["num_key_value_heads"]),
@@ -149,3 +167,9 @@ def _half_split(tensor: GGUFTensor, num_heads: int) -> GGUFTensor:
     """Rows x₀, x_{D/2}, x₁, x_{D/2+1}, … of each head → x₀, x₁, …, x_{D/2}, x_{D/2+1}, …"""
     rows = np.arange(tensor.shape[0])
     return tensor[rows.reshape(num_heads, -1, 2).swapaxes(1, 2).ravel()]
+
+
+def _by_head(tensor: GGUFTensor, num_heads: int) -> np.ndarray:
+    """All queries, all keys, all values → queries, keys and values of the first head, of the second, …"""
+    rows = np.arange(tensor.shape[0])
+    return np.asarray(tensor[rows.reshape(3, num_heads, -1).swapaxes(0, 1).ravel()])

@@ -18,6 +18,11 @@ ARCHITECTURES = {  # architecture of GGUF: (configuration of transformers, its f
     "gemma2": transformers.Gemma2Config,
     "gemma3": transformers.Gemma3TextConfig,
     "olmo2": transformers.Olmo2Config,
+    "gemma": transformers.GemmaConfig,
+    "smollm3": transformers.SmolLM3Config,
+    "granite": transformers.GraniteConfig,
+    "starcoder2": transformers.Starcoder2Config,
+    "gptneox": transformers.GPTNeoXConfig,
     "gpt2": transformers.GPT2Config,
 }
 SHAPE = {
@@ -32,8 +37,14 @@ CHANGES = {
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "gemma2": {"head_dim": 256, "sliding_window": 4},  # the file has no scale of attention, which is 1/√256
     "gemma3": {"head_dim": 256, "sliding_window": 4, "num_hidden_layers": 7},
+    "gemma": {"head_dim": 16},
+    "smollm3": {"num_hidden_layers": 5, "no_rope_layer_interval": 4, "pad_token_id": 0},
+    "granite": {"attention_multiplier": 0.3, "embedding_multiplier": 2.0, "residual_multiplier": 0.5,
+                "logits_scaling": 4.0},
+    "starcoder2": {"use_bias": True, "sliding_window": None},
+    "gptneox": {"rotary_pct": 0.25, "num_key_value_heads": None, "tie_word_embeddings": False, "hidden_dropout": 0.0},
 }  # fmt: skip
-PERMUTED = ("llama", "mixtral", "smollm3")
+PERMUTED = ("llama", "mixtral", "smollm3", "granite")
 
 
 def random_model(architecture, **changes):
@@ -144,6 +155,9 @@ def tensors(architecture, model):
             array = array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
         if architecture.startswith("gemma") and stem.endswith("norm"):
             array = array + 1
+        if "query_key_value" in stem:
+            parts = array.reshape(config.num_attention_heads, 3, -1, *array.shape[1:])
+            array = np.concatenate([parts[:, part].reshape(-1, *array.shape[1:]) for part in range(3)])
         if architecture == "gpt2" and stem.endswith(("c_attn", "c_proj", "c_fc")) and suffix == "weight":
             array = array.T
         found[f"{theirs}.{suffix}"] = np.ascontiguousarray(array)
@@ -167,11 +181,24 @@ def _metadata(name, config):
     if name == "gpt2":
         return fields | {"gpt2.attention.layer_norm_epsilon": config.layer_norm_epsilon}
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    fields |= {
-        f"{name}.attention.head_count_kv": config.num_key_value_heads,
-        f"{name}.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        f"{name}.rope.freq_base": float(_theta(config)),
-    }
+    fields |= {f"{name}.rope.freq_base": float(_theta(config))}
+    if name == "gptneox":
+        return fields | {
+            "gptneox.attention.layer_norm_epsilon": config.layer_norm_eps,
+            "gptneox.rope.dimension_count": head_dim // 4,
+            "gptneox.use_parallel_residual": config.use_parallel_residual,
+        }
+    fields[f"{name}.attention.head_count_kv"] = config.num_key_value_heads
+    if name == "starcoder2":
+        return fields | {"starcoder2.attention.layer_norm_epsilon": config.norm_epsilon}
+    fields[f"{name}.attention.layer_norm_rms_epsilon"] = config.rms_norm_eps
+    if name == "granite":
+        fields |= {
+            "granite.attention.scale": config.attention_multiplier,
+            "granite.embedding_scale": config.embedding_multiplier,
+            "granite.residual_scale": config.residual_multiplier,
+            "granite.logit_scale": config.logits_scaling,
+        }
     if head_dim * config.num_attention_heads != config.hidden_size:
         fields |= {f"{name}.attention.key_length": head_dim, f"{name}.attention.value_length": head_dim}
     if name == "llama":

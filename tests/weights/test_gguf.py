@@ -17,6 +17,8 @@ from npllm.weights.gpt2 import TRANSPOSED
 from tests.weights.gguf_files import ARCHITECTURES, random_model, write_model
 
 IDS = np.random.default_rng(0).integers(1, 40, (2, 13))  # without 0, the padding, whose row torch gives no gradient
+GPT_NEOX = {"gpt_neox.": "", "embed_in": "embed_tokens", "embed_out": "lm_head", "final_layer_norm": "norm",
+            "attention.dense": "self_attn.o_proj", "dense_h_to_4h": "c_fc", "dense_4h_to_h": "c_proj"}  # fmt: skip
 # transformers 5.24 reads these architectures itself; the others are compared with the model that was written
 OPENED_BY_TRANSFORMERS = ("llama", "qwen2", "qwen3", "phi3", "gemma2", "gemma3")
 
@@ -49,15 +51,22 @@ def assert_equal_gradients(reference, model, tolerance):
     expected = {}
     for name, parameter in reference.named_parameters():
         name, gradient = name.removeprefix("transformer.").removeprefix("model."), parameter.grad.numpy()
+        for old, new in GPT_NEOX.items():
+            name = name.replace(old, new)
         prefix = name.removesuffix("gate_up_proj").removesuffix("down_proj")
-        if name.endswith("qkv_proj.weight"):  # Phi-3: 4 heads of queries, 2 of keys and 2 of values
+        if "query_key_value" in name:  # the three parts of the first head, of the second, …
+            by_head = gradient.reshape(4, 3, 8, *gradient.shape[1:])
+            for index, part in enumerate("qkv"):
+                rows = by_head[:, index].reshape(32, *gradient.shape[1:])
+                expected[name.replace("attention.query_key_value", f"self_attn.{part}_proj")] = rows
+        elif name.endswith("qkv_proj.weight"):  # Phi-3: 4 heads of queries, 2 of keys and 2 of values
             parts = dict(zip("qkv", np.split(gradient, [len(gradient) // 2, len(gradient) * 3 // 4])))
             expected |= {name.replace("qkv_proj", f"{part}_proj"): rows for part, rows in parts.items()}
         elif name.endswith("mlp.gate_up_proj.weight"):
             for part, rows in zip(("gate_proj", "up_proj"), np.split(gradient, 2)):
                 expected[name.replace("gate_up_proj", part)] = rows
         elif ".experts." not in name:
-            expected[name] = gradient.T if name.endswith(TRANSPOSED) else gradient
+            expected[name] = gradient.T if name.startswith("h.") and name.endswith(TRANSPOSED) else gradient
         elif name.endswith("down_proj"):
             expected |= {f"{prefix}{e}.down_proj.weight": matrix for e, matrix in enumerate(gradient)}
         else:
@@ -168,6 +177,7 @@ WRONG_FIELDS = {
     "llama.attention.scale": [(0.5, "has llama.attention.scale 0.5, which npllm does not support")],
     "llama.feed_forward_length": [([64, 32], "it must be one number: npllm's layers have equal sizes")],
     "tokenizer.ggml.eos_token_id": [(40, "eos_token_id 40; it must be an id below the vocabulary's size, 40")],
+    "llama.attention.causal": [(False, "has llama.attention.causal False; it must be true")],
     "split.count": [(2, "has split.count 2: it is a part of a model")],
 }  # fmt: skip
 
@@ -191,7 +201,9 @@ def llama():
 def test_missing_unknown_and_misshapen_tensors_are_named(tmp_path, llama):
     path = tmp_path / "wrong.gguf"
     for change, message in {
+        "blk.1.attn_q.weight": "layers.1.self_attn.q_proj.weight are missing",
         "token_embd.weight": "token_embd.weight",
+        "output_norm.weight": "norm.weight are missing",
     }.items():
         write_model(path, "llama", llama, without=(change,))
         with pytest.raises(ValueError, match=message) as error:
@@ -201,6 +213,14 @@ def test_missing_unknown_and_misshapen_tensors_are_named(tmp_path, llama):
         write_model(path, "llama", llama, extra={name: np.zeros((4, 4), np.float32)})
         with pytest.raises(ValueError, match=f"has a tensor '{name}', which npllm does not have in a llama"):
             from_pretrained(path)
+    write_model(path, "llama", llama, extra={"blk.0.ffn_up.weight": np.zeros((4, 4), np.float32)})
+    with pytest.raises(ValueError, match="shape") as error:
+        from_pretrained(path)
+    assert str(path) in str(error.value)
+    write_model(path, "llama", llama, extra={"blk.0.attn_q.weight": np.zeros((4, 3), np.float32)})
+    with pytest.raises(ValueError, match="attn_q.weight") as error:
+        from_pretrained(path)
+    assert str(path) in str(error.value)
 
 
 def test_loading_holds_little_more_than_the_weights(tmp_path):
