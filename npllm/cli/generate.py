@@ -7,9 +7,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import try_threads, use_threads
+from npllm.cli.options import MODEL_HELP, try_threads, use_threads
 from npllm.cli.text_generation import (
-    MODEL_HELP,
     Timer,
     add_generation_options,
     generation_options,

