@@ -16,7 +16,7 @@ Kudo, Richardson 2018, SentencePiece: A simple and language independent subword 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from npllm.tokenizers.character_bpe.decode import SPACE_SYMBOL, IncrementalDecod
 from npllm.tokenizers.character_bpe.encode import CharacterEncoder
 from npllm.tokenizers.character_bpe.normalization import Aligned, aligned, normalize, normalize_aligned
 from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
-from npllm.tokenizers.formats.hugging_face_sentence_piece import from_tokenizer_json_sp, to_tokenizer_json_sp
+from npllm.tokenizers.formats.hugging_face_sentence_piece import from_tokenizer_json_sp
+from npllm.tokenizers.formats.hugging_face_sentence_piece_writer import to_tokenizer_json_sp
 from npllm.tokenizers.formats.sentence_piece_model import read_sentence_piece_model
 from npllm.utils.files import atomic_write
 
@@ -66,7 +67,7 @@ class SentencePieceTokenizer(Tokenizer):
         """The number of tokens; smaller than `vocab_size` if there are unused ids."""
         return len(self._token_texts)
 
-    def token_ids(self) -> Iterable[int]:
+    def token_ids(self) -> Collection[int]:
         """The ids that have a token."""
         return self._token_texts.keys()
 
@@ -271,7 +272,7 @@ class SentencePieceTokenizer(Tokenizer):
                 continue
             part = normalize_aligned(part, self.vocabulary.normalizer, first == 0)
             for late_token, start, stop in find_added_tokens(late, part.text):
-                inner = Aligned(*(field[start:stop] for field in part))
+                inner = Aligned(part.text[start:stop], part.starts[start:stop], part.ends[start:stop])
                 if late_token is None:
                     inner = normalize_aligned(inner, self.vocabulary.pre_tokenizer, first == start == 0)
                 yield late_token, inner

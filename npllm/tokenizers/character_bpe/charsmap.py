@@ -48,6 +48,8 @@ class SentencePieceNormalizer:
     remove_extra_whitespaces: bool = True
     escape_whitespaces: bool = True
     protected: tuple[str, ...] = ()
+    _finder: re.Pattern | None = field(init=False, repr=False, compare=False, default=None)
+    _longest: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self):
         finder = _candidates(self.rules, self.protected) if self.rules or self.protected else None

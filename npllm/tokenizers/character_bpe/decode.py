@@ -13,6 +13,7 @@ token differently, and decoding in parts needs to know what came before: `Increm
 Hugging Face, tokenizers: documentation of the decoders; SentencePiece, sentencepiece_processor.cc (Decode).
 """
 
+import codecs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +21,7 @@ from typing import Literal
 
 SPACE_SYMBOL = "▁"  # U+2581, in the place of a space in tokens
 
+BYTE_BY_BYTE = "npllm.byte_by_byte"  # the name of an error handler for bytes.decode, see below
 InvalidBytes = Literal["run", "characters"]
 Strip = Literal["none", "spaces", "first token", "prefix", "leading"]
 
@@ -69,13 +71,12 @@ class IncrementalDecoder:
         parts = []
         for is_bytes, group in groupby(tokens, lambda token: isinstance(token, bytes)):
             if is_bytes:
-                self._run += b"".join(group)
+                self._run += b"".join(token for token in group if isinstance(token, bytes))
                 continue
             parts.append(self._end_run())
-            group = list(group)
-            while group and self._at_start:
-                parts.append(self._strip(group.pop(0)).replace(SPACE_SYMBOL, " "))
-            parts.append("".join(group).replace(SPACE_SYMBOL, " "))
+            texts = [token for token in group if isinstance(token, str)]
+            texts = [self._strip(text) if self._at_start else text for text in texts]
+            parts.append("".join(texts).replace(SPACE_SYMBOL, " "))
         return "".join(parts)
 
     def finish(self) -> str:
@@ -121,9 +122,17 @@ def decode_run(data: bytes, rule: InvalidBytes | None, errors: str = "replace") 
     """The text of byte tokens in a row; see above. `errors` other than "replace" have the meaning of bytes.decode."""
     if errors != "replace":
         return data.decode("utf-8", errors)
+    if rule == "characters":
+        return data.decode("utf-8", BYTE_BY_BYTE)
     try:
         return data.decode()
-    except UnicodeDecodeError as error:
-        if rule == "run":
-            return "\ufffd" * len(data)
-        return data[: error.start].decode() + "\ufffd" + decode_run(data[error.start + 1 :], rule)
+    except UnicodeDecodeError:
+        return "\ufffd" * len(data)
+
+
+def _byte_by_byte(error):
+    """U+FFFD for the first invalid byte, and the position at which decoding continues."""
+    return "\ufffd", error.start + 1
+
+
+codecs.register_error(BYTE_BY_BYTE, _byte_by_byte)

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 from npllm.tokenizers.character_bpe.added_tokens import AddedToken
-from npllm.tokenizers.character_bpe.decode import SPACE_SYMBOL, Decoding
+from npllm.tokenizers.character_bpe.decode import Decoding, InvalidBytes, Strip
 from npllm.tokenizers.character_bpe.normalization import Metaspace, Prepend, Replace, Step, normalize
 from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
 from npllm.tokenizers.formats.npllm_json import is_id_table
@@ -149,7 +149,8 @@ class _Reader:
 
     def _steps(self, name, list_name, part):
         """(steps, split_before, split_after) of a normalizer or a pre_tokenizer."""
-        steps, before, after = [], None, None
+        steps: list[Step] = []
+        before = after = None
         for step in self._flat(name, list_name, part):
             match step:
                 case {"type": "Prepend", "prepend": str(prefix)} if name == "normalizer" and prefix:
@@ -207,7 +208,9 @@ class _Reader:
     def _decoding(self, part):
         """How a decoder turns tokens into text; the order of its steps matters."""
         replaces = fuses = False
-        invalid_bytes, strip, num_spaces, replaces_in_bytes = None, "none", 0, False
+        invalid_bytes: InvalidBytes | None = None
+        strip: Strip = "none"
+        num_spaces, replaces_in_bytes = 0, False
         for step in self._flat("decoder", "decoders", part):
             match step:
                 case {"type": "Replace", "pattern": {"String": "▁"}, "content": " "} if strip == "none":
@@ -253,100 +256,3 @@ def _as_list(merge):
 
 def _is_id_list(entry):
     return isinstance(entry, dict) and isinstance(entry.get("ids"), list) and is_id_table(dict(enumerate(entry["ids"])))
-
-
-def to_tokenizer_json_sp(vocabulary: CharacterVocabulary) -> dict[str, Any]:
-    """The content of tokenizer.json for a CharacterVocabulary. Raises ValueError if it cannot reproduce the ids."""
-    names = {token_id: token for token, token_id in vocabulary.tokens.items()}
-    model = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None if vocabulary.unk_id is None else names[vocabulary.unk_id],
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": vocabulary.fuse_unk,
-        "byte_fallback": bool(vocabulary.byte_ids),
-        "ignore_merges": vocabulary.ignore_merges,
-        "vocab": vocabulary.tokens,
-        "merges": [list(pair) for pair, _ in sorted(vocabulary.ranks.items(), key=lambda item: item[1])],
-    }
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": token.id, "content": token.text, **{flag: getattr(token, flag) for flag in FLAGS}}
-            for token in sorted(vocabulary.added_tokens, key=lambda token: token.id)
-        ],
-        "normalizer": _sequence("normalizers", [_step_json(step) for step in vocabulary.normalizer]),
-        "pre_tokenizer": _sequence("pretokenizers", _pre_tokenizer_json(vocabulary)),
-        "post_processor": _post_processor_json(vocabulary, names),
-        "decoder": _sequence("decoders", _decoder_json(vocabulary.decoding)),
-        "model": model,
-    }
-
-
-def _sequence(list_name, steps):
-    if len(steps) < 2:
-        return steps[0] if steps else None
-    return {"type": "Sequence", list_name: steps}
-
-
-def _step_json(step):
-    match step:
-        case Prepend(prefix, False, False):
-            return {"type": "Prepend", "prepend": prefix}
-        case Replace(old, new):
-            return {"type": "Replace", "pattern": {"String": old}, "content": new}
-        case Metaspace(symbol, scheme):
-            return {"type": "Metaspace", "replacement": symbol, "prepend_scheme": scheme, "split": False}
-        case _ if to_json := getattr(step, "to_tokenizer_json", None):
-            return to_json()
-    raise ValueError(f"tokenizer.json has no step for {step!r:.100}")
-
-
-def _pre_tokenizer_json(vocabulary):
-    steps = [_step_json(step) for step in vocabulary.pre_tokenizer]
-    for step in steps:
-        step["split"] = vocabulary.split_before == step["replacement"]
-    splits = (("MergedWithNext", vocabulary.split_before), ("MergedWithPrevious", vocabulary.split_after))
-    for behavior, character in splits:
-        if character is not None and not any(step.get("split") for step in steps):
-            pattern = {"String": character}
-            steps.append({"type": "Split", "pattern": pattern, "behavior": behavior, "invert": False})
-    return steps
-
-
-def _decoder_json(decoding):
-    replace = {"type": "Replace", "pattern": {"String": SPACE_SYMBOL}, "content": " "}
-    if decoding.strip == "first token":
-        replace = {"type": "Metaspace", "replacement": SPACE_SYMBOL, "prepend_scheme": "always", "split": False}
-    steps = [replace]
-    if decoding.invalid_bytes is not None:
-        steps.insert(0 if decoding.replaces_in_bytes else 1, {"type": "ByteFallback"})
-    steps.append({"type": "Fuse"})
-    if decoding.strip in ("spaces", "prefix", "leading"):
-        steps.append({"type": "Strip", "content": " ", "start": max(1, decoding.num_spaces), "stop": 0})
-    return steps
-
-
-def _post_processor_json(vocabulary, names):
-    names = names | {token.id: token.text for token in vocabulary.added_tokens}
-    around = [*vocabulary.prefix_ids, *vocabulary.suffix_ids]
-    if not around:
-        return None
-
-    def template(ids):
-        return [{"SpecialToken": {"id": names[token_id], "type_id": 0}} for token_id in ids]
-
-    single = [
-        *template(vocabulary.prefix_ids),
-        {"Sequence": {"id": "A", "type_id": 0}},
-        *template(vocabulary.suffix_ids),
-    ]
-    special = {names[i]: {"id": names[i], "ids": [i], "tokens": [names[i]]} for i in around}
-    second = [{kind: {**entry, "type_id": 1} for kind, entry in item.items()} for item in single]
-    for item in second:
-        if "Sequence" in item:
-            item["Sequence"]["id"] = "B"
-    return {"type": "TemplateProcessing", "single": single, "pair": single + second, "special_tokens": special}

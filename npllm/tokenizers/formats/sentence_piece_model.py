@@ -157,8 +157,8 @@ def vocabulary_of_tokens(
             *(AddedToken(text, ids[text], normalized=True, pattern=text) for text in by_type[USER_DEFINED]),
         ),
         decoding=Decoding("characters" if byte_fallback else None, strip),
-        token_texts={unk_id: unk_surface} | {ids[text]: "" for text in by_type[CONTROL]},
-        prefix_ids=(ids[bos],) if bos in by_type[CONTROL] else (),
+        token_texts={unk_id: unk_surface, **{ids[text]: "" for text in by_type[CONTROL]}},
+        prefix_ids=(ids[bos],) if bos is not None and bos in by_type[CONTROL] else (),
     )
 
 

@@ -59,6 +59,10 @@ def test_invalid_bytes(data, run, characters):
     assert decode_run(data, "run", "ignore") == data.decode(errors="ignore")
 
 
+def test_a_long_run_of_invalid_bytes():
+    assert decode_run(b"\xff" * 100_000, "characters") == decode_run(b"\xff" * 100_000, "run") == "\ufffd" * 100_000
+
+
 def test_an_unknown_id_changes_nothing():
     decoder = IncrementalDecoder(TEXTS, Decoding())
     assert decoder.push([10]) == ""

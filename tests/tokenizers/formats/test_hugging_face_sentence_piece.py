@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import SentencePieceTokenizer
-from npllm.tokenizers.formats.hugging_face_sentence_piece import to_tokenizer_json_sp
+from npllm.tokenizers.formats.hugging_face_sentence_piece_writer import to_tokenizer_json_sp
 from tests.tokenizers.character_vocabularies import (
     BYTES,
     FUSE,
