@@ -66,6 +66,11 @@ def test_protected_symbols_keep_their_text():
     assert normalizer.apply("ﬁ e\u0301", True) == "▁ﬁ▁e\u0301"
 
 
+def test_the_longest_rule_is_applied():
+    normalizer = SentencePieceNormalizer({"a": "1", "ab": "2", "abcd": "3"}, add_dummy_prefix=False)
+    assert normalizer.apply("aababcabcdc", True) == "122c3c"
+
+
 def test_a_damaged_charsmap_raises_valueerror():
     (spec,) = [value for number, value in read_fields(model("nfkc")) if number == 3]
     data = dict(read_fields(spec))[2]
