@@ -23,6 +23,11 @@ NOT_WRITTEN = {  # fields that a model type reads and does not need
     "mixtral": ("num_experts",),
     "qwen3_moe": ("num_local_experts", "layer_types"),
 }
+NEVER_NULL = {  # fields that these model types cannot be without, although no layer may use them
+    "gemma2": "sliding_window",
+    "gemma3_text": "sliding_window",
+    "olmo3": "sliding_window",
+}
 WITH_TWO_ROPES = ("gemma3_text", "olmo3")  # rope_parameters has an object for each type of layer
 
 
@@ -48,6 +53,8 @@ def _candidates(config: DecoderConfig) -> Iterator[dict[str, Any]]:
         written = {name: fields[name] for name in model_type.fields if name in fields and name not in left_out}
         if kind == "phi3" and (original := _original_length(attentions)):  # counts before that in rope_parameters
             written["original_max_position_embeddings"] = original
+        if written.get(NEVER_NULL.get(kind, ""), 0) is None:
+            del written[NEVER_NULL[kind]]  # the default of transformers
         if kind in WITH_TWO_ROPES:
             written["rope_parameters"] = _ropes_by_layer_type(attentions)
         special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
