@@ -6,6 +6,7 @@
 To compare kinds of attention, change the name and keep the sizes.
 """
 
+import math
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -23,7 +24,7 @@ from npllm.attention.variants.rope import RoPE
 from npllm.attention.variants.shaw import Shaw
 from npllm.core.config import from_dict, to_dict
 from npllm.models.decoder import Decoder
-from npllm.models.decoder_config import DecoderConfig, MoE
+from npllm.models.decoder_config import MLP, DecoderConfig, GatedMLP, MoE, Norm
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.models.hugging_face import DECODER_TYPES
 from npllm.utils.json_files import as_json
@@ -39,6 +40,21 @@ def _attention(name: str, num_heads: int, context_length: int, num_layers: int) 
         return GQA(num_heads, num_kv_heads, rope=RoPE(), window=SlidingWindow(max(context_length // 2, 1)))
     if name == "qwen":
         return GQA(num_heads, num_kv_heads, qk_norm=QKNorm(), rope=RoPE())
+    if name == "olmo2":
+        return GQA(num_heads, num_kv_heads, qk_norm=QKNorm(over="projection"), rope=RoPE())
+    if name == "smollm3":  # every fourth layer has no positions
+        attention = GQA(num_heads, num_kv_heads, rope=RoPE(theta=2e6))
+        return (attention, attention, attention, replace(attention, rope=None))
+    if name == "gemma2":  # every second layer has a window
+        window = SlidingWindow(max(context_length // 2, 1))
+        local = GQA(num_heads, num_kv_heads, rope=RoPE(), softcap=50.0, window=window)
+        return (local, replace(local, window=None))
+    if name == "gemma3":  # five layers with a window, one without
+        window, norm = SlidingWindow(max(context_length // 4, 1)), QKNorm(unit_offset=True)
+        local = GQA(num_heads, num_kv_heads, qk_norm=norm, rope=RoPE(), window=window)
+        return (local,) * 5 + (replace(local, rope=RoPE(theta=1e6), window=None),)
+    if name == "neox":
+        return GQA(num_heads, qkv_bias=True, o_bias=True, rope=RoPE(partial_rotary_factor=0.25))
     if name == "alibi":
         return GQA(num_heads, num_kv_heads, relative_bias=ALiBi())
     if name == "differential":  # each head has two maps, so there are half as many heads
@@ -50,8 +66,26 @@ def _attention(name: str, num_heads: int, context_length: int, num_layers: int) 
     return {"relative": Shaw, "linear": LinearAttn, "delta": Delta}[name](num_heads)
 
 
+def _parts(name: str, d_model: int) -> dict[str, Any]:
+    """The fields of DecoderConfig that an architecture sets besides its sizes and its attention."""
+    if name == "mixtral":
+        return {"feed_forward": MoE(num_experts=4, top_k=2)}
+    if name == "olmo2":
+        return {"block": "post_norm"}
+    if name in ("gemma2", "gemma3"):
+        parts = {"block": "sandwich_norm", "norm": Norm(unit_offset=True), "embedding_multiplier": math.sqrt(d_model)}
+        return parts | {
+            "feed_forward": GatedMLP(activation="gelu_tanh"),
+            "logits_softcap": 30.0 if name == "gemma2" else None,
+        }
+    if name == "neox":
+        return {"block": "parallel", "norm": Norm("layer_norm"), "feed_forward": MLP(activation="gelu"), "tied": False}
+    return {}
+
+
 ARCHITECTURES = (
-    "gpt", "llama", "mistral", "qwen", "mixtral", "alibi", "relative", "differential", "latent", "linear", "delta",
+    "gpt", "llama", "mistral", "qwen", "mixtral", "olmo2", "smollm3", "gemma2", "gemma3", "neox", "alibi", "relative",
+    "differential", "latent", "linear", "delta",
 )  # fmt: skip
 
 
@@ -71,8 +105,8 @@ def architecture(
         config = GPTConfig(vocab_size, context_length, d_model, num_layers, num_heads)
         return replace(config, embedding_dropout=dropout, attention_dropout=dropout, residual_dropout=dropout)
     attention = _attention(name, num_heads, context_length, num_layers)
-    decoder = DecoderConfig(vocab_size, context_length, d_model, num_layers, attention, dropout=dropout)
-    return replace(decoder, feed_forward=MoE(num_experts=4, top_k=2)) if name == "mixtral" else decoder
+    parts = _parts(name, d_model)
+    return DecoderConfig(vocab_size, context_length, d_model, num_layers, attention, dropout=dropout, **parts)
 
 
 def build(

@@ -45,7 +45,7 @@ CASES = {  # name: the fields besides SHAPE
         "model_type": "gemma3_text", "head_dim": 8, "sliding_window": 4, "sliding_window_pattern": 2,
         "rope_parameters": {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}},
     },
-    "gemma3, no layer with a window": {"model_type": "gemma3_text", "head_dim": 8, "layer_types": ["full_attention"] * 4},
+    "gemma3, no window": {"model_type": "gemma3_text", "head_dim": 8, "layer_types": ["full_attention"] * 4},
     "olmo": {"model_type": "olmo"},
     "olmo2": {"model_type": "olmo2", "attention_bias": True},
     "olmo3": {"model_type": "olmo3", "sliding_window": 4},

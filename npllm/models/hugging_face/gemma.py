@@ -102,8 +102,10 @@ def _sandwich(fields: Fields, attention: GQA | tuple[GQA, ...]) -> DecoderConfig
     return replace(decoder, block="sandwich_norm", logits_softcap=fields["final_logit_softcapping"])
 
 
-def _scale(fields: Fields) -> float:
-    return fields["query_pre_attn_scalar"] ** -0.5
+def _scale(fields: Fields) -> float | None:
+    """1/√query_pre_attn_scalar; None where that is the default, 1/√head_dim."""
+    scalar = fields["query_pre_attn_scalar"]
+    return None if scalar == fields["head_dim"] else scalar**-0.5
 
 
 GEMMA_TYPES = {

@@ -95,7 +95,7 @@ def _attention_fields(attentions: list[GQA]) -> dict[str, Any]:
         "attention_bias": first.o_bias,
         "use_bias": first.o_bias,
         "attention_multiplier": 1.0 if first.scale is None else first.scale,
-        "query_pre_attn_scalar": 1 if first.scale is None else round(first.scale**-2),
+        "query_pre_attn_scalar": first.head_dim if first.scale is None else round(first.scale**-2),
         "attn_logit_softcapping": first.softcap,
         "sliding_window": size,
         "use_sliding_window": size is not None,
