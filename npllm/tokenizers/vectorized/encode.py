@@ -16,7 +16,7 @@ import numpy as np
 from npllm.tokenizers.byte_pair.encode import PlainEncoder
 from npllm.tokenizers.byte_pair.merge import merge_by_rank_heap
 from npllm.tokenizers.vectorized.blocks import group_texts, join_into_block, split_into_blocks
-from npllm.tokenizers.vectorized.merge_tree import find_merges, ids_of_bytes
+from npllm.tokenizers.vectorized.merge_tree import find_irregular, find_merges, ids_of_bytes
 from npllm.tokenizers.vectorized.parallel_merge import MAX_ID, ParallelMerger
 from npllm.tokenizers.vectorized.pretoken_cache import PretokenCache
 from npllm.tokenizers.vectorized.pretoken_table import MAX_BYTES
@@ -25,15 +25,16 @@ from npllm.tokenizers.vectorized.ragged import gather_segments
 
 # Some arrays are indexed by id. Their size is acceptable if the highest id is at most one of:
 MAX_SMALL_ID = 1 << 20
+MAX_IRREGULAR = 1000  # tokens that come before one of their parts; each is searched in every new pre-token
 MAX_IDS_PER_TOKEN = 8  # times the number of tokens
 
 
 def make_encoder(plain: PlainEncoder, merges: Sequence[tuple[bytes, bytes]] | None = None) -> Encoder | None:
     """An Encoder that gives the ids of a plain one, or None if the vectorized algorithm does not apply.
 
-    It applies to the patterns of `pretokenizers`, to ranks in which every token comes after its two parts, and to ids
-    without very large gaps. `merges` are the pairs (left, right) in the order of their ranks; without them, they are
-    recovered from the ranks.
+    It applies to the patterns of `pretokenizers`, to ranks in which nearly every token comes after its two parts, and
+    to ids without very large gaps. `merges` are the pairs (left, right) in the order of their ranks; without them, they
+    are recovered from the ranks.
     """
     ranks, whole, pretokenizer = plain.ranks, plain.whole, find_pretokenizer(plain.pattern)
     highest = max(*whole.values(), *ranks.values())
@@ -44,13 +45,14 @@ def make_encoder(plain: PlainEncoder, merges: Sequence[tuple[bytes, bytes]] | No
         found = find_merges(ranks, cache)
     else:
         found = np.array([(ranks[a], ranks[b], ranks[a + b]) for a, b in merges], np.int64).reshape(-1, 3).T
-    if found is None:
+    irregular = find_irregular(*found, ranks)
+    if len(irregular) > MAX_IRREGULAR:
         return None
-    left, right, ids = found
+    left, right, ids = found[:, ~np.isin(found[2], list(irregular.values()))]
     with_merge = set(ids.tolist())
     unmergeable = {token: rank for token, rank in whole.items() if len(token) > MAX_BYTES and rank not in with_merge}
     merger = ParallelMerger(left, right, ids, ids_of_bytes(ranks, highest + 1))
-    return Encoder(plain, pretokenizer, merger, cache, unmergeable)
+    return Encoder(plain, pretokenizer, merger, cache, unmergeable, list(irregular))
 
 
 class Encoder:
@@ -61,6 +63,8 @@ class Encoder:
     merger        merges the bytes of pre-tokens
     cache         of the ids of pre-tokens
     unmergeable   tokens that are too long for the cache and that no merge produces, with their ids; usually none
+    irregular     tokens that come before one of their parts: `merger` does not produce them, so pre-tokens that contain
+                  one are encoded by `plain`; Llama 3 has 81, most vocabularies none
     """
 
     def __init__(
@@ -70,10 +74,11 @@ class Encoder:
         merger: ParallelMerger,
         cache: PretokenCache,
         unmergeable: dict[bytes, int],
+        irregular: Sequence[bytes] = (),
     ):
         self.plain, self.pretokenizer, self.merger = plain, pretokenizer, merger
         self._is_missing = np.isin(np.arange(256), list(plain.missing))
-        self.cache, self.unmergeable = cache, unmergeable
+        self.cache, self.unmergeable, self.irregular = cache, unmergeable, irregular
         self._lock = Lock()  # threads that share a tokenizer share its cache
 
     def clear_cache(self) -> None:
@@ -140,7 +145,20 @@ class Encoder:
         if self.plain.missing:
             for index in self._with_missing_bytes(joined, lengths):
                 replacements[index] = self.plain.encode_pretoken(pretoken(index))
+        if self.irregular:
+            for index in self._with_irregular_tokens(joined, lengths):
+                replacements[index] = self.plain.encode_pretoken(pretoken(index))
         return _replace_ids(ids, counts, replacements)
+
+    def _with_irregular_tokens(self, joined, lengths):
+        """The indices of pre-tokens that contain the bytes of an irregular token, and perhaps of some others."""
+        data, positions = joined.tobytes(), []
+        for token in self.irregular:
+            position = data.find(token)
+            while position >= 0:
+                positions.append(position)
+                position = data.find(token, position + 1)
+        return np.unique(np.searchsorted(np.cumsum(lengths), positions, side="right")).tolist()
 
     def _with_missing_bytes(self, joined, lengths):
         """The indices of pre-tokens that contain a byte without a token."""

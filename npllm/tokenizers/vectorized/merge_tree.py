@@ -24,22 +24,28 @@ from npllm.tokenizers.vectorized.pretoken_cache import PretokenCache
 from npllm.tokenizers.vectorized.pretoken_table import MAX_BYTES, PADDING
 
 
-def find_merges(
-    ranks: dict[bytes, int], cache: PretokenCache | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """The merge of each token that has one: left, right, ids, three arrays (M,), in the order of the ids.
+def find_merges(ranks: dict[bytes, int], cache: PretokenCache | None = None) -> np.ndarray:
+    """The merge of each token that has one: left, right and id, an array (3, M), in the order of the ids.
 
     `ranks` maps byte strings to ids, single bytes among them; `cache` is a PretokenCache of them, if there is one
-    already. Returns None if a token comes before one of its parts: then the order of the ranks is not the order in
-    which the merges become possible, and `parallel_merge` does not apply.
+    already.
     """
     if cache is None:
         cache = PretokenCache(list(ranks), list(ranks.values()))
-    left, right, ids = _merges(ranks, cache)
+    return np.stack(_merges(ranks, cache))
+
+
+def find_irregular(left: np.ndarray, right: np.ndarray, ids: np.ndarray, ranks: dict[bytes, int]) -> dict[bytes, int]:
+    """The tokens that come before one of their parts, with their ids; `left`, `right`, `ids` as of `find_merges`.
+
+    Such a token is merged as soon as that part is produced, although its rank is lower. `parallel_merge` does not apply
+    to it.
+    """
     single_byte = np.zeros(max(ranks.values()) + 1, bool)
     single_byte[[rank for token, rank in ranks.items() if len(token) == 1]] = True
     before_a_part = ((left > ids) & ~single_byte[left]) | ((right > ids) & ~single_byte[right])
-    return None if before_a_part.any() else (left, right, ids)
+    irregular = set(ids[before_a_part].tolist())
+    return {token: rank for token, rank in ranks.items() if rank in irregular} if irregular else {}
 
 
 def ids_of_bytes(ranks: dict[bytes, int], unused: int | None = None) -> np.ndarray:

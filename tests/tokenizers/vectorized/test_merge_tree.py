@@ -3,10 +3,11 @@ from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.byte_pair.encode import PlainEncoder
+from npllm.tokenizers.vectorized import encode
 from npllm.tokenizers.vectorized.encode import make_encoder
-from npllm.tokenizers.vectorized.merge_tree import find_merges, reachable_merges
+from npllm.tokenizers.vectorized.merge_tree import find_irregular, find_merges, reachable_merges
 from tests.strategies import few_letters, texts
-from tests.tokenizers.peers import gpt2
+from tests.tokenizers.peers import encode_vectorized, gpt2
 from tests.tokenizers.vectorized.test_parallel_merge import compare_with_plain_bpe
 
 SINGLE_BYTES = {bytes([byte]): byte for byte in range(256)}
@@ -38,11 +39,18 @@ def test_a_token_that_no_merges_produce_has_none():
 
 def test_a_token_with_a_lower_rank_than_its_parts():
     ranks = SINGLE_BYTES | {b"abc": 256, b"ab": 257}
-    assert find_merges(ranks) is None
-    assert make_encoder(PlainEncoder(ranks)) is None
+    assert find_irregular(*find_merges(ranks), ranks) == {b"abc": 256}
     assert reachable_merges(ranks) == [(b"ab", b"c"), (b"a", b"b")]
     tokenizer = BPETokenizer(ranks)
-    assert tokenizer.encode("abc ab xabc " * 1000) == tokenizer.encode("abc ab xabc ") * 1000
+    for text in ("abc ab xabc ", "abcabc", "ab abx", "xabcab" * 9):
+        assert encode_vectorized(tokenizer, text) == PlainEncoder(ranks).encode(text)
+
+
+def test_vocabularies_with_many_irregular_tokens_have_no_vectorized_encoder(monkeypatch):
+    plain = PlainEncoder(SINGLE_BYTES | {b"abc": 256, b"ab": 257})
+    assert make_encoder(plain) is not None
+    monkeypatch.setattr(encode, "MAX_IRREGULAR", 0)
+    assert make_encoder(plain) is None
 
 
 def test_a_vocabulary_of_single_bytes_has_no_merges():
