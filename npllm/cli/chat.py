@@ -42,7 +42,7 @@ def add_parser(commands) -> None:
 def run(console: Console, options: argparse.Namespace) -> None:
     """Print the answer to one question, or answer questions until the input ends."""
     sampling, errors = generation_options(options), Console(stderr=True, highlight=False)
-    pretrained = open_model(options.model, options.vocabulary)
+    pretrained = open_model(options.model, options.vocabulary, options.best)
     chat = Chat(pretrained, options.system, stop_ids=stop_ids_of(pretrained), **sampling)
     num_threads, times = options.threads, ""
     if num_threads is None:

@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
 def run(console: Console, options: argparse.Namespace) -> None:
     """Print the prompt and its continuation, and how many tokens a second that were."""
     sampling, errors = generation_options(options), Console(stderr=True, highlight=False)
-    pretrained = open_model(options.model, options.vocabulary)
+    pretrained = open_model(options.model, options.vocabulary, options.best)
     ids = encode_prompt(pretrained.tokenizer, options.prompt)
     num_threads, times = options.threads, ""
     if num_threads is None:

@@ -8,7 +8,21 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli import attention, bpe, chat, data, generate, models, seq2seq, tokenize, tour, train, verify, word2vec
+from npllm.cli import (
+    attention,
+    bpe,
+    chat,
+    data,
+    export,
+    generate,
+    models,
+    seq2seq,
+    tokenize,
+    tour,
+    train,
+    verify,
+    word2vec,
+)
 from npllm.cli.options import Parser, UsageError, print_help, with_option_names
 
 COMMANDS = (
@@ -23,6 +37,7 @@ COMMANDS = (
     train,
     generate,
     chat,
+    export,
     verify,
 )  # as --help lists them
 

@@ -70,6 +70,9 @@ def add_generation_options(command: argparse.ArgumentParser, max_new_tokens: int
         "--vocabulary", metavar="PATH",
         help="a file or folder with the tokenizer, or gpt2, for a model that comes without one",
     )  # fmt: skip
+    command.add_argument(
+        "--best", action="store_true", help="of a run of npllm train: the weights with the lowest validation loss"
+    )
     add_threads_option(command, default=None)
 
 
@@ -86,13 +89,15 @@ def generation_options(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def open_model(name_or_path: str, vocabulary: str | None = None) -> Pretrained:
-    """A published model, or the model of a run of `npllm train`: of an unfinished run that of its last checkpoint.
+def open_model(name_or_path: str, vocabulary: str | None = None, best: bool = False) -> Pretrained:
+    """A published model, or the model of a run of `npllm train`: that of its last checkpoint, or its best.
 
     Raises FileNotFoundError or ValueError that says what is missing, and how to get it.
     """
     if vocabulary is None and (Path(name_or_path) / RUN).is_file():
-        return open_trained(name_or_path)
+        return open_trained(name_or_path, best=best)
+    if best:
+        raise ValueError(f"{name_or_path} is opened as a published model; --best belongs to a run of npllm train")
     return open_pretrained(name_or_path, vocabulary=vocabulary)
 
 

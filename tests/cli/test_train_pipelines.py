@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from npllm.batching import open_token_file, write_token_file
 from npllm.cli.main import main
 from npllm.generation import complete
+from npllm.models import from_pretrained
+from npllm.tokenizers import load_tokenizer
 from npllm.training import open_run, open_trained
 
 TEXT = "the ferry left at nine.<|endoftext|>nobody on it spoke.<|endoftext|>she counted the lamps.<|endoftext|>\n" * 12
@@ -122,6 +124,27 @@ def test_a_run_of_characters_is_fine_tuned(tmp_path, capsys):
     assert main(["train", "--out", str(tmp_path / "new"), *map(str, arguments)]) == 1
     assert "the text cannot be encoded: '§' is not among" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_an_unfinished_run_and_its_best_weights_are_exported(files, llama, tmp_path, capsys):
+    options = ["--init-from", llama, "--text", files / "text.txt", *FEW, "--eval-interval", 1, "--warmup-steps", 0]
+    options += ["--learning-rate", 1]
+    npllm("train", "--out", tmp_path / "run", *options)
+    run, found = open_run(tmp_path / "run"), {}
+    assert run.best[0] < run.trainer.steps_done, "the learning rate is too high, so the best weights are not the last"
+    for name, flags in (("last", []), ("best", ["--best"])):
+        npllm("export", "--model", tmp_path / "run", "--out", tmp_path / name, *flags)
+        found[name] = load_tokenizer(tmp_path / name), from_pretrained(tmp_path / name)
+        theirs = AutoTokenizer.from_pretrained(tmp_path / name)
+        assert theirs("the lamps")["input_ids"] == found[name][0].encode("the lamps")
+    np.testing.assert_array_equal(found["last"][1].lm_head.weight.data, run.model.lm_head.weight.data)
+    run.trainer.model = found["best"][1]
+    assert run.trainer.evaluate() == pytest.approx(run.best[1], rel=1e-6)
+    assert main(["export", "--model", str(tmp_path / "run"), "--out", str(tmp_path / "best")]) == 1
+    assert "choose another folder" in capsys.readouterr().err
+    npllm("generate", "--model", tmp_path / "run", "--best", "--prompt", "the", "--max-new-tokens", 3, "--threads", 1)
+    assert main(["generate", "--model", str(llama), "--best", "--prompt", "the"]) == 1
+    assert "--best belongs to a run" in capsys.readouterr().err
 
 
 def test_dropout_is_chosen_for_a_published_model(files, llama, tmp_path):
