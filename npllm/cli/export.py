@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import check_output_folder
-from npllm.cli.text_generation import MODEL_HELP, open_model
+from npllm.cli.options import MODEL_HELP, check_output_folder
+from npllm.cli.text_generation import open_model
 from npllm.models.saving import save_pretrained
 from npllm.weights.llama import OWN
 from npllm.weights.model_folder import CONFIG, read_config
