@@ -20,12 +20,13 @@ from typing import Any
 
 from npllm.utils.json_files import as_json
 
-ACTIVATION_NAMES = {  # transformers' names that differ, and npllm's: those of layers/activations.py
-    "swish": "silu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh",
-    "relu2": "squared_relu",
-} | {name: name for name in ("relu", "silu", "gelu", "sigmoid", "tanh", "quick_gelu")}  # fmt: skip
-SAVED_ACTIVATIONS = {name: theirs for theirs, name in ACTIVATION_NAMES.items()} | {"gelu_tanh": "gelu_new"}
+ACTIVATION_NAMES = {  # transformers' name: npllm's, see layers/activations.py
+    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "relu2": "squared_relu",
+    "sigmoid": "sigmoid", "tanh": "tanh",
+}  # fmt: skip
+SAVED_ACTIVATIONS = {name: theirs for theirs, name in reversed(ACTIVATION_NAMES.items())}  # the first of several
 MAX_SIZE = 2**31 - 1  # of an axis
 MAX_LAYERS, MAX_HEAD_DIM = 10_000, 2**16
 

@@ -81,7 +81,8 @@ def load(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     The arrays are views of the mapped files. Raises FileNotFoundError, or ValueError that says what is wrong.
     """
     path = Path(path)
-    fields = _fields(*read_config(path))
+    config, config_path = read_config(path)
+    fields = config_fields(config_path, config)
     state = renamed(path, read_tensors(path), _npllm_name)
     state = {name: array.T if name.endswith(TRANSPOSED) and array.ndim == 2 else array for name, array in state.items()}
     fields["tied"] = fields["tied"] and not untied_head(state, "wte.weight")
@@ -93,6 +94,16 @@ def load(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     blocks |= {"wpe.weight": (fields["context_length"], fields["d_model"])}
     check_sizes(path, state, blocks, "h.", fields["num_layers"], {"n_inner": fields["d_hidden"] or 0})
     return fields, state
+
+
+def config_fields(path: str | PathLike, config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of GPTConfig, from those of config.json. Raises ValueError that names the file and the fields."""
+    config = config | {name: config[alias] for alias, name in ALIASES.items() if alias in config}
+    values = read_fields(path, config, FIELDS)
+    d_model, heads = values["n_embd"], values["n_head"]
+    refuse(path, [f"n_embd {d_model} and n_head {heads}; the second must divide the first"] if d_model % heads else [])
+    values["activation_function"] = ACTIVATION_NAMES[values["activation_function"]]
+    return {ours: values[theirs] for ours, theirs in NAMES.items()} | {"qkv_bias": values["npllm_qkv_bias"]}
 
 
 def save(folder: str | PathLike, fields: dict[str, Any], state: dict[str, np.ndarray]) -> None:
@@ -121,16 +132,6 @@ def save(folder: str | PathLike, fields: dict[str, Any], state: dict[str, np.nda
 def _npllm_name(name: str) -> str | None:
     """transformer.h.0.attn.c_attn.weight → h.0.attn.c_attn.weight;  None for constants of older files"""
     return None if name.endswith(MASKS) else plain_name(name, "transformer.")
-
-
-def _fields(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The fields of GPTConfig, from those of config.json."""
-    config = config | {name: config[alias] for alias, name in ALIASES.items() if alias in config}
-    values = read_fields(path, config, FIELDS)
-    d_model, heads = values["n_embd"], values["n_head"]
-    refuse(path, [f"n_embd {d_model} and n_head {heads}; the second must divide the first"] if d_model % heads else [])
-    values["activation_function"] = ACTIVATION_NAMES[values["activation_function"]]
-    return {ours: values[theirs] for ours, theirs in NAMES.items()} | {"qkv_bias": values["npllm_qkv_bias"]}
 
 
 def _drop_zero_bias(path, state):
