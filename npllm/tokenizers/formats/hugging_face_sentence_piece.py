@@ -21,6 +21,7 @@ from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
 from npllm.tokenizers.formats.npllm_json import is_id_table
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+MAX_ID = 2**31 - 1
 SCHEMES = ("always", "first", "never")
 
 
@@ -35,6 +36,8 @@ def is_character_level(content: Any) -> bool:
 def from_tokenizer_json_sp(content: dict[str, Any]) -> CharacterVocabulary:
     """The vocabulary of a parsed tokenizer.json. Raises ValueError with every obstacle if npllm cannot read it."""
     reader = _Reader(content)
+    if _has_surrogates(content):
+        reader.obstacles.append("the file has a lone surrogate, which no text in UTF-8 contains")
     vocabulary = reader.read()
     if reader.obstacles:
         raise ValueError("npllm cannot read this tokenizer.json: " + "; ".join(dict.fromkeys(reader.obstacles)))
@@ -111,6 +114,8 @@ class _Reader:
         if not is_id_table(tokens) or not tokens:
             self._refuse("model.vocab", tokens, "an object from tokens to ids")
             return {"": 0}, {}
+        if max(tokens.values()) > MAX_ID:
+            self.obstacles.append(f"model.vocab has the id {max(tokens.values())}; ids must be at most {MAX_ID}")
         if len(set(tokens.values())) != len(tokens):
             self.obstacles.append("model.vocab assigns one id to several tokens; every token needs its own")
         byte_ids = {byte: tokens[f"<0x{byte:02X}>"] for byte in range(256) if f"<0x{byte:02X}>" in tokens}
@@ -118,7 +123,7 @@ class _Reader:
 
     def _unk_id(self, model, tokens, byte_ids):
         unk = model.get("unk_token")
-        if unk is None or (unk not in tokens and len(byte_ids) == 256):
+        if unk is None or (isinstance(unk, str) and unk not in tokens and len(byte_ids) == 256):
             return None
         if not isinstance(unk, str) or unk not in tokens:
             self.obstacles.append(f"model.unk_token is {unk!r:.60}, which is missing from model.vocab")
@@ -248,6 +253,18 @@ class _Reader:
                 case _:
                     self._refuse("post_processor: a step", step, "TemplateProcessing")
         return tuple(ids[0]), tuple(ids[1])
+
+
+def _has_surrogates(content):
+    """True if a text in the file cannot be encoded: in a token, or anywhere but in model."""
+    try:
+        parts = {key: part for key, part in content.items() if key != "model"}
+        json.dumps([parts, [*content["model"]["vocab"]]], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (AttributeError, KeyError, TypeError):
+        return False  # a part is missing or of another type, which the reader names
+    return False
 
 
 def _as_list(merge):

@@ -223,3 +223,37 @@ def test_the_error_of_a_file_names_it(tmp_path):
             SentencePieceTokenizer.load(path)
     with pytest.raises(FileNotFoundError, match="no file"):
         SentencePieceTokenizer.load(tmp_path / "other.json")
+
+
+def fields(part, path=()):
+    """The paths to the fields of parsed JSON; of long lists and objects, to the first ones."""
+    entries = list(part.items())[:12] if isinstance(part, dict) else list(enumerate(part))[:3]
+    for key, value in entries:
+        yield *path, key
+        if isinstance(value, (dict, list)):
+            yield from fields(value, (*path, key))
+
+
+WRONG = (None, 0, 1, -1, 2**70, 1.5, "x", "", "\ud800", [], [None], ["a"], {}, {"a": 1}, True, {"type": "Sequence"})
+
+
+def test_any_field_with_any_value_is_read_or_refused_with_the_name_of_the_file():
+    base = llama_like()
+    add_token(base, "<mask>", lstrip=True)
+    base["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [metaspace("first", True)]}
+    paths, draw, num_refused = list(fields(base)), random.Random(0), 0
+    for _ in range(400):
+        content, path, value = json.loads(json.dumps(base)), draw.choice(paths), draw.choice(WRONG)
+        part = content
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = value
+        try:
+            tokenizer = SentencePieceTokenizer.from_tokenizer_json(content, "folder/tokenizer.json")
+        except ValueError as error:
+            num_refused += 1
+            assert "folder/tokenizer.json" in str(error)
+        else:
+            ids = tokenizer.encode("the <mask> 日本 x<s>", allowed_special="all")
+            assert isinstance(tokenizer.decode(ids), str)
+    assert num_refused > 100
