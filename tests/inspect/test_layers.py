@@ -20,7 +20,7 @@ def test_the_states_lead_from_the_embedding_to_the_logits(name):
         blocks[0](found.hidden_states[0][None])[0], found.hidden_states[1], rtol=1e-9, atol=1e-12
     )
     for weights in found.attention_weights:
-        assert (weights is None) == (name in ("linear", "delta", "differential"))
+        assert (weights is None) == (name in ("linear", "delta"))
         if weights is not None:
             np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-9)
     assert "forward" not in vars(blocks[0]), "the model is as before"
