@@ -24,7 +24,7 @@ def as_floats(**arguments: Any) -> Any:
     for name, array in arrays.items():
         if array is None:
             continue
-        if not np.issubdtype(array.dtype, np.floating):
+        if array.dtype.kind != "f":
             raise TypeError(
                 f"{name} has dtype {array.dtype}; it must be floating point (try {name}.astype(np.float32))"
             )
