@@ -14,6 +14,7 @@ from pathlib import Path
 
 from npllm.batching.partial_token_file import PartialTokenFile, open_partial_token_file, partial_paths
 from npllm.tokenizers.bpe import BPETokenizer
+from npllm.tokenizers.formats.npllm_json import to_npllm_json
 from npllm.tokenizers.text_blocks import TextBlock, is_split_point, read_text_blocks
 
 SAVE_INTERVAL = 1 << 24  # bytes of text between two saves
@@ -50,9 +51,17 @@ def encode_file(
     progress = progress or (lambda num_bytes, count: None)
     allowed = tokenizer.special_tokens if special == "as-tokens" else ()
     with open_partial_token_file(path, tokenizer.vocab_size, _settings(tokenizer, special), overwrite) as file:
-        sha256, position = _hash_saved_part(text_path, file, tokenizer.special_tokens), file.num_bytes
+        sha256, position = _hash_saved_part(text_path, file, tokenizer), file.num_bytes
         progress(position, file.count)
-        for block in read_text_blocks(text_path, tokenizer.pattern, tokenizer.special_tokens, position):
+        blocks = read_text_blocks(
+            text_path,
+            tokenizer.pattern,
+            tokenizer.special_tokens,
+            position,
+            normalizers=tokenizer.normalizers,
+            as_one_block=tokenizer.needs_whole_text,
+        )
+        for block in blocks:
             if position - file.num_bytes >= SAVE_INTERVAL:
                 file.save(position, sha256.hexdigest())  # before a block: the text is known to go on after the split
             if special == "refuse":
@@ -75,15 +84,18 @@ def _settings(tokenizer, special):
         "pattern": tokenizer.pattern,
         "special_tokens": tokenizer.special_tokens,
     }
+    content = to_npllm_json(tokenizer)
+    if content["version"] > 1:  # the tokenizer has steps or options
+        settings |= {key: value for key, value in content.items() if key != "ranks"}
     return settings if special == "refuse" else settings | {"special": special}
 
 
-def _hash_saved_part(path: str | Path, file: PartialTokenFile, special_tokens):
+def _hash_saved_part(path: str | Path, file: PartialTokenFile, tokenizer: BPETokenizer):
     """The SHA-256 of the part of the text that is already encoded; raise ValueError if the text is another one."""
     sha256, remaining, tail = hashlib.sha256(), file.num_bytes, b""
     if not remaining:
         return sha256
-    nearby = 4 * max(map(len, special_tokens), default=1)  # bytes; a character has at most four
+    nearby = 4 * max(map(len, tokenizer.special_tokens), default=1)  # bytes; a character has at most four
     with open(path, "rb") as text:
         while remaining and (chunk := text.read(min(remaining, CHUNK))):
             sha256.update(chunk)
@@ -91,7 +103,7 @@ def _hash_saved_part(path: str | Path, file: PartialTokenFile, special_tokens):
         head = text.read(nearby)
     before, after = tail.decode(errors="ignore"), head.decode(errors="ignore")  # on both sides of the split
     changed = remaining or sha256.hexdigest() != file.sha256
-    if changed or after and not is_split_point(before, after, special_tokens):
+    if changed or after and not is_split_point(before, after, tokenizer.special_tokens, tokenizer.normalizers):
         raise ValueError(
             f"{file.paths.partial} was written from another text than the first {file.num_bytes:,} bytes of {path}: "
             f"use that text, or {file.advice()}"
@@ -100,7 +112,8 @@ def _hash_saved_part(path: str | Path, file: PartialTokenFile, special_tokens):
 
 
 def _refuse_special(path: str | Path, tokenizer: BPETokenizer, block: TextBlock, position: int) -> None:
-    found = {token: index for token in tokenizer.special_tokens if (index := block.text.find(token)) >= 0}
+    special = [token.text for token in tokenizer.added_tokens if token.special]
+    found = {token: index for token in special if (index := block.text.find(token)) >= 0}
     if found:
         token = min(found, key=lambda token: found[token])
         byte = position + block.data.find(token.encode())

@@ -106,6 +106,11 @@ class BPETokenizer(Tokenizer):
         """The tokens of `ranks` that merges can produce, and the single bytes."""
         return self._encoder.plain.ranks
 
+    @property
+    def needs_whole_text(self) -> bool:
+        """Whether the ids of a text can depend on what is far from it, so that no text may be encoded in parts."""
+        return self._prefix_space or self._added.need_context
+
     def token_ids(self) -> Collection[int]:
         """The ids that have a token; some below `vocab_size` may be unused."""
         return self._decoder.ids

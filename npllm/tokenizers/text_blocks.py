@@ -6,7 +6,9 @@ A file that is larger than memory is read in parts. A part that ended anywhere c
 special token, and would be tokenized differently there. So a block ends at a position where
 
     1  a pre-token begins, whatever comes before and after (see `vectorized.safe_split_points`);
-    2  no special token extends across it.
+    2  no special token extends across it;
+    3  no normalization extends across it: the characters on both sides stay as they are, and neither composes with
+       characters on the other side.
 
 Then the pre-tokens of the blocks, one after another, are those of the whole text. Special tokens are found from left to
 right, the longest first where several begin. By (2) none of the whole text's special tokens extends from one block into
@@ -15,19 +17,22 @@ of the next block starts where the search of the text would continue. A boundary
 token, where pre-tokens begin in any case, or strictly between two of them; there, by (1), the pre-tokens on each side
 do not depend on the other side.
 
-To verify (2), the reader must look ahead by the length of a special token: only positions are considered that have the
-length of the longest special token between them and the end of what was read. A text without a possible boundary, such
-as a single word of many megabytes, is one block.
+By (3), the same holds for the normalized text. To verify (2), the reader must look ahead by the length of a special
+token: only positions are considered that have the length of the longest special token between them and the end of what
+was read. A text without a possible boundary, such as a single word of many megabytes, is one block.
 """
 
 from codecs import BOM_UTF8, utf_8_decode
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.byte_pair.normalizers import Normalizer, is_unchanged
+from npllm.tokenizers.byte_pair.pre_tokenizers import Step
+from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN
+from npllm.tokenizers.vectorized.pretokenizers import find_pretokenizer
 from npllm.tokenizers.vectorized.safe_split_points import last_safe_split_point
 from npllm.utils.text_files import check_no_nul, check_text_file, utf8_error
 
@@ -42,17 +47,24 @@ class TextBlock(NamedTuple):
 
 
 def read_text_blocks(
-    path: str | Path, pattern: str = GPT2_PATTERN, special_tokens: Collection[str] = (), start: int = 0
+    path: str | Path,
+    pattern: str | tuple[Step, ...] = GPT2_PATTERN,
+    special_tokens: Collection[str] = (),
+    start: int = 0,
+    *,
+    normalizers: Sequence[Normalizer] = (),
+    as_one_block: bool = False,
 ) -> Iterator[TextBlock]:
     """Iterate over the TextBlocks of a file in UTF-8, from byte `start` on, where an earlier block has ended.
 
     The byte order mark is removed; line breaks are kept as they are. Only one block is in memory at a time if `pattern`
-    is one of pretokenize.PATTERNS. Where the pre-tokens of any other pattern begin is unknown, so the file is read as
-    one block. Raises FileNotFoundError, IsADirectoryError, or ValueError for an empty file, for NUL bytes (as in
-    UTF-16), and for the first byte that is not UTF-8.
+    is one of pretokenize.PATTERNS, or steps with a vectorized pre-tokenizer. Where the pre-tokens of any other pattern
+    begin is unknown, so the file is read as one block; so it is with `as_one_block`. Raises FileNotFoundError,
+    IsADirectoryError, or ValueError for an empty file, for NUL bytes (as in UTF-16), and for the first byte that is not
+    UTF-8.
     """
     check_text_file(path)
-    read_all = pattern not in PATTERNS.values()
+    read_all = as_one_block or find_pretokenizer(pattern) is None
     position, pending, at_end = start, b"", False
     with open(path, "rb") as file:
         if start:
@@ -65,7 +77,7 @@ def read_text_blocks(
             if position == 0:
                 check_no_nul(path, pending)
             text = _decode(path, pending, position, len(mark), at_end)
-            end = len(text) if at_end else last_split_point(text, special_tokens)
+            end = len(text) if at_end else last_split_point(text, special_tokens, normalizers)
             if at_end and not text and position == 0:
                 raise ValueError(f"{Path(path)} is empty; it must contain text")
             if end:
@@ -74,22 +86,29 @@ def read_text_blocks(
                 pending, position = pending[len(data) :], position + len(data)
 
 
-def last_split_point(text: str, special_tokens: Collection[str] = ()) -> int:
+def last_split_point(text: str, special_tokens: Collection[str] = (), normalizers: Sequence[Normalizer] = ()) -> int:
     """The last position at which a text that continues may be split; 0 if there is none."""
     codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
     longest = max(map(len, special_tokens), default=1)
     position = last_safe_split_point(codes[: max(0, len(codes) - longest + 1)])
-    while starts := [i for token in special_tokens if (i := _start_of_token_across(token, text, position)) >= 0]:
-        position = last_safe_split_point(codes[: min(starts) + 1])
+    while position:
+        starts = [i for token in special_tokens if (i := _start_of_token_across(token, text, position)) >= 0]
+        if not starts and is_unchanged(text[position - 1 : position + 1], normalizers):
+            break
+        position = last_safe_split_point(codes[: min([*(i + 1 for i in starts), position])])
     return position
 
 
-def is_split_point(before: str, after: str, special_tokens: Collection[str] = ()) -> bool:
+def is_split_point(
+    before: str, after: str, special_tokens: Collection[str] = (), normalizers: Sequence[Normalizer] = ()
+) -> bool:
     """True if a text may be split between two parts. As many characters of each as a special token has are enough."""
     text, position = before + after, len(before)
     codes = np.frombuffer(text[: position + 1].encode("utf-32-le"), "<u4")
-    return last_safe_split_point(codes) == position and all(
-        _start_of_token_across(token, text, position) < 0 for token in special_tokens
+    return (
+        last_safe_split_point(codes) == position
+        and is_unchanged(before[-1:] + after[:1], normalizers)
+        and all(_start_of_token_across(token, text, position) < 0 for token in special_tokens)
     )
 
 

@@ -79,11 +79,19 @@ def test_truncate_treats_special_tokens_as_encode():
     assert gpt2().truncate(text, 2, **EVERY) == "one<"
 
 
-def test_a_pattern_that_leaves_text_out_is_refused():
+def test_a_pattern_that_leaves_text_out():
     tokenizer = BPETokenizer(gpt2().ranks, r"\p{L}+")
     assert tokenizer.truncate("a b", 2) == "a b"
-    with pytest.raises(ValueError, match="the pattern leaves out part of the text"):
-        tokenizer.truncate("a b c", 2)
+    assert tokenizer.truncate("a b c", 2) == "a b "
+    assert tokenizer.truncate("1 2 a b", 0) == "1 2 "
+
+
+def test_the_beginning_of_a_text_that_is_normalized_is_one_of_the_text_as_it_is_given():
+    tokenizer = BPETokenizer(gpt2().ranks, normalizer="NFC")
+    for text in ("e\u0301x", "e\u0301\u0301x", "\u1100\u1161\u11a8 x", "a\u0301\u0323b"):
+        num_tokens = tokenizer.count(text)
+        assert tokenizer.truncate(text, num_tokens) == text
+        assert tokenizer.truncate(text, num_tokens - 1) == text[: len(text) - (2 if " " in text else 1)]
 
 
 def test_invalid_types():

@@ -77,9 +77,9 @@ class AddedTokens:
         self._with_options = frozenset(text for text, token in self.tokens.items() if token.has_options)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the positions and the neighbours of the tokens do not matter, and no text is normalized."""
-        return not (self.normalizers or self._late or self._with_options)
+    def need_context(self) -> bool:
+        """Whether a token may depend on the text next to it, or may have several spellings in a text."""
+        return bool(self._with_options or (self._late and self.normalizers))
 
     def check(self, disallowed: frozenset[str], texts: Collection[str]) -> None:
         """Raise ValueError if a text contains a token that is disallowed, where `split` would find it."""

@@ -120,9 +120,8 @@ def as_normalizers(normalizer: None | str | Normalizer | Iterable[Normalizer]) -
         return (UnicodeForm(normalizer),)  # type: ignore[arg-type]  # __post_init__ checks it
     steps = (normalizer,) if isinstance(normalizer, Normalizer) else tuple(normalizer)
     if wrong := [step for step in steps if not isinstance(step, Normalizer)]:
-        raise TypeError(
-            f"normalizer is {wrong[0]!r:.60}; it must be UnicodeForm, Prepend or Replace, or one of {FORMS}"
-        )
+        wanted = ", ".join(FORMS)
+        raise TypeError(f"normalizer is {wrong[0]!r:.60}; it must be {wanted}, or UnicodeForm, Prepend or Replace")
     return steps
 
 

@@ -140,7 +140,7 @@ def _vocabulary(model, added_tokens):
             ranks[unicode_to_token(text)] = token_id
         elif UNICODE_TO_BYTE.keys() >= set(text):  # an added token that may also be an ordinary one
             token = unicode_to_token(text)
-            if token in merged or (ignore_merges and not text.isascii()):
+            if len(token) == 1 or token in merged or (ignore_merges and not text.isascii()):
                 ranks[token] = token_id
     unknown = model.get("unk_token")
     unknown = unknown if isinstance(unknown, str) and (unknown in vocabulary or unknown in added) else None
