@@ -7,13 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
-from npllm.attention import LinearScaling, Llama3Scaling, NTKScaling, RoPE, YaRNScaling
+from npllm.attention import (
+    DynamicNTKScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRoPEScaling,
+    NTKScaling,
+    RoPE,
+    YaRNScaling,
+)
+from npllm.attention.variants.rope import rope_forward
 from npllm.core.gradient_check import check_function_gradients
 from tests.equivalence import check_function, implementation
 from tests.strategies import arrays, dtypes, leading, seeds, sizes
 from torch_ref.attention.variants import rope as reference
 
 pytestmark = pytest.mark.covers("rotary")
+SHORT, LONG = tuple(1.0 + 0.1 * i for i in range(16)), tuple(2.0 + i for i in range(16))
 layouts = st.sampled_from(["halves", "pairs"])
 
 
@@ -143,6 +153,16 @@ def test_dtype():
         (lambda: NTKScaling(0.5), "factor is 0.5"),
         (lambda: YaRNScaling(2.0, 0), "original_length is 0"),
         (lambda: Llama3Scaling(2.0, 8, 4.0, 4.0), "high_freq_factor is 4.0"),
+        (lambda: DynamicNTKScaling(0.5, 8), "factor is 0.5"),
+        (lambda: DynamicNTKScaling(2.0, 0), "original_length is 0"),
+        (lambda: YaRNScaling(2.0, 8, attention_factor=0.0), "attention_factor is 0.0; it must be greater than 0"),
+        (lambda: YaRNScaling(2.0, 8, beta_fast=math.nan), "beta_fast is nan"),
+        (lambda: LongRoPEScaling((1.0,), (0.0,), 8), "long_factor is 0.0"),
+        (lambda: LongRoPEScaling((1.0,), (1.0,), 1, 2.0), "original_length is 1; it must be at least 2"),
+        (
+            lambda: RoPE(scaling=LongRoPEScaling((1.0,), (1.0,), 8)).frequencies(4),
+            "short_factor has 1 numbers; it must",
+        ),
     ],
 )
 def test_invalid_arguments(call, message):
@@ -159,6 +179,17 @@ def test_invalid_arguments(call, message):
                                                       "beta_fast": 20.0, "beta_slow": 2.0}),
         (Llama3Scaling(8.0, 512), "llama3", {"factor": 8.0, "original_max_position_embeddings": 512,
                                              "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
+        (YaRNScaling(8.0, 512, truncate=False), "yarn", {"factor": 8.0, "original_max_position_embeddings": 512,
+                                                         "truncate": False}),
+        (YaRNScaling(8.0, 512, mscale=0.9, mscale_all_dim=0.4), "yarn", {
+            "factor": 8.0, "original_max_position_embeddings": 512, "mscale": 0.9, "mscale_all_dim": 0.4}),
+        (YaRNScaling(8.0, 512, attention_factor=1.5), "yarn", {
+            "factor": 8.0, "original_max_position_embeddings": 512, "attention_factor": 1.5}),
+        (LongRoPEScaling(SHORT, LONG, 512, 4.0), "longrope", {
+            "factor": 4.0, "original_max_position_embeddings": 512, "short_factor": SHORT, "long_factor": LONG}),
+        (LongRoPEScaling(SHORT, LONG, 512, 4.0, 1.3), "longrope", {
+            "factor": 4.0, "original_max_position_embeddings": 512, "short_factor": SHORT, "long_factor": LONG,
+            "attention_factor": 1.3}),
     ],
 )  # fmt: skip
 def test_scalings_and_the_references_equal_those_of_transformers(scaling, kind, options):
@@ -172,7 +203,32 @@ def test_scalings_and_the_references_equal_those_of_transformers(scaling, kind, 
 
 @given(st.integers(1, 32), st.sampled_from([10.0, 10000.0, 1e6]), st.sampled_from([1.0, 2.0, 16.0]))
 def test_frequencies_equal_those_of_the_reference(pairs, theta, factor):
-    scalings = [None, LinearScaling(factor), NTKScaling(factor), YaRNScaling(factor, 64), Llama3Scaling(factor, 64)]
+    numbers = tuple(1.0 + 0.5 * i for i in range(pairs))
+    scalings = [
+        None, LinearScaling(factor), NTKScaling(factor), YaRNScaling(factor, 64), YaRNScaling(factor, 3),
+        YaRNScaling(factor, 64, 2.0, 8.0, truncate=False), Llama3Scaling(factor, 64), DynamicNTKScaling(factor, 64),
+        LongRoPEScaling(numbers, numbers[::-1], 64, factor),
+    ]  # fmt: skip
     for scaling in scalings:
-        ours = RoPE(theta=theta, scaling=scaling).frequencies(2 * pairs)
-        np.testing.assert_allclose(ours, reference.rotary_frequencies(2 * pairs, theta, scaling), rtol=1e-12)
+        rope = RoPE(theta=theta, scaling=scaling)
+        for length in (0, 64, 65, 200):
+            expected = reference.rotary_frequencies(2 * pairs, theta, scaling, length)
+            np.testing.assert_allclose(rope.frequencies(2 * pairs, length), expected, rtol=1e-12)
+        assert rope.amplitude == pytest.approx(reference.rotary_amplitude(scaling))
+
+
+@pytest.mark.parametrize("scaling", [DynamicNTKScaling(2.0, 8), LongRoPEScaling((1.0, 1.5), (2.0, 4.0), 8)])
+def test_frequencies_that_depend_on_the_length(scaling):
+    """Up to the length of training they are constant; then dynamic NTK's decrease, and LongRoPE has other ones."""
+    short, longer, longest = (RoPE(scaling=scaling).frequencies(4, length) for length in (8, 9, 16))
+    np.testing.assert_array_equal(RoPE(scaling=scaling).frequencies(4), short)
+    assert longer[-1] < short[-1]
+    assert (longest[-1] < longer[-1]) == isinstance(scaling, DynamicNTKScaling)
+    rng = np.random.default_rng(0)
+    q, k = rng.standard_normal((2, 1, 9, 4))
+    for length, frequencies in ((8, short), (9, longer)):
+        rotated, _, _ = rope_forward(q[:, :length], k[:, :length], np.arange(length), RoPE(scaling=scaling))
+        amplitude = RoPE(scaling=scaling).amplitude
+        np.testing.assert_array_equal(
+            rotated, F.rotary(q[:, :length], np.arange(length), frequencies, amplitude=amplitude)
+        )
