@@ -24,7 +24,9 @@ from npllm.models import from_pretrained
 from npllm.models.pretrained import open_pretrained
 from npllm.utils.gguf_file import is_gguf
 
-STATES, LOSS, GRADIENTS = 1e-4, 1e-5, 1e-3  # the largest relative differences that are allowed
+# The largest relative differences that are allowed. Rounding in float32 gives 7e-6, 3e-6 and 3e-4 in SmolLM2 with 30
+# layers, where a hidden state of 23,000 is added to numbers of size 1.
+STATES, LOSS, GRADIENTS = 1e-4, 2e-5, 2e-3
 MAX_POSITIONS, NUM_GREEDY = 24, 12
 PROMPT = "The capital of France is"
 TEXTS = [
@@ -76,14 +78,17 @@ def rows(path):
 
 
 def open_reference(path):
-    """The model of transformers, in float32."""
+    """The model of transformers, in float32; raises ValueError if transformers cannot open it."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     options = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
     if is_gguf(path):
         path, options["gguf_file"] = path.parent, path.name
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no option of transformers removes
-        model = transformers.AutoModelForCausalLM.from_pretrained(path, **options).eval()
+        try:
+            model = transformers.AutoModelForCausalLM.from_pretrained(path, **options).eval()
+        except Exception as error:  # of any class
+            raise ValueError(f"transformers cannot open {path}: {error}") from error
     model.get_input_embeddings().padding_idx = None  # otherwise the row of the padding has no gradient
     return model
 

