@@ -24,9 +24,10 @@ import numpy as np
 
 from npllm.core.checks import check_text
 from npllm.tokenizers.base import Tokenizer
+from npllm.tokenizers.byte_pair.added_tokens import AddedToken
 from npllm.tokenizers.byte_pair.special_tokens import SpecialTokenSet, check_no_special, resolve_special
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
-from npllm.tokenizers.character_bpe.added_tokens import AddedToken, compile_tokens, find_added_tokens
+from npllm.tokenizers.character_bpe.added_tokens import compile_tokens, find_added_tokens
 from npllm.tokenizers.character_bpe.decode import SPACE_SYMBOL, IncrementalDecoder
 from npllm.tokenizers.character_bpe.encode import CharacterEncoder
 from npllm.tokenizers.character_bpe.normalization import Aligned, aligned, normalize, normalize_aligned
@@ -49,7 +50,7 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, vocabulary: CharacterVocabulary):
         self.vocabulary = vocabulary
         self.prefix_ids, self.suffix_ids = vocabulary.prefix_ids, vocabulary.suffix_ids
-        self.special_tokens = {token.text: token.id for token in vocabulary.added_tokens if token.special}
+        self.special_tokens = {token.text: token.id for token in vocabulary.added_tokens.values() if token.special}
         self._all_special = frozenset(self.special_tokens)
         self._token_texts = vocabulary.texts_by_id()
         self.vocab_size = max(self._token_texts) + 1
@@ -61,7 +62,7 @@ class SentencePieceTokenizer(Tokenizer):
             vocabulary.unk_id,
             vocabulary.fuse_unk,
         )
-        self._active: dict[frozenset[str], tuple[frozenset[AddedToken], frozenset[AddedToken]]] = {}
+        self._active: dict[frozenset[str], tuple[dict[str, AddedToken], dict[str, AddedToken]]] = {}
 
     def __len__(self):
         """The number of tokens; smaller than `vocab_size` if there are unused ids."""
@@ -232,16 +233,18 @@ class SentencePieceTokenizer(Tokenizer):
         check_text("text", text)
         allowed, disallowed = resolve_special(self._all_special, allowed_special, disallowed_special)
         text = replace_surrogates(text)
-        if disallowed and _search(frozenset(disallowed), text):
+        if disallowed and compile_tokens(frozenset(disallowed)).search(text):
             check_no_special(disallowed, [text])
         return text, allowed
 
     def _active_tokens(self, allowed):
         """The added tokens that are found in the text as given, and those that are found in the normalized text."""
         if allowed not in self._active:
-            active = [token for token in self.vocabulary.added_tokens if not token.special or token.text in allowed]
-            normalized = frozenset(token for token in active if token.normalized)
-            self._active[allowed] = frozenset(active) - normalized, normalized
+            early, late = {}, {}
+            for text, token in self.vocabulary.added_tokens.items():
+                if not token.special or token.text in allowed:
+                    (late if token.normalized else early)[text] = token
+            self._active[allowed] = early, late
         return self._active[allowed]
 
     def _parts(self, text, allowed):
@@ -318,11 +321,6 @@ class SentencePieceDecoder:
     def finish(self) -> str:
         """The text of byte tokens at the end. Resets the decoder."""
         return self._decoder.finish()
-
-
-def _search(special_tokens, text):
-    """Whether a text contains one of the special tokens."""
-    return compile_tokens(frozenset(AddedToken(token, 0) for token in special_tokens))[0].search(text)
 
 
 def _as_list(ids):

@@ -4,70 +4,49 @@
 
 Two searches are made, as in Hugging Face's library. Tokens that are not `normalized` are found in the text as given.
 What is between them is normalized, and then the other added tokens are found in the result. Among tokens that begin at
-the same position, the longest one is taken.
+the same position, the longest one is taken. `byte_pair.added_tokens` does the same for byte-level vocabularies; here
+there may be thousands of added tokens, so they are found by a pattern in the form of a tree.
 
 Hugging Face, tokenizers: documentation of AddedToken.
 """
 
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import groupby
 
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A text with an id of its own.
-
-    special      True for a control token, which a text must not contain unless it is allowed
-    normalized   True if it is found in the normalized text, as `pattern`
-    lstrip       True if whitespace before it belongs to it
-    rstrip       True if whitespace behind it belongs to it
-    single_word  True if it is found only where no letter, digit or _ is next to it
-    pattern      what is searched for, if that is not the text
-    """
-
-    text: str
-    id: int
-    special: bool = False
-    normalized: bool = False
-    lstrip: bool = False
-    rstrip: bool = False
-    single_word: bool = False
-    pattern: str | None = None
-
+from npllm.tokenizers.byte_pair.added_tokens import AddedToken
+from npllm.tokenizers.byte_pair.pretokenize import compile_pattern
 
 Part = tuple[AddedToken | None, int, int]  # a token, or None for text between tokens; first character, end
 
 
-def find_added_tokens(tokens: frozenset[AddedToken], text: str) -> Iterator[Part]:
-    """Divide a text into added tokens and the text between them, which is never empty."""
+def find_added_tokens(tokens: Mapping[str, AddedToken], text: str) -> Iterator[Part]:
+    """Divide a text into added tokens and the text between them, which is never empty.
+
+    `tokens` is a dict from what is searched for to the tokens.
+    """
     position = 0
-    if tokens:
-        pattern, by_text = compile_tokens(tokens)
-        for match in pattern.finditer(text):
-            token, (first, end) = by_text[match.group()], match.span()
-            if token.single_word and (_is_word(text[first - 1 : first]) or _is_word(text[end : end + 1])):
-                continue
-            if token.lstrip:
-                first = max(len(text[:first].rstrip()), position)
-            if token.rstrip:
-                end = len(text) - len(text[end:].lstrip())
-            if position < first:
-                yield None, position, first
-            yield token, first, end
-            position = end
+    for match in compile_tokens(frozenset(tokens)).finditer(text) if tokens else ():
+        token, (first, end) = tokens[match.group()], match.span()
+        if token.single_word and not _is_single_word(text, first, end):
+            continue
+        if token.lstrip:
+            first = max(_spaces_before().search(text, 0, first).start(), position)
+        if token.rstrip:
+            end = _spaces().match(text, end).end()
+        if position < first:
+            yield None, position, first
+        yield token, first, end
+        position = end
     if position < len(text):
         yield None, position, len(text)
 
 
 @lru_cache(maxsize=64)
-def compile_tokens(tokens: frozenset[AddedToken]) -> tuple[re.Pattern, dict[str, AddedToken]]:
-    """A regular expression that matches the longest token at a position, and the tokens by what it matches."""
-    by_text = {token.text if token.pattern is None else token.pattern: token for token in tokens}
-    return re.compile(prefix_tree_pattern(by_text)), by_text
+def compile_tokens(texts: frozenset[str]) -> re.Pattern:
+    """A regular expression that matches the longest of the texts at a position."""
+    return re.compile(prefix_tree_pattern(texts))
 
 
 def prefix_tree_pattern(texts: Iterable[str]) -> str:
@@ -93,10 +72,14 @@ def _tree_pattern(texts, depth):
     return f"{common}(?:{'|'.join(branches)}){'?' if is_complete else ''}"
 
 
-def _is_word(character):
-    """True for letters, digits, _ and combining marks; False at the end of the text."""
-    return bool(re.fullmatch(r"\w", character)) or bool(character) and _is_mark(character)
+def _is_single_word(text, first, end):
+    word = compile_pattern(r"\w")
+    return not (word.match(text[max(0, first - 1) : first]) or word.match(text[end : end + 1]))
 
 
-def _is_mark(character):
-    return unicodedata.category(character)[0] == "M"
+def _spaces():
+    return compile_pattern(r"\s*")
+
+
+def _spaces_before():
+    return compile_pattern(r"\s*$")

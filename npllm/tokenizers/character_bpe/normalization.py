@@ -13,6 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from npllm.tokenizers.byte_pair import normalizers
+from npllm.tokenizers.byte_pair.normalizers import Normalizer
+
 
 class Aligned(NamedTuple):
     """A text, and for each of its characters where the characters that it comes from begin and end."""
@@ -78,6 +81,27 @@ class Prepend:
         text = self.apply(aligned.text, is_first)
         added = len(text) - len(aligned.text)
         return Aligned(text, aligned.starts[:1] * added + aligned.starts, aligned.ends[:1] * added + aligned.ends)
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Apply a normalizer of `byte_pair.normalizers`, such as UnicodeForm("NFC")."""
+
+    normalizer: Normalizer
+
+    @property
+    def is_replacement(self) -> bool:
+        """True if it replaces matches of a pattern."""
+        return isinstance(self.normalizer, normalizers.Replace)
+
+    def apply(self, text: str, is_first: bool) -> str:
+        """The normalized text."""
+        return self.normalizer.normalize(text)
+
+    def apply_aligned(self, aligned: Aligned, is_first: bool) -> Aligned:
+        """Each character has the position of the one that it comes from, see the normalizer."""
+        text, indices = self.normalizer.normalize_aligned(aligned.text, range(len(aligned.text)))
+        return Aligned(text, [aligned.starts[i] for i in indices], [aligned.ends[i] for i in indices])
 
 
 @dataclass(frozen=True)

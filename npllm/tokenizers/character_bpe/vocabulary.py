@@ -6,7 +6,7 @@ file → [CharacterVocabulary] → SentencePieceTokenizer
 import re
 from dataclasses import dataclass, field
 
-from npllm.tokenizers.character_bpe.added_tokens import AddedToken
+from npllm.tokenizers.byte_pair.added_tokens import AddedToken
 from npllm.tokenizers.character_bpe.decode import Decoding
 from npllm.tokenizers.character_bpe.merge import MergeRanks
 from npllm.tokenizers.character_bpe.normalization import Step
@@ -28,7 +28,8 @@ class CharacterVocabulary:
     ignore_merges  True if a text between splits that is a token becomes that token, whatever the merges give
     normalizer     steps before the added tokens that are `normalized` are found
     pre_tokenizer  steps after that
-    added_tokens   texts that are found before anything is merged
+    added_tokens   dict from texts that are found before anything is merged to the tokens; the text that is searched for
+                   differs from that of the token if it is searched for in the normalized text
     decoding       how ids become text
     token_texts    dict from further ids to what they are decoded to, such as b"" for control tokens of SentencePiece
     prefix_ids     what `add_special_tokens=True` puts before a text
@@ -45,7 +46,7 @@ class CharacterVocabulary:
     ignore_merges: bool = False
     normalizer: tuple[Step, ...] = ()
     pre_tokenizer: tuple[Step, ...] = ()
-    added_tokens: tuple[AddedToken, ...] = ()
+    added_tokens: dict[str, AddedToken] = field(default_factory=dict)
     decoding: Decoding = Decoding()
     token_texts: dict[int, str | bytes] = field(default_factory=dict)
     prefix_ids: tuple[int, ...] = ()
@@ -54,7 +55,7 @@ class CharacterVocabulary:
     def texts_by_id(self) -> dict[int, str | bytes]:
         """What each id is decoded to: a text, or the byte of a byte token."""
         texts: dict[int, str | bytes] = {token_id: token for token, token_id in self.tokens.items()}
-        texts |= {token.id: token.text if token.pattern is None else token.pattern for token in self.added_tokens}
+        texts |= {token.id: text for text, token in self.added_tokens.items()}
         if self.decoding.invalid_bytes is not None:
             for token_id, token in texts.items():
                 if match := BYTE_TOKEN.fullmatch(str(token)):

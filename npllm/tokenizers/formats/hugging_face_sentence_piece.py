@@ -14,10 +14,11 @@ import json
 from itertools import chain
 from typing import Any
 
-from npllm.tokenizers.character_bpe.added_tokens import AddedToken
+from npllm.tokenizers.byte_pair.added_tokens import AddedToken
 from npllm.tokenizers.character_bpe.decode import Decoding, InvalidBytes, Strip
-from npllm.tokenizers.character_bpe.normalization import Metaspace, Prepend, Replace, Step, normalize
+from npllm.tokenizers.character_bpe.normalization import Apply, Metaspace, Prepend, Replace, Step, normalize
 from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
+from npllm.tokenizers.formats.hugging_face_components import read_normalizer, read_post_processor
 from npllm.tokenizers.formats.npllm_json import is_id_table
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -63,10 +64,12 @@ class _Reader:
         pre_tokenizer, before, after = self._steps("pre_tokenizer", "pretokenizers", content.get("pre_tokenizer"))
         if after is not None and any(isinstance(s, Replace) and s.old == after not in s.new for s in normalizer):
             after = None  # the text that is split has no such character left
-        wrong = [s.old for s in normalizer if isinstance(s, Replace) and len(s.old) > 1]
-        if wrong and any(isinstance(s, Metaspace) and s.prepend_scheme == "first" for s in pre_tokenizer):
-            self._refuse("Replace before a Metaspace with prepend_scheme first", wrong[0], "one of a character")
-        prefix_ids, suffix_ids = self._post_processor(content.get("post_processor"))
+        replaces_several = any(_replaces_several(step) for step in normalizer)
+        if replaces_several and any(isinstance(s, Metaspace) and s.prepend_scheme == "first" for s in pre_tokenizer):
+            self._refuse("Replace before a Metaspace with prepend_scheme first", normalizer, "one of a character")
+        around = read_post_processor(content.get("post_processor"), self.obstacles)
+        if around.trim_offsets is not None:
+            self._refuse("trim_offsets of post_processor", True, "false")
         return CharacterVocabulary(
             tokens=tokens,
             ranks=self._ranks(model, tokens, byte_ids),
@@ -80,8 +83,8 @@ class _Reader:
             pre_tokenizer=pre_tokenizer,
             added_tokens=self._added_tokens(tokens, normalizer),
             decoding=self._decoding(content.get("decoder")),
-            prefix_ids=prefix_ids,
-            suffix_ids=suffix_ids,
+            prefix_ids=around.prefix_ids,
+            suffix_ids=around.suffix_ids,
         )
 
     def _refuse(self, name, part, can_read):
@@ -169,9 +172,10 @@ class _Reader:
                     char
                 ) == 1 and behavior in ("MergedWithPrevious", "MergedWithNext"):
                     before, after = (before, char) if behavior == "MergedWithPrevious" else (char, after)
+                case _ if name == "normalizer":
+                    steps += [Apply(normalizer) for normalizer in read_normalizer(step, self.obstacles)]
                 case _:
-                    can_read = "Prepend and Replace" if name == "normalizer" else "Metaspace and Split"
-                    self._refuse(f"{name}: a step", step, f"{can_read} of a text, one after another")
+                    self._refuse(f"{name}: a step", step, "Metaspace, and Split at a character")
         return tuple(steps), before, after
 
     def _flat(self, name, list_name, part):
@@ -205,10 +209,9 @@ class _Reader:
             if entry["id"] != ids[text]:
                 expected = f"Hugging Face reads it as {ids[text]}"
                 self.obstacles.append(f"the added token {text!r} has id {entry['id']}; {expected}")
-            flags = {flag: bool(entry.get(flag)) for flag in FLAGS}
-            pattern = normalize(text, normalizer) if flags["normalized"] else None
-            added[text] = AddedToken(text, ids[text], **flags, pattern=pattern)
-        return tuple(added.values())
+            flags: dict[str, Any] = {flag: bool(entry.get(flag)) for flag in FLAGS}
+            added[text] = AddedToken(text, ids[text], **flags)
+        return {normalize(text, normalizer) if token.normalized else text: token for text, token in added.items()}
 
     def _decoding(self, part):
         """How a decoder turns tokens into text; the order of its steps matters."""
@@ -235,24 +238,10 @@ class _Reader:
             self.obstacles.append(f"decoder is {part!r:.100}; it must replace ▁ by a space, with Replace or Metaspace")
         return Decoding(invalid_bytes, strip, num_spaces, replaces_in_bytes)
 
-    def _post_processor(self, part):
-        """(prefix_ids, suffix_ids) of a TemplateProcessing."""
-        ids: list[list[int]] = [[], []]
-        for step in self._flat("post_processor", "processors", part):
-            match step:
-                case {"type": "TemplateProcessing", "single": [*single], "special_tokens": dict(special)}:
-                    side = 0
-                    for entry in single:
-                        match entry:
-                            case {"Sequence": {"id": "A"}} if side == 0:
-                                side = 1
-                            case {"SpecialToken": {"id": str(name)}} if _is_id_list(special.get(name)):
-                                ids[side] += special[name]["ids"]
-                            case _:
-                                self._refuse("post_processor.single", entry, "SpecialToken and one Sequence A")
-                case _:
-                    self._refuse("post_processor: a step", step, "TemplateProcessing")
-        return tuple(ids[0]), tuple(ids[1])
+
+def _replaces_several(step):
+    """True if a step may replace several characters: then the library's positions no longer begin with 0."""
+    return len(step.old) > 1 if isinstance(step, Replace) else isinstance(step, Apply) and step.is_replacement
 
 
 def _has_surrogates(content):
@@ -269,7 +258,3 @@ def _has_surrogates(content):
 
 def _as_list(merge):
     return merge if isinstance(merge, list) else ()
-
-
-def _is_id_list(entry):
-    return isinstance(entry, dict) and isinstance(entry.get("ids"), list) and is_id_table(dict(enumerate(entry["ids"])))

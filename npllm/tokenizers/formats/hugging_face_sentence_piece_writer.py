@@ -6,8 +6,9 @@ CharacterVocabulary → [content of tokenizer.json]
 from typing import Any
 
 from npllm.tokenizers.character_bpe.decode import SPACE_SYMBOL
-from npllm.tokenizers.character_bpe.normalization import Metaspace, Prepend, Replace
+from npllm.tokenizers.character_bpe.normalization import Apply, Metaspace, Prepend, Replace
 from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
+from npllm.tokenizers.formats.hugging_face_components import write_normalizer
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -33,7 +34,7 @@ def to_tokenizer_json_sp(vocabulary: CharacterVocabulary) -> dict[str, Any]:
         "padding": None,
         "added_tokens": [
             {"id": token.id, "content": token.text, **{flag: getattr(token, flag) for flag in FLAGS}}
-            for token in sorted(vocabulary.added_tokens, key=lambda token: token.id)
+            for token in sorted(vocabulary.added_tokens.values(), key=lambda token: token.id)
         ],
         "normalizer": _sequence("normalizers", [_step_json(step) for step in vocabulary.normalizer]),
         "pre_tokenizer": _sequence("pretokenizers", _pre_tokenizer_json(vocabulary)),
@@ -55,6 +56,8 @@ def _step_json(step):
             return {"type": "Prepend", "prepend": prefix}
         case Replace(old, new):
             return {"type": "Replace", "pattern": {"String": old}, "content": new}
+        case Apply(normalizer):
+            return write_normalizer([normalizer])
         case Metaspace(symbol, scheme):
             return {"type": "Metaspace", "replacement": symbol, "prepend_scheme": scheme, "split": False}
         case _ if to_json := getattr(step, "to_tokenizer_json", None):
@@ -88,7 +91,7 @@ def _decoder_json(decoding):
 
 
 def _post_processor_json(vocabulary, names):
-    names = names | {token.id: token.text for token in vocabulary.added_tokens}
+    names = names | {token.id: token.text for token in vocabulary.added_tokens.values()}
     around = [*vocabulary.prefix_ids, *vocabulary.suffix_ids]
     if not around:
         return None

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from npllm.tokenizers.character_bpe.added_tokens import AddedToken
+from npllm.tokenizers.byte_pair.added_tokens import AddedToken
 from npllm.tokenizers.character_bpe.charsmap import SentencePieceNormalizer, read_charsmap
 from npllm.tokenizers.character_bpe.decode import Decoding, Strip
 from npllm.tokenizers.character_bpe.merge import ranks_of_scores
@@ -152,10 +152,10 @@ def vocabulary_of_tokens(
         unk_id=unk_id,
         fuse_unk=True,
         normalizer=(normalizer,),
-        added_tokens=(
-            *(AddedToken(text, ids[text], special=True) for text in by_type[CONTROL]),
-            *(AddedToken(text, ids[text], normalized=True, pattern=text) for text in by_type[USER_DEFINED]),
-        ),
+        added_tokens={
+            **{text: AddedToken(text, ids[text]) for text in by_type[CONTROL]},
+            **{text: AddedToken(text, ids[text], special=False, normalized=True) for text in by_type[USER_DEFINED]},
+        },
         decoding=Decoding("characters" if byte_fallback else None, strip),
         token_texts={unk_id: unk_surface, **{ids[text]: "" for text in by_type[CONTROL]}},
         prefix_ids=(ids[bos],) if bos is not None and bos in by_type[CONTROL] else (),

@@ -38,7 +38,16 @@ def sequence(*decoders):
     return {"type": "Sequence", "decoders": [*decoders]}
 
 
-NORMALIZERS = [None, {"type": "Sequence", "normalizers": []}, REPLACE_SPACES, LLAMA_NORMALIZER, PREPEND]
+NORMALIZERS = [
+    None,
+    {"type": "Sequence", "normalizers": []},
+    REPLACE_SPACES,
+    LLAMA_NORMALIZER,
+    PREPEND,
+    {"type": "Sequence", "normalizers": [{"type": "NFKC"}, LLAMA_NORMALIZER]},
+    {"type": "Sequence", "normalizers": [{"type": "NFC"}, REPLACE_SPACES]},
+    {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"Regex": " +"}, "content": "▁"}]},
+]
 PRE_TOKENIZERS = [
     None,
     *(metaspace(scheme, split) for scheme in ("always", "first", "never") for split in (True, False)),
@@ -72,7 +81,8 @@ def random_content(seed):
         ignore_merges=draw.random() < 0.3,
     )
     content["normalizer"] = draw.choice(NORMALIZERS)
-    content["pre_tokenizer"] = draw.choice(PRE_TOKENIZERS)
+    several = content["normalizer"] == NORMALIZERS[-1]  # refused before a Metaspace with prepend_scheme first
+    content["pre_tokenizer"] = draw.choice([None] if several else PRE_TOKENIZERS)
     content["decoder"] = draw.choice(DECODERS)
     content["post_processor"] = draw.choice([None, TEMPLATE])
     for text in ("<mask>", "<w>", "aaa", " the"):
@@ -170,6 +180,13 @@ def test_every_obstacle_is_named_at_once():
     assert "BertProcessing" in str(error.value)
 
 
+def test_a_replacement_of_several_characters_before_a_metaspace_at_the_beginning_is_refused():
+    for replace in (NORMALIZERS[-1], {"type": "Replace", "pattern": {"String": "ab"}, "content": "x"}):
+        content = llama_like() | {"normalizer": replace, "pre_tokenizer": metaspace("first", True)}
+        with pytest.raises(ValueError, match="prepend_scheme first"):
+            loaded(content)
+
+
 @pytest.mark.parametrize("kind", ["Unigram", "WordPiece", 7])
 def test_another_algorithm_is_refused_by_its_name(kind):
     with pytest.raises(ValueError, match=f"model.type is {kind!r}; npllm can read BPE"):
@@ -196,7 +213,7 @@ def test_another_algorithm_is_refused_by_its_name(kind):
         (lambda c: c["added_tokens"].append("x"), "a unique content"),
         (lambda c: c.update(decoder=None), "must replace ▁ by a space"),
         (lambda c: c.update(decoder=sequence(REPLACE_SYMBOLS, {**LLAMA_DECODER["decoders"][3]})), "Strip"),
-        (lambda c: c["post_processor"]["single"].append({"Sequence": {"id": "B"}}), "post_processor.single"),
+        (lambda c: c["post_processor"]["single"].append({"Sequence": {"id": "B"}}), "a template with the text once"),
         (lambda c: c.update(pre_tokenizer=metaspace("sometimes", True)), "prepend_scheme of Metaspace"),
     ],
 )
