@@ -149,17 +149,17 @@ def show_candidates(console: Console, tokens: Iterator[GeneratedToken], tokenize
     for token in tokens:
         text += token.text
         if token.id is not None and token.logits is not None:
-            console.print(_candidates_line(token, tokenizer, number), soft_wrap=True)
+            console.print(_candidates_line(token.id, token.logits, tokenizer, number), soft_wrap=True)
             console.file.flush()
     return text
 
 
-def _candidates_line(token: GeneratedToken, tokenizer: Any, number: int) -> Text:
-    probabilities = softmax(token.logits.astype(np.float64))
+def _candidates_line(token_id: int, logits: np.ndarray, tokenizer: Any, number: int) -> Text:
+    probabilities = softmax(logits.astype(np.float64))
     best = np.argsort(-probabilities, kind="stable")[:number].tolist()
-    line = Text.assemble((_token_text(tokenizer, token.id), "bold"), (f" {probabilities[token.id]:8.1%} │", "dim"))
+    line = Text.assemble((_token_text(tokenizer, token_id), "bold"), (f" {probabilities[token_id]:8.1%} │", "dim"))
     for candidate in best:
-        line.append(f" {_token_text(tokenizer, candidate)}", style="bold green" if candidate == token.id else "")
+        line.append(f" {_token_text(tokenizer, candidate)}", style="bold green" if candidate == token_id else "")
         line.append(f" {probabilities[candidate]:6.1%} ", style="dim")
     return line
 

@@ -71,7 +71,7 @@ def generate(
     stop_strings = StopStrings(stop_strings).strings
     prompts = _check_sequence("prompts", prompts, "a sequence of prompts")
     sequences = [
-        _Sequence(_check_prompt(f"prompts[{number}]", prompt, vocab_size)) for number, prompt in enumerate(prompts)
+        _Sequence(check_prompt(f"prompts[{number}]", prompt, vocab_size)) for number, prompt in enumerate(prompts)
     ]
     for sequence in sequences:
         sequence.stop_strings = _stop_strings(stop_strings, tokenizer, sequence.ids)
@@ -92,8 +92,22 @@ def generate(
 
 def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Any) -> list[int]:
     """The ids that continue one prompt; options as for `generate`."""
+    prompt = check_prompt("prompt", prompt, model.config.vocab_size)
     steps = generate(model, [prompt], max_new_tokens, **options)
     return [new_id for (new_id,) in steps if new_id is not None]
+
+
+def check_prompt(name: str, prompt: Sequence[int], vocab_size: int) -> list[int]:
+    """The prompt as a list of ids; raises TypeError, ValueError or IndexError unless it is one of at least one id."""
+    try:
+        ids = np.asarray(_check_sequence(name, prompt, "a sequence of ids (T)"))
+    except ValueError:  # lists of different lengths
+        raise ValueError(f"{name} has lists in it; it must be a sequence of ids (T)") from None
+    if ids.ndim != 1:
+        raise ValueError(f"{name} has shape {ids.shape}; it must be (T)")
+    if not ids.size:
+        raise ValueError(f"{name} is empty; it must have at least one id")
+    return as_indices(name, ids, 0, vocab_size).tolist()
 
 
 def as_list(name: str, values: Any) -> list[Any]:
@@ -135,7 +149,7 @@ class _Sequence:
         """Append an id; an ended sequence, whose id is None, repeats its last id, so that all keep one length."""
         self.ids.append(self.ids[-1] if new_id is None else new_id)
         self.ended |= new_id in stop_ids
-        if self.stop_strings is not None and not self.ended:
+        if new_id is not None and self.stop_strings is not None and not self.ended:
             stop, decoder = self.stop_strings
             stop.push(decoder.push(new_id))
             self.ended = stop.found is not None
@@ -150,15 +164,6 @@ def _stop_strings(strings, tokenizer, prompt) -> tuple[StopStrings, StreamDecode
     decoder = StreamDecoder(tokenizer)
     decoder.push(prompt)  # whether a token begins with a space can depend on the token before it
     return StopStrings(strings), decoder
-
-
-def _check_prompt(name: str, prompt: Sequence[int], vocab_size: int) -> list[int]:
-    prompt = np.asarray(_check_sequence(name, prompt, "a sequence of ids (T)"))
-    if prompt.ndim != 1:
-        raise ValueError(f"{name} has shape {prompt.shape}; it must be (T)")
-    if not prompt.size:
-        raise ValueError(f"{name} is empty; it must have at least one id")
-    return as_indices(name, prompt, 0, vocab_size).tolist()
 
 
 def _check_sequence(name: str, value: Any, kind: str) -> Any:

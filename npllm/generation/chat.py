@@ -38,7 +38,7 @@ class Chat:
                 f"{pretrained.path} has no chat template, so it is not a model for conversations; "
                 "`npllm generate` continues a text with it"
             )
-        self.pretrained, self.options = pretrained, options
+        self.pretrained, self.template, self.options = pretrained, pretrained.chat_template, options
         self.system = system
         self.messages: list[dict[str, str]] = []
         self.next_logits = NextLogits(pretrained.model)
@@ -76,7 +76,7 @@ class Chat:
     def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
         """The ids of the messages, and of the beginning of an answer. The template writes all special tokens."""
         text = render_chat(
-            self.pretrained.chat_template,
+            self.template,
             messages,
             bos_token=self.pretrained.bos_token,
             eos_token=self.pretrained.eos_token,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from npllm.core.checks import as_indices, check_number
+from npllm.core.checks import as_indices, check_number, check_shape
 from npllm.generation.filters import as_logits
 
 
@@ -27,7 +27,7 @@ def penalize_repetition(logits: np.ndarray, ids: Sequence[int], penalty: float) 
     if not penalty > 0:
         raise ValueError(f"penalty is {penalty}; it must be greater than 0")
     penalized = logits.copy()
-    used = np.unique(as_indices("ids", ids, 0, len(logits)))
+    used = np.unique(_as_ids(ids, len(logits)))
     penalized[used] = np.where(logits[used] > 0, logits[used] / penalty, logits[used] * penalty)
     return penalized
 
@@ -43,7 +43,7 @@ def penalize_frequency(
     frequency_penalty = check_number("frequency_penalty", frequency_penalty)
     presence_penalty = check_number("presence_penalty", presence_penalty)
     penalized = logits.copy()
-    used, counts = np.unique(as_indices("ids", ids, 0, len(logits)), return_counts=True)
+    used, counts = np.unique(_as_ids(ids, len(logits)), return_counts=True)
     penalized[used] -= (frequency_penalty * counts + presence_penalty).astype(logits.dtype)
     return penalized
 
@@ -57,3 +57,10 @@ def add_bias(logits: np.ndarray, logit_bias: Mapping[int, float]) -> np.ndarray:
     ids = as_indices("logit_bias", list(logit_bias), 0, len(logits))
     logits[ids] += np.array(list(logit_bias.values()), logits.dtype)
     return logits
+
+
+def _as_ids(ids: Sequence[int], vocab_size: int) -> np.ndarray:
+    """The ids as an array; raises ValueError unless they have the shape (N)."""
+    array = as_indices("ids", ids, 0, vocab_size)
+    check_shape("ids", array, "(N)")
+    return array

@@ -16,7 +16,8 @@ import numpy as np
 
 from npllm.core.cache import Cache
 from npllm.core.checks import as_id_sequence
-from npllm.models.language_model import LanguageModel
+from npllm.models.decoder import Decoder
+from npllm.models.gpt import GPT
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Layers:
     attention_weights: list[np.ndarray | None]
 
 
-def layers_of(model: LanguageModel, ids: np.ndarray) -> Layers:
+def layers_of(model: GPT | Decoder, ids: np.ndarray) -> Layers:
     """The hidden states and the attention weights of a sequence of ids (T)."""
     ids = as_id_sequence("ids", ids, min_length=1)
     if ids.ndim != 1:
@@ -44,9 +45,9 @@ def layers_of(model: LanguageModel, ids: np.ndarray) -> Layers:
     return Layers(states, [_attention_weights(cache) for cache in recorder.caches])
 
 
-def logit_lens(model: LanguageModel, hidden_state: np.ndarray) -> np.ndarray:
+def logit_lens(model: GPT | Decoder, hidden_state: np.ndarray) -> np.ndarray:
     """logits = head(norm(x)): what the model would predict if the given layer were its last      (..., C) → (..., V)"""
-    norm = model.norm if hasattr(model, "norm") else model.ln_f
+    norm = model.norm if isinstance(model, Decoder) else model.ln_f
     return model.head_forward(norm(hidden_state))[0]
 
 
@@ -94,8 +95,8 @@ def strongest_head(weights: list[np.ndarray | None], measure: Any) -> tuple[floa
 class _Recorder:
     """A context in which the blocks of a model record their inputs, the last output, and their caches."""
 
-    def __init__(self, model: LanguageModel) -> None:
-        self.blocks = model.layers if hasattr(model, "layers") else model.h
+    def __init__(self, model: GPT | Decoder) -> None:
+        self.blocks = model.layers if isinstance(model, Decoder) else model.h
         self.states: list[np.ndarray] = []
         self.caches: list[Cache] = []
 

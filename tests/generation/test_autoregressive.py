@@ -175,6 +175,7 @@ def test_a_kv_cache_has_room_for_the_context_length_only():
         ([1, 2], {}, TypeError, r"prompts\[0\] is 1; it must be a sequence of ids \(T\)"),
         (7, {}, TypeError, "prompts is 7; it must be a sequence of prompts"),
         (["text"], {}, TypeError, r"prompts\[0\] is 'text'; it must be a sequence of ids"),
+        ([[[1], [2, 3]]], {}, ValueError, r"prompts\[0\] has lists in it; it must be a sequence of ids \(T\)"),
         ([[1.5]], {}, TypeError, r"prompts\[0\] has dtype float64; it must be an integer dtype"),
     ],
 )
@@ -182,6 +183,15 @@ def test_errors_of_arguments_come_before_the_first_step(prompts, options, error,
     model, *_ = small()
     with pytest.raises(error, match=message):
         generate(model, prompts, **{"max_new_tokens": 3} | options)
+
+
+@pytest.mark.parametrize("prompt", [[], np.array([[1, 2]]), [[1], [2, 3]], [11], "a", None, [1.0]])
+def test_complete_names_its_prompt(prompt):
+    model, *_ = small()
+    with pytest.raises((ValueError, TypeError, IndexError), match="^prompt"):
+        complete(model, prompt, 1)
+    with pytest.raises((ValueError, TypeError, IndexError), match="^prompt"):
+        generate_text(model, LETTERS, prompt, 1)
 
 
 def test_prompts_may_be_arrays():

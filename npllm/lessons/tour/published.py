@@ -138,7 +138,7 @@ def attention(tour: ModelTour, number: int) -> None:
     )
     _, layer, head = found["the previous token"]
     columns = tour.tokens[:MAX_COLUMNS]
-    part = weights[layer][head, : len(columns), : len(columns)]
+    part = np.asarray(weights[layer])[head, : len(columns), : len(columns)]
     tour.console.print(f"\nlayer {layer}, head {head}:", highlight=False)
     tour.console.print(matrix(part, columns, columns, "query \\ key", shade=True))
 
