@@ -23,19 +23,24 @@ from benchmarks.measure import Job
 from npllm.generation import complete
 from npllm.models import from_pretrained
 from npllm.models.catalog import find_model
+from npllm.tokenizers import load_tokenizer
+from npllm.utils import corpora
 
 NAME, READING, LLAMA_CPP = "smollm2", "read the weights", "llama.cpp"
 BLOCK_ROWS = 4096  # of the matrix that stands for the weights
 ROW_LENGTH = 1024
 
 
-def jobs(path=None, prefill_length=512, prompt_length=8, new_tokens=64, step_length=256):
-    """The three jobs; raises FileNotFoundError if the model has not been fetched and no `path` is given."""
+def jobs(path=None, ids=None, prefill_length=512, prompt_length=8, new_tokens=64, step_length=256):
+    """The three jobs; raises FileNotFoundError if the model has not been fetched and no `path` is given.
+
+    `ids` are the ids of a text; by default the story's, by the model's tokenizer.
+    """
     path = find_model(NAME) if path is None else path
+    ids = load_tokenizer(path).encode(corpora.read("story"))[:prefill_length] if ids is None else ids[:prefill_length]
     model, theirs = _contenders(path)
     others, absent = _llama_cpp(path, model.context_length)
     shape = f"SmolLM2, {model.num_parameters() / 1e6:.0f} million parameters"
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, prefill_length).tolist()
     for name, prompt, number in (("prefill", ids, 1), ("generation", ids[:prompt_length], new_tokens)):
         contenders = {"transformers": _generation(theirs, prompt, number)}
         contenders |= {name: run(prompt, number) for name, run in others.items()}

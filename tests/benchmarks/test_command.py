@@ -120,7 +120,7 @@ def test_jobs_of_a_published_model_agree_with_transformers(tmp_path, monkeypatch
     monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)  # llama.cpp needs a GGUF file
     model = build(architecture("llama", 50, 32, 24, 2, 2), rng=np.random.default_rng(0))
     model.save_pretrained(tmp_path)
-    measured = [measure(job, 1, 0.0) for job in smollm2.jobs(tmp_path, 16, 4, 12, 8)]
+    measured = [measure(job, 1, 0.0) for job in smollm2.jobs(tmp_path, [*range(20)], 16, 4, 12, 8)]
     assert [m.name.removeprefix("smollm2 ") for m in measured] == ["prefill", "generation", "training step"]
     assert [m.tokens for m in measured] == [16, 12, 8]
     assert [m.others for m in measured] == [["transformers"], ["transformers", "read the weights"], ["transformers"]]
