@@ -306,10 +306,14 @@ def main(arguments: list[str] | None = None) -> None:
             if options.only.lower() in source.label.lower():
                 rows.append(compare(source, path, options.strings, not options.untimed))
                 console.print("  ".join([source.label, *_cells(rows[-1])]), markup=False, soft_wrap=True)
+                _write(options, rows)  # after each file, because the whole takes minutes
+    console.print(f"wrote {options.out}", soft_wrap=True)
+
+
+def _write(options, rows):
     content = {"strings": options.strings, "files": [asdict(row) for row in rows]}
     with atomic_write(options.out) as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    console.print(f"wrote {options.out}", soft_wrap=True)
 
 
 def _cells(row):

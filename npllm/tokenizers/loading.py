@@ -20,6 +20,7 @@ from typing import Any
 from npllm.tokenizers import characters
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer
+from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.formats import gguf
 from npllm.tokenizers.formats.file_kind import file_kind, parse_json
 from npllm.tokenizers.formats.hugging_face_characters import is_characters_json
@@ -57,6 +58,9 @@ def load_tokenizer(
             return characters.CharacterTokenizer.load(file)
         if is_character_level(content):
             return SentencePieceTokenizer.from_tokenizer_json(content, file)
+        if special_tokens is None:
+            pattern = None if pattern is None else PATTERNS.get(pattern, pattern)
+            return BPETokenizer(**from_json(_with_added_tokens(content, file), file, pattern))
     return BPETokenizer.load(file, pattern, special_tokens)
 
 
@@ -72,6 +76,28 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: str | PathLike[str])
         tokenizer = BPETokenizer(**from_json(gguf.to_tokenizer_json(metadata, path), path))
     tokenizer.prefix_ids, tokenizer.suffix_ids = gguf.ids_around_a_text(metadata, path)
     return tokenizer
+
+
+def _with_added_tokens(content: Any, file: Path) -> Any:
+    """The content of a tokenizer.json with the added tokens of the tokenizer_config.json beside it.
+
+    transformers adds those that the tokenizer.json does not have.
+    """
+    config_file = file.with_name("tokenizer_config.json")
+    if file.name != "tokenizer.json" or not isinstance(content, dict) or not config_file.is_file():
+        return content
+    config = parse_json(config_file)
+    listed = config.get("added_tokens_decoder") if isinstance(config, dict) else None
+    known = content.get("added_tokens") or []
+    if not isinstance(listed, dict) or not isinstance(known, list):
+        return content
+    have = {token.get("content") for token in known if isinstance(token, dict)}
+    further = [
+        {**token, "id": int(token_id)}
+        for token_id, token in listed.items()
+        if isinstance(token, dict) and token_id.isdecimal() and token.get("content") not in have
+    ]
+    return content | {"added_tokens": [*known, *sorted(further, key=lambda token: token["id"])]}
 
 
 def _is_characters(content: Any) -> bool:

@@ -98,3 +98,20 @@ def test_a_folder_with_two_vocabularies_of_one_kind_is_refused(tmp_path):
         gpt2().save(tmp_path / name)
     with pytest.raises(ValueError, match="has 2 vocabularies, a.tiktoken, b.tiktoken; give the path of one"):
         load_tokenizer(tmp_path)
+
+
+def test_added_tokens_of_tokenizer_config_json(trained, tmp_path):
+    trained.save(tmp_path / "tokenizer.json")
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    size = trained.vocab_size
+    listed = {str(size - 1): {"content": "<|endoftext|>", **flags}, str(size): {"content": "<|new|>", **flags}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": listed}))
+    assert load_tokenizer(tmp_path).special_tokens == trained.special_tokens | {"<|new|>": size}
+
+
+def test_padding_to_the_longest_of_a_batch_does_not_matter(trained, tmp_path):
+    trained.save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["padding"] = {"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert ids(load_tokenizer(tmp_path)) == ids(trained)

@@ -17,10 +17,16 @@ Hugging Face, tokenizers (documentation of the components).
 
 import json
 from dataclasses import replace
+from itertools import chain, repeat
+from operator import add
 from typing import Any
 
 from npllm.tokenizers.byte_pair.added_tokens import AddedToken, as_written_in_bytes
-from npllm.tokenizers.byte_pair.bytes_to_unicode import UNICODE_TO_BYTE, token_to_unicode, unicode_to_token
+from npllm.tokenizers.byte_pair.bytes_to_unicode import (
+    UNICODE_TO_BYTE,
+    token_to_unicode,
+    unicode_to_tokens,
+)
 from npllm.tokenizers.byte_pair.encode import missing_bytes
 from npllm.tokenizers.formats.hugging_face_components import (
     BYTE_LEVEL,
@@ -36,7 +42,7 @@ from npllm.tokenizers.formats.npllm_json import is_id_table
 from npllm.tokenizers.vectorized.merge_tree import reachable_merges, unreachable_tokens
 
 # The values that npllm accepts for each field; a missing field counts as null.
-TOP_LEVEL = {"truncation": (None,), "padding": (None,)}
+TOP_LEVEL = {"truncation": (None,)}
 MODEL = {
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),
@@ -113,6 +119,7 @@ def from_tokenizer_json(content: dict[str, Any]) -> dict[str, Any]:
         kind = OTHER_MODELS.get(str(model["type"]), "another model")
         obstacles.append(f'type of model is {model["type"]!r}, {kind}; npllm can read null or "BPE"')
     _check_fields(content, TOP_LEVEL, "the file", obstacles)
+    _check_padding(content.get("padding"), obstacles)
     _check_fields(model, MODEL, "model", obstacles)
     arguments = {
         "normalizer": read_normalizer(content.get("normalizer"), obstacles),
@@ -133,15 +140,15 @@ def _vocabulary(model, added_tokens):
     """The arguments of BPETokenizer that say which tokens there are. Raises ValueError for the first obstacle."""
     vocabulary, merges, ignore_merges = model["vocab"], _merges(model.get("merges")), bool(model.get("ignore_merges"))
     added = _added_tokens(added_tokens, vocabulary)
-    merged = {token for left, right in merges for token in (left, right, left + right)}
-    ranks = {}
-    for text, token_id in vocabulary.items():
-        if text not in added:
-            ranks[unicode_to_token(text)] = token_id
-        elif UNICODE_TO_BYTE.keys() >= set(text):  # an added token that may also be an ordinary one
-            token = unicode_to_token(text)
-            if len(token) == 1 or token in merged or (ignore_merges and not text.isascii()):
-                ranks[token] = token_id
+    ordinary = [text for text in vocabulary if text not in added]
+    ranks = dict(zip(unicode_to_tokens(ordinary), map(vocabulary.__getitem__, ordinary)))
+    # added tokens that may also be ordinary ones
+    in_both = [text for text in added if text in vocabulary and UNICODE_TO_BYTE.keys() >= set(text)]
+    doubtful = dict(zip(unicode_to_tokens(in_both), in_both))
+    merged = set().union(*(frozenset(doubtful).intersection(tokens) for tokens in _parts(merges)))
+    for token, text in doubtful.items():
+        if len(token) == 1 or token in merged or (ignore_merges and not text.isascii()):
+            ranks[token] = vocabulary[text]
     unknown = model.get("unk_token")
     unknown = unknown if isinstance(unknown, str) and (unknown in vocabulary or unknown in added) else None
     missing = missing_bytes(ranks)
@@ -167,6 +174,13 @@ def _check_fields(part, allowed, name, obstacles):
         if part.get(key) not in values:
             wanted = " or ".join(map(json.dumps, values))
             obstacles.append(f"{key} of {name} is {part[key]!r:.60}; npllm can read {wanted}")
+
+
+def _check_padding(padding, obstacles):
+    """Padding to the longest text of a batch does not change the ids of a single text."""
+    longest = isinstance(padding, dict) and padding.get("strategy") == "BatchLongest"
+    if padding is not None and not (longest and not padding.get("pad_to_multiple_of")):
+        obstacles.append(f"padding of the file is {padding!r:.60}; npllm can read null or the strategy BatchLongest")
 
 
 def _added_tokens(added_tokens, vocabulary):
@@ -205,25 +219,39 @@ def _merges(merges):
     """The merges as pairs of byte strings; older files have "a b", newer ones ["a", "b"]."""
     if not isinstance(merges, list):
         raise ValueError(f"model.merges is {merges!r:.60}; it must be a list")
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
-    for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-            raise ValueError(f"model.merges has {pair!r:.60}; each must be two tokens")
-    return [(unicode_to_token(left), unicode_to_token(right)) for left, right in pairs]
+    if set(map(type, merges)) == {str} and set(map(str.count, merges, repeat(" "))) == {1}:
+        parts = " ".join(merges).split(" ")  # all of them at once
+    else:
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+        for pair in pairs:
+            if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+                raise ValueError(f"model.merges has {pair!r:.60}; each must be two tokens")
+        parts = list(chain.from_iterable(pairs))
+    tokens = unicode_to_tokens(parts)
+    return list(zip(tokens[::2], tokens[1::2]))
+
+
+def _parts(merges):
+    """The left parts, the right parts and the results of merges: three lists."""
+    left, right = ([pair[side] for pair in merges] for side in (0, 1))
+    return left, right, list(map(add, left, right))
 
 
 def _unmerged(ranks, merges, ignore_merges):
     """The tokens that are never merged: those that no merge has as its result, and without `ignore_merges` all that
     the merges cannot produce. Raises ValueError unless the order of the merges gives the same ids as the ranks."""
-    for left, right in merges:
-        if missing := [token for token in (left, right, left + right) if token not in ranks]:
-            name = token_to_unicode(missing[0])
+    for tokens in _parts(merges):
+        if not all(map(ranks.__contains__, tokens)):
+            name = token_to_unicode(next(token for token in tokens if token not in ranks))
             raise ValueError(f"model.merges uses {name!r}, which is missing from model.vocab")
     if len(set(ranks.values())) != len(ranks):
         raise ValueError("model.vocab assigns one id to several tokens; every token needs its own")
     unmerged = frozenset(unreachable_tokens(ranks, merges))
     merged = {token: rank for token, rank in ranks.items() if token not in unmerged} if unmerged else ranks
-    reachable, index = reachable_merges(merged), {pair: i for i, pair in enumerate(merges)}
+    reachable = reachable_merges(merged)
+    if reachable == merges:  # as in most files: one merge for each token, in the order of the ids
+        return unmerged
+    index = {pair: i for i, pair in enumerate(merges)}
     for left, right in reachable:
         if (left, right) not in index:
             pair = f"{token_to_unicode(left)!r} and {token_to_unicode(right)!r}"

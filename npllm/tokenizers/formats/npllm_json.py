@@ -79,7 +79,7 @@ def from_npllm_json(content: Any, name: str = "the file") -> dict[str, Any]:
 
 def is_id_table(table: Any) -> TypeGuard[dict[str, int]]:
     """True if a value from JSON is an object whose values are ids: integers of 0 or more."""
-    return isinstance(table, dict) and all(type(index) is int and index >= 0 for index in table.values())
+    return isinstance(table, dict) and set(map(type, table.values())) <= {int} and min(table.values(), default=0) >= 0
 
 
 def _read_options(content, name):

@@ -82,14 +82,10 @@ def _merges(ranks, cache):
     return found[np.argsort(found[:, 2])].T
 
 
-def _is_short(token):
-    return len(token) <= MAX_BYTES and b"\xff" not in token
-
-
 def _short_splits(ranks, cache):
     """All ways to write a token that can be in the cache as the concatenation of two tokens: left, right, ids."""
-    tokens = [token for token in ranks if len(token) > 1 and _is_short(token)]
-    lengths = np.array([len(token) for token in tokens], np.int64)
+    tokens = [token for token in ranks if 1 < len(token) <= MAX_BYTES and b"\xff" not in token]
+    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
     data = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
     ends = np.cumsum(lengths)
     token_index = np.repeat(np.arange(len(tokens)), lengths - 1)  # a token of n bytes can be split at n − 1 positions
@@ -98,7 +94,7 @@ def _short_splits(ranks, cache):
     left = cache.token_ids(data, starts, middles - starts)
     right = np.full(len(left), -1)
     right[left >= 0] = cache.token_ids(data, middles[left >= 0], (ends[token_index] - middles)[left >= 0])
-    ids = np.array([ranks[token] for token in tokens], np.int64)[token_index]
+    ids = np.fromiter(map(ranks.__getitem__, tokens), np.int64, len(tokens))[token_index]
     return left[right >= 0], right[right >= 0], ids[right >= 0]
 
 
@@ -107,7 +103,7 @@ def _other_splits(ranks):
     splits = [
         (ranks[token[:middle]], ranks[token[middle:]], rank)
         for token, rank in ranks.items()
-        if not _is_short(token)
+        if len(token) > MAX_BYTES or b"\xff" in token
         for middle in range(1, len(token))
         if token[:middle] in ranks and token[middle:] in ranks
     ]
@@ -120,8 +116,8 @@ def _last_merges(tokens, ranks, pair_ranks):
         return np.empty((0, 3), np.int64)
     id_of_byte = ids_of_bytes(ranks)
     ids = id_of_byte[np.frombuffer(b"".join(tokens), np.uint8)]  # of all tokens' current parts, one token after another
-    lengths = np.array([len(token) for token in tokens])
-    targets = np.array([ranks[token] for token in tokens])
+    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    targets = np.fromiter(map(ranks.__getitem__, tokens), np.int64, len(tokens))
     found = []
     while len(targets):
         positions, lowest = _leftmost_lowest_pairs(ids, lengths, pair_ranks)

@@ -9,6 +9,7 @@ appended. When more than MAX_CACHED_IDS ids have been appended, the cache is red
 """
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -28,11 +29,11 @@ class PretokenCache:
     """
 
     def __init__(self, tokens: Sequence[bytes], ids: Sequence[int]):
-        cacheable = [index for index, token in enumerate(tokens) if b"\xff" not in token]
-        tokens = [tokens[index] for index in cacheable]
-        self._ids = np.array([ids[index] for index in cacheable], np.int32)
+        is_cacheable = [b"\xff" not in token for token in tokens]
+        tokens = list(compress(tokens, is_cacheable))
+        self._ids = np.fromiter(compress(ids, is_cacheable), np.int32, len(tokens))
         self._vocabulary_size = len(self._ids)
-        lengths = np.array([len(token) for token in tokens], np.int64)
+        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
         data = np.frombuffer(b"".join(tokens) + PADDING, np.uint8)
         self._vocabulary = data, np.cumsum(lengths) - lengths, lengths
         self.clear()
