@@ -7,8 +7,8 @@ special token, and would be tokenized differently there. So a block ends at a po
 
     1  a pre-token begins, whatever comes before and after (see `vectorized.safe_split_points`);
     2  no special token extends across it;
-    3  no normalization extends across it: the characters on both sides stay as they are, and neither composes with
-       characters on the other side.
+    3  no normalization extends across it: no character composes with characters on the other side, and the normalized
+       text, too, has a safe split point there.
 
 Then the pre-tokens of the blocks, one after another, are those of the whole text. Special tokens are found from left to
 right, the longest first where several begin. By (2) none of the whole text's special tokens extends from one block into
@@ -93,7 +93,7 @@ def last_split_point(text: str, special_tokens: Collection[str] = (), normalizer
     position = last_safe_split_point(codes[: max(0, len(codes) - longest + 1)])
     while position:
         starts = [i for token in special_tokens if (i := _start_of_token_across(token, text, position)) >= 0]
-        if not starts and is_unchanged(text[position - 1 : position + 1], normalizers):
+        if not starts and _no_normalization_across(text, position, normalizers):
             break
         position = last_safe_split_point(codes[: min([*(i + 1 for i in starts), position])])
     return position
@@ -107,9 +107,18 @@ def is_split_point(
     codes = np.frombuffer(text[: position + 1].encode("utf-32-le"), "<u4")
     return (
         last_safe_split_point(codes) == position
-        and is_unchanged(before[-1:] + after[:1], normalizers)
+        and _no_normalization_across(text, position, normalizers)
         and all(_start_of_token_across(token, text, position) < 0 for token in special_tokens)
     )
+
+
+def _no_normalization_across(text, position, normalizers):
+    """True if both sides of a safe split point are normalized as the whole text is, and it remains a safe split point.
+
+    If whitespace follows, any character may be before it: its normalization does not end with whitespace.
+    """
+    here = text[position : position + 1]
+    return is_unchanged(here if here.isspace() else text[position - 1 : position + 1], normalizers)
 
 
 def _start_of_token_across(token, text, position):

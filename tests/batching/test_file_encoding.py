@@ -17,6 +17,8 @@ from npllm.batching import encode_file, file_encoding, open_token_file
 from npllm.batching.partial_token_file import PartialTokenFile
 from npllm.batching.token_file import HEADER, read_header
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, text_blocks, train_bpe
+from npllm.tokenizers.byte_pair.added_tokens import AddedToken
+from npllm.tokenizers.byte_pair.pre_tokenizers import NUMERIC, Split
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.utils import corpora
 from tests.tokenizers.peers import gpt2, trained
@@ -431,3 +433,23 @@ def test_memory_does_not_depend_on_the_size_of_the_text(tmp_path):
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
     assert peaks[1] < 14_000_000, "less than the text"
+
+
+@pytest.mark.parametrize("kind", ["normalizer", "steps", "whole text", "not special"])
+def test_tokenizers_with_steps_and_options(tmp_path, small, kind):
+    ranks = trained("gpt2").ranks
+    tokenizer = {
+        "normalizer": BPETokenizer(ranks, normalizer="NFKC", special_tokens={"<|endoftext|>": 99_000}),
+        "steps": BPETokenizer(ranks, (Split(NUMERIC), Split(PATTERNS["gpt2"]))),
+        "whole text": BPETokenizer(ranks, added_tokens=[AddedToken("<|endoftext|>", 99_000, lstrip=True, rstrip=True)]),
+        "not special": BPETokenizer(ranks, added_tokens=[AddedToken("<|endoftext|>", 99_000, special=False)]),
+    }[kind]
+    text = "e\u0301 \u1100\u1161\u11a8 ﬁve™ 123  <|endoftext|> \n naïve\u0338 ｶﾞ!\n" * 9
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
+    special = "refuse" if kind == "not special" else "as-tokens"
+    expected = tokenizer.encode(text, allowed_special="all")
+    for number in (0, 1):
+        with pytest.raises(Stopped):
+            encode_file(tmp_path / "text.txt", tmp_path / "t", tokenizer, special=special, progress=stop_at(number))
+    encode_file(tmp_path / "text.txt", tmp_path / "t", tokenizer, special=special)
+    assert open_token_file(tmp_path / "t").tolist() == expected

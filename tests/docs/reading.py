@@ -7,13 +7,16 @@ ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
     "core": "cache checks module broadcasting gradient_check state config",
     "utils": "files text_files corpora threads terminal plots markdown",
-    "tokenizers": "words characters base bpe_training bpe dispatch gpt2 streaming counting offsets text_blocks loading",
+    "tokenizers": (
+        "words characters base bpe_training vocabulary bpe dispatch gpt2 streaming counting offsets text_blocks loading"
+    ),
     "tokenizers/byte_pair": (
-        "train pretokenize published_patterns pattern_spellings merge special_tokens surrogates encode "
-        "bytes_to_unicode unicode_tables"
+        "train pretokenize published_patterns pattern_spellings pre_tokenizers merge special_tokens normalizers "
+        "added_tokens surrogates encode bytes_to_unicode unicode_tables normalization_table"
     ),
     "tokenizers/formats": (
-        "npllm_json file_kind tiktoken_ranks known_vocabularies openai tekken js_tiktoken oniguruma hugging_face "
+        "npllm_json file_kind tiktoken_ranks known_vocabularies openai tekken js_tiktoken oniguruma "
+        "hugging_face_components hugging_face "
         "vocabulary_files gguf"
     ),
     "tokenizers/vectorized": (

@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers import BPETokenizer, pretokenize, text_blocks, train_bpe
+from npllm.tokenizers.byte_pair.added_tokens import AddedToken
+from npllm.tokenizers.byte_pair.normalizers import FORMS, Replace, as_normalizers
+from npllm.tokenizers.byte_pair.pre_tokenizers import PrefixSpace, Split
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.text_blocks import is_split_point, last_split_point, read_text_blocks
 from tests.strategies import texts
+from tests.tokenizers.mixed_texts import mixed_texts
 from tests.tokenizers.peers import TIKTOKEN_PATTERNS, tiktoken_encoding, trained
 
 SPECIAL = ["<|endoftext|>", "<|end", "a1 b", "1 b2", "'s", " ", "xx"]  # some overlap others
@@ -166,3 +170,38 @@ def test_defaults(tmp_path, story):
     assert first == list(read_text_blocks(tmp_path / "text.txt", PATTERNS["gpt2"], (), 0))
     assert last_split_point("one <|endoftext|> two") == last_split_point("one <|endoftext|> two", ())
     assert is_split_point("one", " two") == is_split_point("one", " two", ())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(mixed_texts.filter(lambda text: text and "\0" not in text and text[0] != "\ufeff"), st.integers(1, 40))
+def test_blocks_of_a_text_that_is_normalized(form, text, block):
+    tokenizer = BPETokenizer(trained("gpt2").ranks, normalizer=form)
+    blocks = read(text.encode(), block, normalizers=tokenizer.normalizers)
+    assert "".join(one.text for one in blocks) == text
+    ids = [token_id for one in blocks for token_id in tokenizer.encode(one.text)]
+    assert ids == tokenizer.encode(text)
+    positions = [sum(len(one.text) for one in blocks[:number]) for number in range(1, len(blocks))]
+    assert all(is_split_point(text[:i], text[i:], (), tokenizer.normalizers) for i in positions)
+
+
+def test_no_block_ends_inside_a_normalization():
+    nfc = as_normalizers("NFC")
+    assert last_split_point("a \u0301") == 1
+    assert last_split_point("a b\u1100\u1161 c", (), nfc) == len("a b\u1100\u1161")
+    assert last_split_point("ab™x", (), as_normalizers("NFKC")) == 0, "™ becomes two letters"
+    assert last_split_point("1⑴!x", (), as_normalizers("NFKC")) == 0, "⑴ becomes (1)"
+    assert last_split_point("ab™x") == len("ab")
+    assert not is_split_point("ab", "™ x", (), as_normalizers("NFKC"))
+    assert last_split_point("a b", (), [Replace("b", "c")]) == 0
+
+
+def test_a_file_as_one_block():
+    assert len(read(b"one two three", 4)) > 1
+    assert len(read(b"one two three", 4, as_one_block=True)) == 1
+
+
+def test_tokenizers_that_need_the_whole_text():
+    ranks = trained("gpt2").ranks
+    assert not BPETokenizer(ranks, normalizer="NFC", special_tokens={"<|x|>": 99_000}).needs_whole_text
+    assert BPETokenizer(ranks, (PrefixSpace(), Split(PATTERNS["gpt2"]))).needs_whole_text
+    assert BPETokenizer(ranks, added_tokens=[AddedToken("<|x|>", 99_000, rstrip=True)]).needs_whole_text
