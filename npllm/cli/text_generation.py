@@ -1,4 +1,4 @@
-"""What `npllm generate` and `npllm chat` share: the options, the model, and how generated tokens are printed."""
+"""Common to `npllm generate` and `npllm chat`: the options, the model, and how generated tokens are printed."""
 
 import argparse
 import math

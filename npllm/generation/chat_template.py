@@ -78,7 +78,7 @@ def render_chat(
         raise ValueError(f"the chat template refuses the messages: {error}") from None
     except (RecursionError, MemoryError) as error:
         raise ValueError(f"the chat template needs too much memory: {type(error).__name__}") from None
-    except Exception as error:  # the template is a program of someone else: whatever it raises is its fault
+    except Exception as error:  # whatever a template raises, it is an error of the template
         raise ValueError(f"the chat template fails: {type(error).__name__}: {error}") from None
 
 
@@ -87,7 +87,7 @@ class RefusedMessages(jinja2.exceptions.TemplateError):
 
 
 class GenerationTag(jinja2.ext.Extension):
-    """{% generation %} … {% endgeneration %} marks what the assistant wrote; here the content alone counts."""
+    """{% generation %} … {% endgeneration %} encloses what the assistant wrote; here it renders its content."""
 
     tags = {"generation"}
 

@@ -220,11 +220,11 @@ def test_the_frequency_penalty_counts_what_was_generated():
 
 def test_the_logits_of_each_step_are_accessible():
     model, *_ = small()
-    seen = []
-    ids = list(generate(model, [[1, 2], [3]], 3, temperature=0, excluded_ids=[4], on_logits=seen.append))
-    assert len(seen) == len(ids) == 3
-    np.testing.assert_allclose(seen[0][0], model(np.array([1, 2]))[-1], rtol=1e-9)
-    np.testing.assert_allclose(seen[2][1], model(np.array([3, ids[0][1], ids[1][1]]))[-1], rtol=1e-9)
+    recorded = []
+    ids = list(generate(model, [[1, 2], [3]], 3, temperature=0, excluded_ids=[4], on_logits=recorded.append))
+    assert len(recorded) == len(ids) == 3
+    np.testing.assert_allclose(recorded[0][0], model(np.array([1, 2]))[-1], rtol=1e-9)
+    np.testing.assert_allclose(recorded[2][1], model(np.array([3, ids[0][1], ids[1][1]]))[-1], rtol=1e-9)
 
 
 LETTERS = CharacterTokenizer("abcdefghijk")
@@ -253,10 +253,10 @@ def test_the_prompt_is_not_searched_for_stop_strings():
 
 @settings(max_examples=15)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 10), max_size=4), st.integers(1, 4)), min_size=1, max_size=4))
-def test_a_chat_uses_the_key_value_cache_of_the_turns_before(turns):
+def test_a_chat_uses_the_key_value_cache_of_the_messages_before(rounds):
     model, *_ = small()
     next_logits, ids = NextLogits(model), [1]
-    for new, num_tokens in turns:
+    for new, num_tokens in rounds:
         ids = ids + new
         answer = complete(model, ids, num_tokens, temperature=0, next_logits=next_logits)
         assert answer == complete(model, ids, num_tokens, temperature=0)

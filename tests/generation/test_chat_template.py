@@ -146,14 +146,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_template_reaches_nothing(template):
+def test_a_hostile_template_is_refused(template):
     messages = [{"role": "user", "content": "a"}]
     with pytest.raises(ValueError, match="^the chat template "):
         render_chat(template, messages)
     assert messages == [{"role": "user", "content": "a"}]
 
 
-def test_errors_say_whose_fault_it_is():
+def test_a_refusal_and_a_failure_have_different_messages():
     for template, message in {
         "{{ raise_exception('Only user and assistant') }}": "refuses the messages: Only user and assistant",
         "\n{% for %}": "is not valid, line 2",

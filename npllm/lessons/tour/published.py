@@ -29,7 +29,7 @@ MAX_NEW_TOKENS = 40
 
 
 class ModelTour(NamedTuple):
-    """What the sections share."""
+    """The arguments of every section."""
 
     console: Console
     pretrained: Pretrained
@@ -132,8 +132,8 @@ def attention(tour: ModelTour, number: int) -> None:
     tour.console.print(table)
     first = np.mean([layers.attention_to_first(table).mean() for table in weights if table is not None])
     tour.console.print(
-        "The weights of a query sum to 1, so a head that finds nothing must attend to something. In trained models "
-        f"that is often the first token (an attention sink): here it gets {first:.0%} of the weight of all heads.",
+        "The weights of a query sum to 1, also where no key fits the pattern of the head. In trained models the first "
+        f"token then gets most of the weight (an attention sink): here {first:.0%} of the weight of all heads.",
         highlight=False,
     )
     _, layer, head = found["the previous token"]
