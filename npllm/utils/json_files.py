@@ -11,9 +11,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+MAX_BYTES = 100_000_000
+
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file, as a dict. Raises OSError, or ValueError that names the file."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes; it must have at most {MAX_BYTES}")
     return parse_json_object(path.read_bytes(), f"{path}")
 
 

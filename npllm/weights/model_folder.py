@@ -71,7 +71,7 @@ def read_config(path: str | PathLike) -> tuple[dict[str, Any], Path]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; the folder of the weights must have a {CONFIG}")
     config = read_json_object(path)
-    if quantization := config.get("quantization_config"):
+    if quantization := config.get("quantization_config") or config.get("compression_config"):
         method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         raise ValueError(
             f"{path} has quantization_config with quant_method {as_json(method)}: the model is quantised; {USE_INSTEAD}"
