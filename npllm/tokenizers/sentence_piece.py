@@ -24,10 +24,9 @@ import numpy as np
 
 from npllm.core.checks import check_text
 from npllm.tokenizers.base import Tokenizer
-from npllm.tokenizers.byte_pair.added_tokens import AddedToken
 from npllm.tokenizers.byte_pair.special_tokens import SpecialTokenSet, check_no_special, resolve_special
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
-from npllm.tokenizers.character_bpe.added_tokens import compile_tokens, find_added_tokens
+from npllm.tokenizers.character_bpe.added_tokens import TokenTable, compile_tokens, find_added_tokens
 from npllm.tokenizers.character_bpe.decode import SPACE_SYMBOL, IncrementalDecoder
 from npllm.tokenizers.character_bpe.encode import CharacterEncoder
 from npllm.tokenizers.character_bpe.normalization import Aligned, aligned, normalize, normalize_aligned
@@ -62,7 +61,7 @@ class SentencePieceTokenizer(Tokenizer):
             vocabulary.unk_id,
             vocabulary.fuse_unk,
         )
-        self._active: dict[frozenset[str], tuple[dict[str, AddedToken], dict[str, AddedToken]]] = {}
+        self._active: dict[frozenset[str], tuple[TokenTable, TokenTable]] = {}
 
     def __len__(self):
         """The number of tokens; smaller than `vocab_size` if there are unused ids."""
@@ -240,7 +239,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _active_tokens(self, allowed):
         """The added tokens that are found in the text as given, and those that are found in the normalized text."""
         if allowed not in self._active:
-            early, late = {}, {}
+            early, late = TokenTable(), TokenTable()
             for text, token in self.vocabulary.added_tokens.items():
                 if not token.special or token.text in allowed:
                     (late if token.normalized else early)[text] = token

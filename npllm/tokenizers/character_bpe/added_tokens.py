@@ -11,8 +11,8 @@ Hugging Face, tokenizers: documentation of AddedToken.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 from npllm.tokenizers.byte_pair.added_tokens import AddedToken
@@ -21,13 +21,19 @@ from npllm.tokenizers.byte_pair.pretokenize import compile_pattern
 Part = tuple[AddedToken | None, int, int]  # a token, or None for text between tokens; first character, end
 
 
-def find_added_tokens(tokens: Mapping[str, AddedToken], text: str) -> Iterator[Part]:
-    """Divide a text into added tokens and the text between them, which is never empty.
+class TokenTable(dict[str, AddedToken]):
+    """A dict from what is searched for to the tokens, with the pattern that finds them, compiled once."""
 
-    `tokens` is a dict from what is searched for to the tokens.
-    """
+    @cached_property
+    def pattern(self) -> re.Pattern:
+        """A regular expression that matches the longest of the texts at a position."""
+        return compile_tokens(frozenset(self))
+
+
+def find_added_tokens(tokens: TokenTable, text: str) -> Iterator[Part]:
+    """Divide a text into added tokens and the text between them, which is never empty."""
     position = 0
-    for match in compile_tokens(frozenset(tokens)).finditer(text) if tokens else ():
+    for match in tokens.pattern.finditer(text) if tokens else ():
         token, (first, end) = tokens[match.group()], match.span()
         if token.single_word and not _is_single_word(text, first, end):
             continue

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.tokenizers.byte_pair.added_tokens import AddedToken
-from npllm.tokenizers.character_bpe.added_tokens import find_added_tokens, prefix_tree_pattern
+from npllm.tokenizers.character_bpe.added_tokens import TokenTable, find_added_tokens, prefix_tree_pattern
 
 token_texts = st.sets(st.text("ab|<\n", min_size=1, max_size=5), min_size=1, max_size=8)
 
@@ -42,10 +42,10 @@ def test_thousands_of_tokens():
     ],
 )
 def test_options(options, text, expected):
-    tokens = {"<x>": AddedToken("<x>", 7, **options)}
+    tokens = TokenTable({"<x>": AddedToken("<x>", 7, **options)})
     found = [(token and token.text, first, end) for token, first, end in find_added_tokens(tokens, text)]
     assert found == expected
 
 
 def test_without_tokens_the_text_is_one_part():
-    assert [*find_added_tokens({}, "text")] == [(None, 0, 4)]
+    assert [*find_added_tokens(TokenTable(), "text")] == [(None, 0, 4)]
