@@ -170,7 +170,7 @@ class Decoder(LanguageModel):
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike, dtype: str = "float32") -> "Decoder":
-        """Read a Llama, Mistral, Qwen2, Qwen3 or Mixtral in Hugging Face's layout, or what save_pretrained wrote.
+        """Read a decoder in Hugging Face's layout (Llama, Qwen, Gemma, …), or what save_pretrained wrote.
 
         `path` is a folder with config.json and safetensors files. Raises FileNotFoundError, or ValueError that says
         what is wrong: a truncated file, an architecture that npllm does not have, a tensor of another shape.

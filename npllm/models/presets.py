@@ -133,7 +133,7 @@ def config_from_dict(data: dict[str, Any]) -> GPTConfig | DecoderConfig:
 
 
 def from_pretrained(path: str | PathLike, dtype: str = "float32") -> GPT | Decoder:
-    """A GPT-2, a Llama, Mistral, Qwen or Mixtral in Hugging Face's layout, by the model_type in config.json."""
+    """A GPT-2 or a decoder in Hugging Face's layout, by the model_type in config.json; see models/hugging_face."""
     config, config_path = read_config(path)
     kind = config.get("model_type", None if "hidden_size" in config else "gpt2")  # OpenAI's first files have none
     known = ["gpt2", *DECODER_TYPES]

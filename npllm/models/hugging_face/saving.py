@@ -109,9 +109,10 @@ def _rope_fields(config: DecoderConfig, attentions: list[GQA]) -> dict[str, Any]
     rope = next((attention.rope for attention in attentions if attention.rope is not None), None)
     if rope is None:
         return {"max_position_embeddings": config.context_length}
-    is_dynamic = isinstance(rope.scaling, DynamicNTKScaling)
+    scalings = [attention.rope.scaling for attention in attentions if attention.rope is not None]
+    trained = [scaling.original_length for scaling in scalings if isinstance(scaling, DynamicNTKScaling)]
     return {
-        "max_position_embeddings": rope.scaling.original_length if is_dynamic else config.context_length,
+        "max_position_embeddings": min([config.context_length, *trained]),
         "rope_parameters": rope_fields(rope),
         "rotary_pct": rope.partial_rotary_factor,
         "rotary_emb_base": rope.theta,
