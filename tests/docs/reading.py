@@ -34,15 +34,18 @@ ORDER = {  # folder: its files in reading order
         "cross softcap pytorch_interface"
     ),
     "attention/variants": (
-        "options rope_frequencies rope relative_bias grouped_query shaw differential mla recurrence linear_attention "
+        "options rope_frequencies rope_scaling rope relative_bias grouped_query shaw differential mla recurrence linear_attention "
         "delta_rule_chunked delta_net"
     ),
     "before_transformers": (
         "skipgram negative_sampling word2vec recurrent_cells recurrent alignment additive luong seq2seq_decoders "
         "seq2seq"
     ),
-    "weights": "safetensors model_folder gpt2 llama",
-    "models": "transformer_block language_model gpt decoder_config decoder hugging_face presets",
+    "weights": "safetensors model_folder config_fields gpt2 tensor_names llama gguf gguf_fields gguf_config gguf_rope",
+    "models": (
+        "transformer_block language_model gpt decoder_config decoder_block decoder presets catalog pretrained saving"
+    ),
+    "models/hugging_face": "model_type llama llama_variants gemma olmo neox rope model_types saving",
     "training": "optimizers schedules clipping step trainer checkpoint log run",
     "generation": "filters penalties sampling next_logits stop_strings autoregressive text chat_template chat",
     "inspect": "trace cost layers",
