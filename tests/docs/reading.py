@@ -34,8 +34,8 @@ ORDER = {  # folder: its files in reading order
         "cross softcap pytorch_interface"
     ),
     "attention/variants": (
-        "options rope_frequencies rope_scaling rope relative_bias grouped_query shaw differential mla recurrence linear_attention "
-        "delta_rule_chunked delta_net"
+        "options rope_frequencies rope_scaling rope relative_bias grouped_query shaw differential mla recurrence "
+        "linear_attention delta_rule_chunked delta_net"
     ),
     "before_transformers": (
         "skipgram negative_sampling word2vec recurrent_cells recurrent alignment additive luong seq2seq_decoders "
