@@ -54,7 +54,7 @@ def run(console: Console, options: argparse.Namespace) -> None:
             console.file.write(json.dumps(encoded(tokenizer, text), ensure_ascii=False) + "\n")
         else:
             ids = _encode(tokenizer, text)
-            description = f"{len(tokenizer):,} tokens"
+            description = f"{tokenizer.n_vocab:,} tokens"
             _print_tokens(console, str(options.vocabulary), _texts(tokenizer, ids), ids, description)
     elif options.json:
         tokenizers = {"bpe": train_bpe(corpora.read("story"), VOCAB_SIZE), "gpt2": GPT2Tokenizer.load()}

@@ -13,6 +13,7 @@ from npllm.utils.markdown import markdown_table
 from tests.docs.reading import ORDER, PATH, ROOT, lines, title
 
 MEASURED = ROOT / "benchmarks" / "measured" / "results.json"
+PUBLISHED_TOKENIZERS = MEASURED.with_name("published_tokenizers.json")
 VERIFY_ROWS = ["softmax", "attention", "MultiHeadAttention", "GroupedQueryAttention", "GPT"]
 SPEED_ROWS = [  # job, a part of its size, baseline
     ("encode to array, warm", "Tiny Shakespeare", "tiktoken"),
@@ -96,6 +97,13 @@ def benchmark_table() -> str:
     return f"Medians of {content['settings']['rounds']} rounds.\n\n{machine}\n\n{markdown(content)}"
 
 
+def published_tokenizers() -> str:
+    """All files of the committed published_tokenizers.json."""
+    from benchmarks.published_tokenizers import markdown
+
+    return markdown(json.loads(PUBLISHED_TOKENIZERS.read_text(encoding="utf-8")))
+
+
 def speed() -> str:
     """Six jobs, losses among them."""
     content = json.loads(MEASURED.read_text(encoding="utf-8"))
@@ -149,6 +157,7 @@ SECTIONS = [
     Section("torch_ref/README.md", "verify", equivalence, exact=False),
     Section("tests/README.md", "mutants", injected_bugs),
     Section("benchmarks/README.md", "results", benchmark_table),
+    Section("benchmarks/README.md", "published tokenizers", published_tokenizers),
 ]
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import tokenizers
 
-from npllm.tokenizers import CharacterTokenizer, SentencePieceTokenizer, load_tokenizer, train_bpe
+from npllm.tokenizers import PATTERNS, CharacterTokenizer, SentencePieceTokenizer, load_tokenizer, train_bpe
 from tests.tokenizers.formats.test_file_kind import SENTENCEPIECE
 from tests.tokenizers.formats.test_gguf import metadata
 from tests.tokenizers.peers import gpt2
@@ -115,3 +115,28 @@ def test_padding_to_the_longest_of_a_batch_does_not_matter(trained, tmp_path):
     content["padding"] = {"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0}
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     assert ids(load_tokenizer(tmp_path)) == ids(trained)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "pattern"),
+    [
+        ("tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"}, "gpt2"),
+        ("tokenizer_config.json", {"tokenizer_class": "Qwen2TokenizerFast"}, "qwen2"),
+        ("config.json", {"model_type": "roberta"}, "gpt2"),
+        ("config.json", {"model_type": "qwen3"}, "qwen2"),
+        ("config.json", {"model_type": "llama"}, None),
+        ("tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer"}, None),
+    ],
+)
+def test_the_pattern_of_a_pair_in_a_model_folder(tmp_path, file, content, pattern):
+    reference = tokenizers.ByteLevelBPETokenizer()
+    reference.train_from_iterator([TEXT] * 9, vocab_size=300)
+    reference._tokenizer.model.save(str(tmp_path))
+    (tmp_path / file).write_text(json.dumps(content))
+    for path in (tmp_path, tmp_path / "vocab.json", tmp_path / "merges.txt"):
+        if pattern is None:
+            with pytest.raises(ValueError, match=f"{file} says that it belongs to .*; give a tokenizer.json, or pass"):
+                load_tokenizer(path)
+            assert load_tokenizer(path, pattern="llama3").pattern == PATTERNS["llama3"]
+        else:
+            assert load_tokenizer(path).pattern == PATTERNS[pattern]

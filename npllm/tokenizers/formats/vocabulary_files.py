@@ -18,6 +18,7 @@ from typing import Any
 from npllm.tokenizers.byte_pair.pattern_spellings import canonical_pattern
 from npllm.tokenizers.byte_pair.pre_tokenizers import Step
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
+from npllm.tokenizers.byte_pair.published_patterns import QWEN2_PATTERN
 from npllm.tokenizers.formats.file_kind import file_kind, parse_json
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
 from npllm.tokenizers.formats.js_tiktoken import from_js_tiktoken, is_js_tiktoken
@@ -37,6 +38,9 @@ from npllm.tokenizers.formats.tiktoken_ranks import from_tiktoken, to_tiktoken
 from npllm.utils.files import atomic_write
 
 FIELDS = ("ranks", "pattern", "special_tokens")
+# the beginnings of tokenizer_class and model_type, in lower case, whose vocab.json has these patterns
+GPT2_NAMES = ("gpt2", "gpt_neo", "gptneo", "gptj", "roberta", "opt", "bart", "codegen", "whisper")
+QWEN_NAMES = ("qwen2", "qwen3")
 NAMES = {"gguf": "GGUF", "sentencepiece": "SentencePiece"}
 PAIR_JSON = tuple(names[0] for names in PAIRS)
 OTHER_JSON = {  # a field → what the file is
@@ -80,7 +84,7 @@ def load(path: str | Path, pattern: str | Sequence[Step] | None = None) -> dict[
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     else:
-        ranks, special_tokens = load_openai(path)
+        return _pair_arguments(path, pattern)
     return {"ranks": ranks, "pattern": pattern or GPT2_PATTERN, "special_tokens": special_tokens}
 
 
@@ -94,8 +98,7 @@ def from_json(content: Any, path: Path, pattern: str | Sequence[Step] | None = N
         elif is_js_tiktoken(content):
             arguments = dict(zip(FIELDS, from_js_tiktoken(content)))
         elif path.name in PAIR_JSON:
-            ranks, special_tokens = load_openai(path)
-            arguments = dict(zip(FIELDS, (ranks, GPT2_PATTERN, special_tokens)))
+            arguments = _pair_arguments(path, pattern)
         else:
             arguments = from_npllm_json(content, _described(content, path))
     except ValueError as error:
@@ -148,6 +151,36 @@ def _from_tiktoken(path, pattern):
             f"npllm knows; pass pattern, a regular expression or one of {', '.join(map(repr, PATTERNS))}"
         )
     return {"ranks": ranks, "pattern": pattern, "special_tokens": {}}
+
+
+def _pair_arguments(path, pattern):
+    """The arguments for vocab.json and merges.txt, or encoder.json and vocab.bpe.
+
+    The pattern is GPT-2's, unless the folder says that the vocabulary is that of another tokenizer.
+    """
+    ranks, special_tokens = load_openai(path)
+    arguments = {"ranks": ranks, "pattern": pattern or GPT2_PATTERN, "special_tokens": special_tokens}
+    folder = path if path.is_dir() else path.parent
+    where, name = tokenizer_name(folder)
+    if pattern is not None or name is None or path.name in PAIRS[0]:
+        return arguments
+    if name.removesuffix("Fast").lower().startswith(QWEN_NAMES):
+        return arguments | {"pattern": QWEN2_PATTERN, "normalizer": "NFC"}
+    if not name.removesuffix("Fast").lower().startswith(GPT2_NAMES):
+        raise ValueError(
+            f"{path} does not hold the pattern that splits a text, and {where} says that it belongs to {name}; "
+            "give a tokenizer.json, or pass pattern"
+        )
+    return arguments
+
+
+def tokenizer_name(folder: Path) -> tuple[str, str | None]:
+    """(field and file, name) of a folder's tokenizer_class, or else of its model_type; ("", None) without both."""
+    for name, field in (("tokenizer_config.json", "tokenizer_class"), ("config.json", "model_type")):
+        content = parse_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(content, dict) and isinstance(content.get(field), str):
+            return f"{field} of {folder / name}", content[field]
+    return "", None
 
 
 def _described(content, path):
