@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
     "core": "cache checks module broadcasting gradient_check state config",
-    "utils": "files text_files corpora threads terminal plots markdown",
+    "utils": "files text_files json_files gguf_file corpora threads terminal plots markdown",
     "tokenizers": (
         "words characters base bpe_training vocabulary bpe dispatch gpt2 streaming counting offsets text_blocks loading"
     ),
