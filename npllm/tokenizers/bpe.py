@@ -120,7 +120,7 @@ class BPETokenizer(Tokenizer):
         return len(self.ranks) + len(self.special_tokens)
 
     def _details(self):
-        names = {pattern: name for name, pattern in PATTERNS.items()}
+        names: dict[object, str] = {pattern: name for name, pattern in PATTERNS.items()}
         details = {"pattern": names.get(self.pattern, self.pattern), "special_tokens": len(self.special_tokens)}
         return details | ({"normalizer": self.normalizers} if self.normalizers else {})
 

@@ -48,13 +48,13 @@ def check_vocabulary(
         raise ValueError(f"ranks has the token {wrong[0]!r}; tokens must be byte strings")
     if "" in texts or b"" in ranks:
         raise ValueError("ranks or special_tokens has the empty token, which matches everywhere")
-    if wrong := [text for text in texts if not is_encodable(text)]:
-        raise ValueError(f"special_tokens has {wrong[0]!r}; it must be a text without lone surrogates")
+    if lone := [text for text in texts if not is_encodable(text)]:
+        raise ValueError(f"special_tokens has {lone[0]!r}; it must be a text without lone surrogates")
     ids = [*ranks.values(), *(token.id for token in tokens if ranks.get(token.to_bytes()) != token.id)]
     if len(set(ids)) != len(ids):
         raise ValueError("ranks and special_tokens assign one id to several tokens; every token needs its own")
-    if wrong := [i for i in ids if not isinstance(i, int) or not 0 <= i <= MAX_ID]:
-        raise ValueError(f"ranks and special_tokens have the id {wrong[0]!r}; ids must be integers, 0 to 2**62 - 1")
+    if invalid := [i for i in ids if not isinstance(i, int) or not 0 <= i <= MAX_ID]:
+        raise ValueError(f"ranks and special_tokens have the id {invalid[0]!r}; ids must be integers, 0 to 2**62 - 1")
     if not allow_missing_bytes and (missing := missing_bytes(ranks)):
         raise ValueError(f"ranks has no token for byte {missing[0]}; every single byte must have one")
     if repeated := [text for text, count in Counter(texts).items() if count > 1]:

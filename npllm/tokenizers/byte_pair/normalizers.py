@@ -187,17 +187,17 @@ def _normalize_by_steps(text, form):
 
 def _compose(decomposed):
     """Compose a decomposed text: characters with their changes."""
-    composed, starter, last_class = [], None, None  # the index of the last starter; the class of the last mark after it
+    composed: list[tuple[str, int]] = []
+    starter, last_class = -1, -1  # the index of the last starter, and the class of the last mark after it
     for combining, character, change in decomposed:
-        blocked = starter is None or (last_class is not None and last_class >= combining)
-        if not blocked:
+        if starter >= 0 and last_class < combining:
             first, first_change = composed[starter]
             union = unicodedata.normalize("NFC", first + character)
             if len(union) == 1:
                 composed[starter] = (union, first_change + change - 1)
                 continue
         if combining == 0:
-            starter, last_class = len(composed), None
+            starter, last_class = len(composed), -1
         else:
             last_class = combining
         composed.append((character, change))

@@ -198,7 +198,8 @@ def _added_tokens(added_tokens, vocabulary):
         token_id = vocabulary.get(text, next_id)  # Hugging Face's library ignores the id in the file
         if token["id"] != token_id:
             raise ValueError(f"the added token {text!r} has id {token['id']}; Hugging Face reads it as {token_id}")
-        added[text] = as_written_in_bytes(AddedToken(text, token_id, **{flag: bool(token.get(flag)) for flag in FLAGS}))
+        flags: dict[str, Any] = {flag: bool(token.get(flag)) for flag in FLAGS}
+        added[text] = as_written_in_bytes(AddedToken(text, token_id, **flags))
         next_id = max(next_id, token_id + 1)
     return added
 

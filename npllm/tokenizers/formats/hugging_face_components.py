@@ -18,6 +18,7 @@ from npllm.tokenizers.byte_pair.pre_tokenizers import (
     NUMERIC,
     PUNCTUATION,
     WORDS,
+    Behavior,
     ByteAlphabet,
     PrefixSpace,
     Split,
@@ -27,7 +28,7 @@ from npllm.tokenizers.byte_pair.pre_tokenizers import (
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.formats.oniguruma import from_oniguruma, to_oniguruma
 
-BEHAVIORS = {
+BEHAVIORS: dict[str, Behavior] = {
     "Removed": "removed",
     "Isolated": "isolated",
     "MergedWithPrevious": "merged_with_previous",
@@ -53,7 +54,7 @@ def type_of(part: Any) -> str:
 
 def read_normalizer(part: Any, obstacles: list[str]) -> tuple[Normalizer, ...]:
     """The steps of a normalizer."""
-    steps = []
+    steps: list[Normalizer] = []
     for component in _components(part, "normalizers"):
         match component:
             case {"type": "NFC" | "NFD" | "NFKC" | "NFKD" as form}:
@@ -71,7 +72,7 @@ def read_normalizer(part: Any, obstacles: list[str]) -> tuple[Normalizer, ...]:
 
 def write_normalizer(steps: Sequence[Normalizer]) -> dict[str, Any] | None:
     """The normalizer of the file."""
-    parts = []
+    parts: list[dict[str, Any]] = []
     for step in steps:
         if isinstance(step, UnicodeForm):
             parts.append({"type": step.form})

@@ -106,7 +106,7 @@ def _read(step):
     if not isinstance(step, dict) or not isinstance(step.get("step"), str) or step["step"] not in STEPS:
         raise ValueError(f"a step is {step!r:.60}; it must be one of {', '.join(STEPS)}")
     kind = STEPS[step["step"]]
-    arguments = {field.name: step.get(field.name) for field in fields(kind)}
+    arguments: dict[str, Any] = {field.name: step.get(field.name) for field in fields(kind)}
     types = {"invert": bool}
     if wrong := [key for key, value in arguments.items() if not isinstance(value, types.get(key, str))]:
         raise ValueError(f"{wrong[0]} of the step {step['step']} is {arguments[wrong[0]]!r:.60}")
