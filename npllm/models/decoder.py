@@ -12,6 +12,7 @@ Touvron et al. 2023, LLaMA, section 2.2.
 import math
 from dataclasses import replace
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -201,7 +202,7 @@ class Decoder(LanguageModel):
 
 def _sizes_of_parts(config: DecoderConfig) -> dict[str, int]:
     """The sizes of axes, and the number of experts, that the configurations of the parts choose."""
-    parts = [config.attention_of(layer) for layer in range(config.num_layers)]
+    parts: list[Any] = [config.attention_of(layer) for layer in range(config.num_layers)]
     parts += [config.feed_forward_of(layer) for layer in range(config.num_layers)]
     names = ("num_heads", "head_dim", "d_hidden", "num_experts", "kv_lora_rank", "q_lora_rank")
     return {name: max(getattr(part, name, None) or 0 for part in parts) for name in names}

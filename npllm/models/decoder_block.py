@@ -23,6 +23,7 @@ import numpy as np
 from npllm.core.cache import Cache
 from npllm.core.module import Module, as_generator
 from npllm.layers.dropout import Dropout
+from npllm.layers.normalization import LayerNorm, RMSNorm
 from npllm.models.decoder_config import AttentionConfig, FeedForwardConfig, Norm
 
 Forward = tuple[np.ndarray, Cache]
@@ -37,7 +38,11 @@ class DecoderBlock(Module):
     residual_multiplier             m, in this kind of block only; Granite's
     """
 
-    norm_names: ClassVar = ("input_layernorm", "post_attention_layernorm")
+    norm_names: ClassVar[tuple[str, ...]] = ("input_layernorm", "post_attention_layernorm")
+    input_layernorm: LayerNorm | RMSNorm  # a kind of block has those that its norm_names say
+    post_attention_layernorm: LayerNorm | RMSNorm
+    pre_feedforward_layernorm: LayerNorm | RMSNorm
+    post_feedforward_layernorm: LayerNorm | RMSNorm
 
     def __init__(
         self,

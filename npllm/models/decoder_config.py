@@ -59,10 +59,14 @@ class Norm:
 
     def build(self, d_model: int, *, dtype: Any = "float32") -> LayerNorm | RMSNorm:
         """The layer."""
-        eps = {} if self.eps is None else {"eps": self.eps}
+        norm: LayerNorm | RMSNorm
         if self.kind == "layer_norm":
-            return LayerNorm(d_model, bias=self.bias, elementwise_affine=self.affine, dtype=dtype, **eps)
-        return RMSNorm(d_model, unit_offset=self.unit_offset, dtype=dtype, **eps)
+            norm = LayerNorm(d_model, bias=self.bias, elementwise_affine=self.affine, dtype=dtype)
+        else:
+            norm = RMSNorm(d_model, unit_offset=self.unit_offset, dtype=dtype)
+        if self.eps is not None:
+            norm.eps = self.eps
+        return norm
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from npllm.layers.activations import Activation
 from npllm.utils.json_files import as_json
 
-ACTIVATION_NAMES = {  # transformers' name: npllm's, see layers/activations.py
+ACTIVATION_NAMES: dict[str, Activation] = {  # transformers' name: npllm's, see layers/activations.py
     "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
     "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "relu2": "squared_relu",

@@ -10,6 +10,7 @@ Groeneveld et al. 2024, OLMo, section 2.1; OLMo Team 2024, 2 OLMo 2 Furious, sec
 from dataclasses import replace
 from pathlib import Path
 
+from npllm.attention.variants.grouped_query import GQA
 from npllm.attention.variants.options import QKNorm
 from npllm.models.decoder_config import DecoderConfig, Norm
 from npllm.models.hugging_face.model_type import (
@@ -26,7 +27,6 @@ from npllm.models.hugging_face.model_type import (
     with_layer_types,
     with_windows,
 )
-from npllm.models.hugging_face.rope import context_length
 from npllm.weights.config_fields import choice, flag, items, number, only, optional, size
 
 OLMO = COMMON | {
@@ -50,21 +50,24 @@ def olmo(path: str | Path, fields: Fields) -> DecoderConfig:
 
 def olmo2(path: str | Path, fields: Fields) -> DecoderConfig:
     """OLMo 2."""
-    norm = QKNorm(fields["rms_norm_eps"], over="projection")
-    attention = replace(attention_of(path, fields), qk_norm=norm)
-    return replace(decoder_of(fields, attention, gated_mlp_of(fields)), block="post_norm")
+    return _post_norm(fields, _with_qk_norm(fields, attention_of(path, fields)))
 
 
 def olmo3(path: str | Path, fields: Fields) -> DecoderConfig:
     """OLMo 3: a scaling of RoPE is that of the layers without a window."""
-    decoder = olmo2(path, fields | {"rope_scaling": None, "rope_parameters": None})
     rope = rope_of_layer_type(path, fields, "full_attention", fields["rope_theta"] or 5e5)
-    local_rope = rope_of_layer_type(path, fields, "sliding_attention", 5e5)
+    attention = _with_qk_norm(fields, attention_of(path, fields, rope))
+    local = replace(attention, rope=rope_of_layer_type(path, fields, "sliding_attention", 5e5))
     windows = windows_by_layer(path, with_layer_types(fields, period=4), fields["sliding_window"])
-    attention = decoder.attention_of(0)
-    layers = [with_windows(replace(attention, rope=local_rope if size else rope), [size]) for size in windows]
-    length = context_length(fields["max_position_embeddings"], rope)
-    return replace(decoder, attention=one_or_all(layers), context_length=length)
+    return _post_norm(fields, one_or_all([with_windows(local if size else attention, [size]) for size in windows]))
+
+
+def _with_qk_norm(fields: Fields, attention: GQA) -> GQA:
+    return replace(attention, qk_norm=QKNorm(fields["rms_norm_eps"], over="projection"))
+
+
+def _post_norm(fields: Fields, attention: GQA | tuple[GQA, ...]) -> DecoderConfig:
+    return replace(decoder_of(fields, attention, gated_mlp_of(fields)), block="post_norm")
 
 
 OLMO_TYPES = {

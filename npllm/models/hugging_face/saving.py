@@ -42,8 +42,9 @@ def hugging_face_config(config: DecoderConfig) -> dict[str, Any]:
 
 def _candidates(config: DecoderConfig) -> Iterator[dict[str, Any]]:
     """For each model type the config.json that is nearest to this decoder; it may mean another one."""
-    attentions = [config.attention_of(layer) for layer in range(config.num_layers)]
-    if not all(isinstance(attention, GQA) for attention in attentions):
+    layers = [config.attention_of(layer) for layer in range(config.num_layers)]
+    attentions = [attention for attention in layers if isinstance(attention, GQA)]
+    if len(attentions) < len(layers):
         return
     fields = _size_fields(config) | _attention_fields(attentions) | _rope_fields(config, attentions)
     fields |= _network_fields([config.feed_forward_of(layer) for layer in range(config.num_layers)])
