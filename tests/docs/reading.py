@@ -46,13 +46,18 @@ ORDER = {  # folder: its files in reading order
         "transformer_block language_model gpt decoder_config decoder_block decoder presets catalog pretrained saving"
     ),
     "models/hugging_face": "model_type llama llama_variants gemma olmo neox rope model_types saving",
-    "training": "optimizers schedules clipping step trainer checkpoint log run",
+    "training": (
+        "optimizers schedules clipping step trainer checkpoint log validation_split run_config run_tokenizer run"
+    ),
     "generation": "filters penalties sampling next_logits stop_strings autoregressive text chat_template chat",
     "inspect": "trace cost layers",
     "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
     "lessons": "bigram alignment_figure",
     "lessons/tour": "run state text attention learning figures published",
-    "cli": "main options tour tokenize data bpe verify attention train text_generation generate chat word2vec seq2seq",
+    "cli": (
+        "main options tour tokenize data bpe verify attention train training_progress text_generation "
+        "generate chat export word2vec seq2seq"
+    ),
 }
 PATH = [  # file, section of Raschka's book, paper
     ("tokenizers/words", "2.2 – 2.4", ""),
