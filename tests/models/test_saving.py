@@ -74,6 +74,8 @@ def test_greedy_text_is_equal_to_the_stop(tmp_path, name, tokenizer):
             ours = Pretrained(ours.path, ours.model, tokenizer, frozenset({stop, *ours.stop_ids}), None, END, None)
         save_pretrained(ours, tmp_path / str(seed))
         theirs = AutoModelForCausalLM.from_pretrained(tmp_path / str(seed), dtype=torch.float32)
+        found = theirs.generation_config.eos_token_id
+        assert (found if isinstance(found, list) else [found] * (found is not None)) == sorted(ours.stop_ids)
         found = theirs.generate(torch.tensor([[1]]), max_new_tokens=20, do_sample=False, pad_token_id=0)[0, 1:].tolist()
         assert found == complete(ours.model, [1], 20, temperature=0, stop_ids=sorted(ours.stop_ids))
         ended += len(found) < 20
