@@ -38,6 +38,6 @@ GPT2_OLD_SPELLING = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}
 # DeepSeek V3 divides a text in three steps: numbers, runs of Chinese or Japanese characters, and this pattern.
 CHINESE_OR_JAPANESE = "[一-龥぀-ゟ゠-ヿ]+"  # noqa: RUF001
 DEEPSEEK_V3_PATTERN = (
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{WHITESPACE}"
 )

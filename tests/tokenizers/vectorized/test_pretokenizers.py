@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from npllm.tokenizers.byte_pair.pattern_spellings import SPELLINGS
 from npllm.tokenizers.byte_pair.pre_tokenizers import Split
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, pretokenize
+from npllm.tokenizers.byte_pair.published_patterns import CHINESE_OR_JAPANESE
 from npllm.tokenizers.byte_pair.surrogates import replace_surrogates
 from npllm.tokenizers.vectorized.pretokenizers import LAST_STEPS, PRETOKENIZERS, find_pretokenizer
 from tests.strategies import texts
@@ -47,3 +48,11 @@ def test_other_spellings_have_the_pretokenizer_of_their_pattern(spelling):
 
 def test_an_unknown_pattern_has_no_pretokenizer():
     assert find_pretokenizer(r"\S+|\s+") is None
+
+
+def test_the_pretokenizer_of_a_published_deepseek_file_is_known():
+    written = (
+        "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+        "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
+    )
+    assert find_pretokenizer((Split(r"\p{N}{1,3}"), Split(CHINESE_OR_JAPANESE), Split(written))) is not None
