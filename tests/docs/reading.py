@@ -55,7 +55,7 @@ ORDER = {  # folder: its files in reading order
     "lessons": "bigram alignment_figure",
     "lessons/tour": "run state text attention learning figures published",
     "cli": (
-        "main options tour tokenize data bpe verify attention train training_progress text_generation "
+        "main options tour tokenize data models bpe verify attention train training_progress text_generation "
         "generate chat export word2vec seq2seq"
     ),
 }
