@@ -88,11 +88,11 @@ def equivalence_excerpt() -> str:
     return equivalence_table(rows({name: CASES[name] for name in VERIFY_ROWS}))
 
 
-def benchmark_table() -> str:
-    """All jobs of the committed results.json."""
+def benchmark_table(path: Path = MEASURED) -> str:
+    """All jobs of a committed results.json."""
     from benchmarks.report import markdown
 
-    content = json.loads(MEASURED.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8"))
     machine = "\n".join(f"- {name}: {what}" for name, what in content["machine"].items())
     return f"Medians of {content['settings']['rounds']} rounds.\n\n{machine}\n\n{markdown(content)}"
 
@@ -158,6 +158,7 @@ SECTIONS = [
     Section("tests/README.md", "mutants", injected_bugs),
     Section("benchmarks/README.md", "results", benchmark_table),
     Section("benchmarks/README.md", "published tokenizers", published_tokenizers),
+    Section("benchmarks/README.md", "smollm2", lambda: benchmark_table(MEASURED.with_name("smollm2.json"))),
 ]
 
 

@@ -29,8 +29,6 @@ def _spellings():
         POSSESSIVE_GPT2: GPT2_PATTERN,
         POSSESSIVE_CL100K: CL100K_PATTERN,
         O200K_PATTERN.replace(*SLASH): O200K_PATTERN,
-        # its tokenizer.json has line breaks as they are
-        DEEPSEEK_V3_PATTERN.replace('\\"', '"').replace(r"\r\n", "\r\n"): DEEPSEEK_V3_PATTERN,
         DEEPSEEK_V3_PATTERN.replace(r"\r\n", "\r\n"): DEEPSEEK_V3_PATTERN,
     }
     for pattern in PATTERNS.values():
