@@ -177,9 +177,10 @@ class ModelKVCache:
 
     def truncate(self, length: int) -> bool:
         """Drop all columns from `length` on, and return True; return False where a layer does not keep every column."""
-        if length > self.length or not all(isinstance(layer, KVCache) for layer in self.layers):
+        layers = [layer for layer in self.layers if isinstance(layer, KVCache)]
+        if length > self.length or len(layers) < len(self.layers):
             return False
-        for layer in self.layers:
+        for layer in layers:
             layer.truncate(length)
         return True
 

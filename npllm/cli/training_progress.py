@@ -62,12 +62,14 @@ def train_and_show(console: Console, training_run: Run, checkpoint_interval: int
 def _save_results(console: Console, training_run: Run) -> None:
     """Write the finished model for transformers; print its loss on the whole validation text, and the best one."""
     trainer = training_run.trainer
-    training_run.save_best(trainer.evaluate())
+    validation_loss = trainer.evaluate()
+    if validation_loss is not None:
+        training_run.save_best(validation_loss)
     problem = training_run.save_model()
     loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
     shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
     console.print(shown, highlight=False)
-    step, best_loss = training_run.best
+    step, best_loss = training_run.best or (trainer.steps_done, loss)
     if step < trainer.steps_done:
         console.print(f"lowest validation loss {best_loss:.4f} after step {step:,}: {BEST}", highlight=False)
     console.print(Text(f"the model is in {training_run.folder}"), soft_wrap=True)

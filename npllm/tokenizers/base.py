@@ -6,6 +6,7 @@ A tokenizer defines `encode`, `decode`, `vocab_size` and `__len__`. The rest fol
 """
 
 from collections.abc import Collection, Iterable
+from os import PathLike
 
 
 class Tokenizer:
@@ -37,6 +38,10 @@ class Tokenizer:
     def token_ids(self) -> Collection[int]:
         """The ids that have a token, as a collection that `in` searches fast; ids below `vocab_size` may be unused."""
         return range(self.vocab_size)
+
+    def save(self, path: str | PathLike) -> None:
+        """Write the vocabulary to a file; the formats are those of the tokenizer's class."""
+        raise NotImplementedError(f"{type(self).__name__} must define save")
 
     @property
     def n_vocab(self) -> int:

@@ -96,7 +96,7 @@ def load(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return fields, state
 
 
-def config_fields(path: str | PathLike, config: dict[str, Any]) -> dict[str, Any]:
+def config_fields(path: str | Path, config: dict[str, Any]) -> dict[str, Any]:
     """The fields of GPTConfig, from those of config.json. Raises ValueError that names the file and the fields."""
     config = config | {name: config[alias] for alias, name in ALIASES.items() if alias in config}
     values = read_fields(path, config, FIELDS)

@@ -178,4 +178,4 @@ def _renamed(name: str, pairs: Iterable[tuple[str, str]]) -> str:
 def _counts(fused: Fused, config: Mapping[str, Any]) -> tuple[int, ...]:
     """The counts as numbers; num_key_value_heads is num_attention_heads where the file leaves it out."""
     heads = config.get("num_attention_heads")
-    return tuple(count if isinstance(count, int) else config.get(count) or heads for count in fused.counts)
+    return tuple(count if isinstance(count, int) else int(config.get(count) or heads or 0) for count in fused.counts)

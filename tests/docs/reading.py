@@ -8,16 +8,18 @@ ORDER = {  # folder: its files in reading order
     "core": "cache checks module broadcasting gradient_check state config",
     "utils": "files text_files json_files gguf_file corpora threads terminal plots markdown",
     "tokenizers": (
-        "words characters base bpe_training vocabulary bpe dispatch gpt2 streaming counting offsets text_blocks loading"
+        "words characters base bpe_training vocabulary bpe dispatch gpt2 sentence_piece streaming counting offsets "
+        "text_blocks loading"
     ),
     "tokenizers/byte_pair": (
         "train pretokenize published_patterns pattern_spellings pre_tokenizers merge special_tokens normalizers "
         "added_tokens surrogates encode bytes_to_unicode unicode_tables normalization_table"
     ),
+    "tokenizers/character_bpe": ("merge vocabulary segments added_tokens normalization charsmap encode decode"),
     "tokenizers/formats": (
         "npllm_json file_kind tiktoken_ranks known_vocabularies openai tekken js_tiktoken oniguruma "
-        "hugging_face_components hugging_face "
-        "vocabulary_files gguf"
+        "hugging_face_components hugging_face hugging_face_sentence_piece hugging_face_sentence_piece_writer "
+        "hugging_face_characters sentence_piece_model vocabulary_files gguf"
     ),
     "tokenizers/vectorized": (
         "char_classes pretokenize_gpt2 safe_split_points pretokenize_gpt4 pretokenize_deepseek pretokenize_steps "

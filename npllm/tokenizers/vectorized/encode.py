@@ -45,7 +45,7 @@ def make_encoder(plain: PlainEncoder, merges: Sequence[tuple[bytes, bytes]] | No
         found = find_merges(ranks, cache)
     else:
         found = np.array([(ranks[a], ranks[b], ranks[a + b]) for a, b in merges], np.int64).reshape(-1, 3).T
-    irregular = find_irregular(*found, ranks)
+    irregular = find_irregular(found[0], found[1], found[2], ranks)
     if len(irregular) > MAX_IRREGULAR:
         return None
     left, right, ids = found[:, ~np.isin(found[2], list(irregular.values()))]
