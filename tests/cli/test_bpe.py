@@ -203,8 +203,8 @@ def test_encode_resumes_after_ctrl_c(tmp_path, text_file, monkeypatch, capsys):
     monkeypatch.setattr(encoding, "SAVE_INTERVAL", 200)
     original, calls = encoding.read_text_blocks, []
 
-    def interrupted(*arguments):
-        for block in original(*arguments):
+    def interrupted(*arguments, **options):
+        for block in original(*arguments, **options):
             yield block
             calls.append(block)
             if len(calls) == 6:

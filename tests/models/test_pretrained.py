@@ -97,8 +97,14 @@ def test_the_forms_of_a_chat_template(folder):
     assert open_pretrained(path).chat_template == "ünï"
 
 
-@pytest.mark.parametrize("files", [["tokenizer.json"], ["vocab.json", "merges.txt"]])
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    [
+        ("llama", ["tokenizer.json"]),
+        ("gpt2", ["tokenizer.json"]),
+        ("gpt2", ["vocab.json", "merges.txt"]),
+    ],
+)
 def test_the_ids_are_those_of_the_folder(tmp_path, kind, files):
     """Never those of GPT-2's tokenizer, which are other tokens to this model."""
     tokenizer = make_tokenizer(())
@@ -107,6 +113,14 @@ def test_the_ids_are_those_of_the_folder(tmp_path, kind, files):
         str(tmp_path)
     )
     assert open_pretrained(tmp_path).tokenizer.encode("the quick fox") == tokenizer.encode("the quick fox").ids
+
+
+def test_merges_without_the_pattern_of_a_llama_are_refused(tmp_path):
+    """vocab.json and merges.txt do not hold the pattern, and Llama's is not GPT-2's."""
+    random_model("llama", vocab_size=50300, num_hidden_layers=1, eos_token_id=0).save_pretrained(tmp_path)
+    make_tokenizer(()).model.save(str(tmp_path))
+    with pytest.raises(ValueError, match=r"does not hold the pattern .* give a tokenizer\.json, or pass pattern"):
+        open_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

@@ -80,7 +80,7 @@ QWEN3_MOE = QWEN3 | {
     "head_dim": optional(size(None, high=MAX_HEAD_DIM)),
     "moe_intermediate_size": size(768),
     "num_experts_per_tok": size(8),
-    "num_experts": size(128, high=MAX_LAYERS),
+    "num_experts": size(128, low=0, high=MAX_LAYERS),
     "num_local_experts": optional(size(None, high=MAX_LAYERS)),
     "norm_topk_prob": flag(False),
     "decoder_sparse_step": size(1),
@@ -125,8 +125,9 @@ def _qwen3_moe(path: str | Path, fields: Fields) -> DecoderConfig:
     size = fields["sliding_window"] if fields["use_sliding_window"] else None
     attention = replace(attention_of(path, fields), qk_norm=QKNorm(fields["rms_norm_eps"]))
     attention = with_windows(attention, [size] * fields["num_hidden_layers"])
+    num_experts = fields["num_local_experts"] or fields["num_experts"]  # 0: no layer has experts
     experts = MoE(
-        num_experts=fields["num_local_experts"] or fields["num_experts"],
+        num_experts=num_experts,
         top_k=fields["num_experts_per_tok"],
         d_hidden=fields["moe_intermediate_size"],
         norm_topk_prob=fields["norm_topk_prob"],
@@ -134,7 +135,7 @@ def _qwen3_moe(path: str | Path, fields: Fields) -> DecoderConfig:
     )
     dense, step = set(fields["mlp_only_layers"] or ()), fields["decoder_sparse_step"]
     layers = [
-        experts if layer not in dense and (layer + 1) % step == 0 else gated_mlp_of(fields)
+        experts if num_experts and layer not in dense and (layer + 1) % step == 0 else gated_mlp_of(fields)
         for layer in range(fields["num_hidden_layers"])
     ]
     return decoder_of(fields, attention, one_or_all(layers))
