@@ -84,6 +84,10 @@ class TokenFileHeader(NamedTuple):
 def read_header(path: str | Path) -> TokenFileHeader:
     """Read the header of a token file; raises ValueError if it contradicts itself or the size of the file."""
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} {'is not a file' if path.exists() else 'does not exist'}; it must be a token file"
+        )
     with open(path, "rb") as file:
         head = file.read(HEADER.size)
     if len(head) < HEADER.size or not head.startswith(MAGIC):

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from npllm.batching.file_encoding import SAVE_INTERVAL, encode_file
-from npllm.batching.token_file import open_token_file
-from npllm.cli.options import UsageError, integer_from, print_help
+from npllm.batching.token_file import open_token_file, read_header
+from npllm.cli.options import VOCABULARY_HELP, UsageError, integer_from, print_help, vocabulary_path
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.bpe_training import train_bpe
@@ -70,7 +70,9 @@ def add_parser(commands) -> None:
     encode = actions.add_parser("encode", help="encode a text into a token file; the same command resumes it")
     encode.add_argument("file", metavar="FILE", help="a text in UTF-8, of any size")
     encode.add_argument("--out", metavar="FILE", required=True, help="the token file")
-    encode.add_argument("--vocabulary", metavar="PATH", help="a file or folder of npllm bpe train (default: GPT-2's)")
+    encode.add_argument(
+        "--vocabulary", metavar="PATH", type=vocabulary_path, help=f"{VOCABULARY_HELP} (default: GPT-2's)"
+    )
     encode.add_argument(
         "--pattern", choices=tuple(PATTERNS), help="the pattern of a *.tiktoken file, which does not hold it"
     )
@@ -86,7 +88,7 @@ def add_parser(commands) -> None:
     decode.add_argument("ids", metavar="ID", nargs="*", type=integer_from(0), help="ids of tokens")
     decode.add_argument("--tokens", metavar="FILE", help="a token file of npllm bpe encode, in place of ids")
     decode.add_argument(
-        "--vocabulary", metavar="PATH", help="a vocabulary file or a folder with one (default: GPT-2's)"
+        "--vocabulary", metavar="PATH", type=vocabulary_path, help=f"{VOCABULARY_HELP} (default: GPT-2's)"
     )
     decode.add_argument("--pattern", choices=tuple(PATTERNS), help=argparse.SUPPRESS)
     decode.add_argument("--out", metavar="FILE", help="write the text to this file, byte for byte (default: print it)")
@@ -129,7 +131,16 @@ def run_decode(console: Console, options: argparse.Namespace) -> None:
         if options.vocabulary is None
         else load_tokenizer(options.vocabulary, pattern=options.pattern or "gpt2")
     )
-    ids = np.array(options.ids, np.int64) if options.tokens is None else open_token_file(options.tokens)
+    if options.tokens is None:
+        ids = np.array(options.ids, np.int64)
+    else:
+        vocab_size = read_header(options.tokens).vocab_size
+        if vocab_size != tokenizer.vocab_size:
+            raise ValueError(
+                f"{options.tokens} has ids of a vocabulary of size {vocab_size}; the tokenizer has vocabulary size "
+                f"{tokenizer.vocab_size}: give --vocabulary the one that the file was encoded with"
+            )
+        ids = open_token_file(options.tokens)
     parts = decode_in_parts(tokenizer, ids)
     if options.out is None:
         decoder = getincrementaldecoder("utf-8")("replace")
@@ -232,7 +243,10 @@ def load_vocabulary(path: str | Path | None = None, pattern: str | None = None) 
         if pattern is not None:
             raise UsageError("--pattern belongs to the file of --vocabulary, which is missing")
         return GPT2Tokenizer.load()
-    return BPETokenizer.load(path, pattern)
+    tokenizer = load_tokenizer(path, pattern=pattern)
+    if not isinstance(tokenizer, BPETokenizer):
+        raise ValueError(f"{path} has a {type(tokenizer).__name__}; a token file needs byte-level BPE, a BPETokenizer")
+    return tokenizer
 
 
 @contextmanager

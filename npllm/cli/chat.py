@@ -6,6 +6,7 @@ stops an answer, Ctrl-D leaves.
 
 import argparse
 import contextlib
+import re
 import sys
 
 import numpy as np
@@ -34,7 +35,9 @@ def add_parser(commands) -> None:
     command = commands.add_parser("chat", help="a conversation with a published model")
     command.add_argument("--model", metavar="MODEL", default=DEFAULT_MODEL, help=MODEL_HELP)
     command.add_argument("--system", metavar="TEXT", help="the system message (default: that of the model's template)")
-    command.add_argument("--prompt", metavar="TEXT", help="one question; prints the answer and ends")
+    command.add_argument(
+        "--prompt", metavar="TEXT", help="one question; prints the answer and ends, as for a text on standard input"
+    )
     add_generation_options(command, max_new_tokens=512, temperature=0.0)
     command.set_defaults(run=run)
 
@@ -50,6 +53,8 @@ def run(console: Console, options: argparse.Namespace) -> None:
     with use_threads(errors, num_threads, times):
         if options.prompt is not None or not sys.stdin.isatty():
             question = sys.stdin.read() if options.prompt is None else options.prompt
+            if not question.strip() and options.prompt is None:
+                raise ValueError("standard input has no question; give one there, or with --prompt TEXT")
             if not question.strip():
                 raise ValueError("prompt is empty; it must have at least one character besides whitespace")
             answer_and_show(console, errors, chat, question, options)
@@ -74,6 +79,8 @@ def converse(console: Console, errors: Console, chat: Chat, options: argparse.Na
         if question.strip() == "/new":
             chat.start()
             console.print(Text("A new conversation.", style="dim"))
+        elif re.fullmatch("/[a-z]*", question.strip()):
+            console.print(Text(HELP, style="dim"))
         elif question.strip():
             try:
                 answer_and_show(console, errors, chat, question, options)

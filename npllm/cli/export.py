@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import MODEL_HELP, check_output_folder
+from npllm.cli.options import MODEL_HELP, check_output_folder, vocabulary_path
 from npllm.cli.text_generation import open_model
 from npllm.models.saving import save_pretrained
 from npllm.weights.llama import OWN
@@ -24,7 +24,9 @@ def add_parser(commands) -> None:
     command.add_argument(
         "--best", action="store_true", help="of a run of npllm train: the weights with the lowest validation loss"
     )
-    command.add_argument("--vocabulary", metavar="PATH", help="a file or folder with the tokenizer, or gpt2")
+    command.add_argument(
+        "--vocabulary", metavar="PATH", type=vocabulary_path, help="a file or folder with the tokenizer, or gpt2"
+    )
     command.set_defaults(run=run)
 
 

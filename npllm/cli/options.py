@@ -24,8 +24,10 @@ FIELDS = {  # a field of the library → its option, where they differ by more t
     "embedding_dropout": "--dropout",
     "attention_dropout": "--dropout",
     "residual_dropout": "--dropout",
+    "name": "--corpus",
 }
 MODEL_HELP = "a name of `npllm models`, a model folder, a GGUF file, or a run of npllm train"
+VOCABULARY_HELP = "a vocabulary file, a GGUF file, a folder with one, or a name of `npllm models`"
 INSTALL_MATPLOTLIB = "install it with `python -m pip install matplotlib`"
 _FILE_NAME = re.compile(r"\.(json|jsonl|safetensors|tokens|tiktoken|bpe|bin|txt)\b")
 
@@ -51,7 +53,7 @@ class _HelpWithDefaults(argparse.HelpFormatter):
 
     def _get_help_string(self, action):
         text, default = action.help or "", action.default
-        has_default = default not in (None, argparse.SUPPRESS) and not isinstance(default, bool)
+        has_default = default not in (None, argparse.SUPPRESS, []) and not isinstance(default, bool)
         if has_default and action.option_strings and "default" not in text:
             return f"{text} (default: %(default)s)".lstrip()
         return text
@@ -130,6 +132,18 @@ def number_from(lowest: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def vocabulary_path(text: str) -> str:
+    """An argparse type: the path of a tokenizer. A name of `npllm models` becomes the path of the model."""
+    from npllm.models.catalog import MODELS, available_models, find_model
+
+    if not text or Path(text).exists() or text not in MODELS | {model.name: model for model in available_models()}:
+        return text
+    try:
+        return str(find_model(text))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_text_options(command: argparse.ArgumentParser, purpose: str) -> argparse._MutuallyExclusiveGroup:

@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import add_threads_option, integer_from, number_from, refuse
+from npllm.cli.options import add_threads_option, integer_from, number_from, refuse, vocabulary_path
 from npllm.generation.text import GeneratedToken
 from npllm.layers.softmax import softmax
 from npllm.models.pretrained import Pretrained, open_pretrained
@@ -67,7 +67,7 @@ def add_generation_options(command: argparse.ArgumentParser, max_new_tokens: int
     )  # fmt: skip
     command.add_argument("--seed", metavar="N", type=integer_from(0), help="the same seed gives the same text")
     command.add_argument(
-        "--vocabulary", metavar="PATH",
+        "--vocabulary", metavar="PATH", type=vocabulary_path,
         help="a file or folder with the tokenizer, or gpt2, for a model that comes without one",
     )  # fmt: skip
     command.add_argument(

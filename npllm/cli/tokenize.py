@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import UsageError
+from npllm.cli.options import VOCABULARY_HELP, UsageError, vocabulary_path
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
@@ -34,7 +34,8 @@ def add_parser(commands) -> None:
     command.add_argument(
         "--vocabulary",
         metavar="PATH",
-        help="a vocabulary file, a GGUF file or a folder with one (default: words, byte pairs and GPT-2's tokens)",
+        type=vocabulary_path,
+        help=f"{VOCABULARY_HELP} (default: words, byte pairs and GPT-2's tokens)",
     )
     command.add_argument(
         "--pattern", choices=tuple(PATTERNS), help="the pattern of a file of ranks, such as *.tiktoken"

@@ -5,6 +5,7 @@ random weights | --init-from: the weights of a published model or of another run
 """
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from npllm.batching.token_file import open_token_file, read_header
 from npllm.cli.options import (
+    VOCABULARY_HELP,
     UsageError,
     add_seed_option,
     add_text_options,
@@ -26,6 +28,7 @@ from npllm.cli.options import (
     refuse,
     try_threads,
     use_threads,
+    vocabulary_path,
 )
 from npllm.cli.training_progress import train_and_show
 from npllm.models.gpt import GPTConfig
@@ -61,7 +64,7 @@ def add_parser(commands) -> None:
         "--init-from", metavar="MODEL",
         help="fine-tune this model: a name of `npllm models`, a folder, a GGUF file, or a run",
     )  # fmt: skip
-    add("--vocabulary", metavar="PATH", help="a tokenizer: the folder of `npllm bpe train`, or any published one")
+    add("--vocabulary", metavar="PATH", type=vocabulary_path, help=f"the tokenizer: {VOCABULARY_HELP}")
     add("--tokenizer", choices=("characters", "bpe", "gpt2"), default="characters", help="kind of tokens")
     add("--vocab-size", metavar="N", type=integer_from(256), default=512, help="tokens to learn with --tokenizer bpe")
     add("--architecture", metavar="NAME", choices=tuple(ARCHITECTURES), default="gpt", help=", ".join(ARCHITECTURES))
@@ -176,7 +179,10 @@ def _create_run(options: argparse.Namespace) -> tuple[Run, str]:
 def _open_model(options: argparse.Namespace) -> Pretrained:
     """The model of --init-from, with the tokenizer of --vocabulary if one is given."""
     if not (Path(options.init_from) / RUN).is_file():
-        return open_pretrained(options.init_from, vocabulary=options.vocabulary)
+        try:
+            return open_pretrained(options.init_from, vocabulary=options.vocabulary)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(re.sub("^model is ", "--init-from is ", str(error))) from None
     refuse(options, {"vocabulary"}, "has no effect with a run as --init-from, which has its tokenizer")
     return open_trained(options.init_from)
 

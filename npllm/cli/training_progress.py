@@ -66,7 +66,8 @@ def _save_results(console: Console, training_run: Run) -> None:
     if validation_loss is not None:
         training_run.save_best(validation_loss)
     problem = training_run.save_model()
-    loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
+    with console.status("loss on the whole validation text (the model is saved; Ctrl-C skips this)"):
+        loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
     shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
     console.print(shown, highlight=False)
     step, best_loss = training_run.best or (trainer.steps_done, loss)

@@ -261,6 +261,11 @@ def test_decode_with_another_vocabulary(tmp_path, capsys):
 
 
 def test_errors_of_decode(tmp_path, text_file, capsys):
+    ids = tmp_path / "ids.bin"
+    train_bpe(TEXT, 300).save(tmp_path / "vocabulary.json")
+    arguments = ["--vocabulary", tmp_path / "vocabulary.json", "--special-tokens", "as-text"]
+    assert bpe("encode", text_file, *arguments, "--out", ids) == 0
+    capsys.readouterr()
     for arguments in ([], ["1", "--tokens", "x"]):
         with pytest.raises(SystemExit):
             bpe("decode", *arguments)
@@ -268,6 +273,9 @@ def test_errors_of_decode(tmp_path, text_file, capsys):
     for arguments, message in [
         (["60000"], "id 60000 is not in the vocabulary"),
         (["--tokens", text_file], "is not a token file"),
+        (["--tokens", "nowhere"], "nowhere does not exist; it must be a token file"),
+        (["--tokens", tmp_path], "is not a file; it must be a token file"),
+        (["--tokens", ids], "has ids of a vocabulary of size 300; the tokenizer has vocabulary size 50257"),
     ]:
         assert bpe("decode", *arguments) == 1
         assert message in capsys.readouterr().err.replace("\n", " ")

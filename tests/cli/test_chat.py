@@ -155,3 +155,26 @@ def test_options_that_have_no_effect(published, capsys):
         run(published, "--prompt", "Hi", "--top-p", "0.5")
     assert "--top-p has no effect with --temperature 0" in capsys.readouterr().err
     np.testing.assert_equal(run(published, "--prompt", "Hi", "--temperature", "1", "--top-p", "0.5"), 0)
+
+
+def test_standard_input_without_a_question(published, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
+    assert run(published) == 1
+    assert "standard input has no question; give one there, or with --prompt TEXT" in capsys.readouterr().err
+
+
+def test_a_word_after_a_slash_is_not_a_question(published, capsys, monkeypatch):
+    questions = iter(["/help", "/quit"])
+
+    def read(prompt):
+        try:
+            return next(questions)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("sys.stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    monkeypatch.setattr(builtins, "input", read)
+    assert run(published) == 0
+    out, err = capsys.readouterr()
+    assert out.count(command.HELP) == 3
+    assert "prompt:" not in err

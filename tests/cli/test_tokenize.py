@@ -79,3 +79,15 @@ def test_errors(capsys, arguments, status, message):
     result = tokenize(capsys, *arguments)
     assert result[0] == status
     assert message in result[2].replace("\n", " ")
+
+
+def test_the_vocabulary_is_a_name_of_a_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("NPLLM_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "a-model").mkdir()
+    gpt2().save(tmp_path / "a-model" / "tokenizer.json")
+    (tmp_path / "a-model" / "config.json").write_text("{}", encoding="utf-8")
+    status, out, _ = tokenize(capsys, TEXT, "--vocabulary", "a-model", "--json")
+    assert (status, json.loads(out)["ids"]) == (0, gpt2().encode(TEXT))
+    status, _, error = tokenize(capsys, TEXT, "--vocabulary", "smollm2")
+    assert (status, "`npllm models fetch smollm2` downloads it" in error) == (2, True)
