@@ -65,5 +65,5 @@ def test_the_command(tmp_path, capsys):
 
 @pytest.mark.parametrize("prompt", ["a", "", "word " * 100])
 def test_prompts_that_are_too_short_or_too_long(pretrained, prompt):
-    with pytest.raises(ValueError, match="prompt is a text of .* it must have at least 3 and at most 64"):
+    with pytest.raises(ValueError, match="prompt is .*; its number of tokens is .* and must be from 3 to 64"):
         tour(pretrained, prompt)

@@ -45,7 +45,7 @@ def run_model_tour(console: Console, pretrained: Pretrained, prompt: str | None 
     ids = encode_with_special_tokens(pretrained.tokenizer, prompt)
     limit = pretrained.model.context_length // 2
     if not 3 <= len(ids) <= limit:
-        raise ValueError(f"prompt is a text of {len(ids)} token(s); it must have at least 3 and at most {limit}")
+        raise ValueError(f"prompt is {prompt!r:.80}; its number of tokens is {len(ids)} and must be from 3 to {limit}")
     tokens = [visible(token) for token in readable_tokens(pretrained.tokenizer, ids)]
     tour = ModelTour(console, pretrained, prompt, ids, tokens, layers.layers_of(pretrained.model, np.array(ids)))
     for number, section in enumerate(SECTIONS, start=1):
