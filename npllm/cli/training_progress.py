@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -66,10 +66,14 @@ def _save_results(console: Console, training_run: Run) -> None:
     if validation_loss is not None:
         training_run.save_best(validation_loss)
     problem = training_run.save_model()
-    with console.status("loss on the whole validation text (the model is saved; Ctrl-C skips this)"):
+    loss = math.nan
+    with (
+        suppress(KeyboardInterrupt),
+        console.status("loss on the whole validation text (the model is saved; Ctrl-C skips this)"),
+    ):
         loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
-    shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
-    console.print(shown, highlight=False)
+        shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
+        console.print(shown, highlight=False)
     step, best_loss = training_run.best or (trainer.steps_done, loss)
     if step < trainer.steps_done:
         console.print(f"lowest validation loss {best_loss:.4f} after step {step:,}: {BEST}", highlight=False)

@@ -246,3 +246,15 @@ def test_the_number_of_threads_is_not_part_of_the_text(trained, capsys):
     captured = capsys.readouterr()
     assert captured.err.startswith("BLAS threads: 1\nprompt: 3 tokens")
     assert "BLAS" not in captured.out
+
+
+def test_ctrl_c_skips_the_last_evaluation(tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("npllm.cli.training_progress.evaluate", interrupted)
+    arguments = ["--steps", "1", "--d-model", "8", "--context-length", "8", "--eval-batches", "1", "--threads", "1"]
+    assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "the model is in" in out
+    assert "whole validation text" not in out
