@@ -60,7 +60,7 @@ def load_tokenizer(
             return SentencePieceTokenizer.from_tokenizer_json(content, file)
         if special_tokens is None:
             pattern = None if pattern is None else PATTERNS.get(pattern, pattern)
-            return BPETokenizer(**from_json(_with_added_tokens(content, file), file, pattern))
+            return _byte_level(from_json(_with_added_tokens(content, file), file, pattern), file)
     return BPETokenizer.load(file, pattern, special_tokens)
 
 
@@ -73,7 +73,7 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: str | PathLike[str])
     if gguf.check_model(metadata, path) == "llama":
         tokenizer: Tokenizer = SentencePieceTokenizer(gguf.to_character_vocabulary(metadata, path))
     else:
-        tokenizer = BPETokenizer(**from_json(gguf.to_tokenizer_json(metadata, path), path))
+        tokenizer = _byte_level(from_json(gguf.to_tokenizer_json(metadata, path), path), path)
     tokenizer.prefix_ids, tokenizer.suffix_ids = gguf.ids_around_a_text(metadata, path)
     return tokenizer
 
@@ -103,3 +103,11 @@ def _with_added_tokens(content: Any, file: Path) -> Any:
 def _is_characters(content: Any) -> bool:
     own = isinstance(content, dict) and content.get("format") == characters.FORMAT
     return own or is_characters_json(content)
+
+
+def _byte_level(arguments: dict[str, Any], path: Path) -> BPETokenizer:
+    """`BPETokenizer(**arguments)`; a refusal of the constructor names the file `path`, too."""
+    try:
+        return BPETokenizer(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -140,3 +140,16 @@ def test_the_pattern_of_a_pair_in_a_model_folder(tmp_path, file, content, patter
             assert load_tokenizer(path, pattern="llama3").pattern == PATTERNS["llama3"]
         else:
             assert load_tokenizer(path).pattern == PATTERNS[pattern]
+
+
+def test_an_id_that_is_too_large_is_refused_with_the_name_of_the_file(tmp_path):
+    alphabet = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256)]] + [
+        chr(256 + i) for i in range(68)
+    ]
+    vocab = {token: i for i, token in enumerate(alphabet)} | {"zz": 2**70}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "vocab": vocab, "merges": [["z", "z"]]}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": model, "pre_tokenizer": level, "decoder": level, "added_tokens": []}))
+    with pytest.raises(ValueError, match=rf"tokenizer\.json.*{2**70}"):
+        load_tokenizer(path)
