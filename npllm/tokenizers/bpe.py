@@ -338,7 +338,12 @@ class BPETokenizer(Tokenizer):
         arguments = vocabulary_files.load(path, pattern)
         if special_tokens is not None:
             arguments |= {"special_tokens": special_tokens, "added_tokens": (), "prefix_ids": (), "suffix_ids": ()}
-        return cls(**arguments if normalizer is None else arguments | {"normalizer": normalizer})
+        if normalizer is not None:
+            arguments |= {"normalizer": normalizer}
+        try:
+            return cls(**arguments)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     def _check_special(self, allowed_special, disallowed_special, texts):
         """The tokens to find, a frozenset; raises ValueError if one of the texts contains a disallowed one."""

@@ -48,3 +48,11 @@ def test_invalid_lines_are_named(content, message):
 
 def test_the_empty_token_of_whisper_is_skipped():
     assert from_tiktoken(b"IQ== 0\nIg== 1\n= 2\n", "v.tiktoken") == {b"!": 0, b'"': 1}
+
+
+def test_an_id_that_is_too_large_names_the_file(tmp_path):
+    path = tmp_path / "large.tiktoken"
+    lines = [b"%b %d\n" % (base64.b64encode(bytes([byte])), byte) for byte in range(256)]
+    path.write_bytes(b"".join(lines) + b"%b %d\n" % (base64.b64encode(b"ab"), 2**70))
+    with pytest.raises(ValueError, match=rf"large\.tiktoken.* {2**70}"):
+        BPETokenizer.load(path, "gpt2")
