@@ -66,7 +66,7 @@ def run(console: Console, options: argparse.Namespace) -> None:
 
 
 def encoded(tokenizer: Tokenizer, text: str) -> dict[str, Any]:
-    """The ids of a text, the text of each token, and its offsets in the text if the tokenizer knows them.
+    """The ids of a text, the text of each token, and its offsets in the text if the tokenizer gives them.
 
     The text of a token that is only a part of a character is its bytes in hexadecimal, such as "<f0><9f>".
     """

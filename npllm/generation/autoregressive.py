@@ -143,6 +143,7 @@ class _Sequence:
         self.stop_strings: tuple[StopStrings, StreamDecoder] | None = None
 
     def next_id(self, sampling: Sampling, logits: np.ndarray, rng: np.random.Generator) -> int:
+        """Draw the next id of this sequence."""
         return sampling.next_id(logits, self.ids, rng, prompt_length=self.prompt_length)
 
     def append(self, new_id: int | None, stop_ids: set[int]) -> None:

@@ -125,6 +125,7 @@ class _Dict:
         return dict(*arguments, **entries)
 
     def fromkeys(self, *arguments: Any) -> dict:
+        """dict.fromkeys."""
         return dict.fromkeys(*arguments)
 
 

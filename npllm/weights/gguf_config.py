@@ -5,7 +5,7 @@
     llama.rope.freq_base = 100000.0      rope_theta            100000.0
 
 gguf_fields.py checks the fields by themselves, this file against the shapes of the tensors. What llama.cpp's program
-knows of an architecture, and its files do not say, is here: the windows of Gemma, the activations.
+reads of an architecture, and its files do not say, is here: the windows of Gemma, the activations.
 
 llama.cpp, src/llama-model.cpp; transformers, integrations/ggml.py
 """

@@ -235,6 +235,6 @@ def _inside(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}, which {folder / INDEX} names")
     allowed = [real, real.parent.parent / "blobs"] if real.parent.name == "snapshots" else [real]
-    if not any(path.resolve().is_relative_to(place) for place in allowed):
+    if not any(path.resolve().is_relative_to(root) for root in allowed):
         raise ValueError(f"{path} is a link to {path.resolve()}; it must be a file in the folder")
     return path

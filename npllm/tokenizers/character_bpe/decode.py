@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-SPACE_SYMBOL = "▁"  # U+2581, in the place of a space in tokens
+SPACE_SYMBOL = "▁"  # U+2581, stands for a space in tokens
 
 BYTE_BY_BYTE = "npllm.byte_by_byte"  # the name of an error handler for bytes.decode, see below
 InvalidBytes = Literal["run", "characters"]

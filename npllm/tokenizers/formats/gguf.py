@@ -79,7 +79,7 @@ def to_tokenizer_json(metadata: dict[str, Any], path: str | Path) -> dict[str, A
     tokens, types = tokens_and_types(metadata, path)
     name = metadata.get("tokenizer.ggml.pre", "default")
     if name not in PRE_TOKENIZERS:
-        raise ValueError(f"tokenizer.ggml.pre of {path} is {name!r}; npllm knows {', '.join(PRE_TOKENIZERS)}")
+        raise ValueError(f"tokenizer.ggml.pre of {path} is {name!r}; npllm supports {', '.join(PRE_TOKENIZERS)}")
     merges = metadata.get("tokenizer.ggml.merges")
     if not isinstance(merges, list) or not all(isinstance(merge, str) for merge in merges):
         raise ValueError(f"tokenizer.ggml.merges of {path} must be a list of strings")

@@ -148,7 +148,7 @@ def _from_tiktoken(path, pattern):
     if pattern is None:
         raise ValueError(
             f"{path} holds tokens and ranks without the pattern that splits a text, and it is no published file that "
-            f"npllm knows; pass pattern, a regular expression or one of {', '.join(map(repr, PATTERNS))}"
+            f"npllm supports; pass pattern, a regular expression or one of {', '.join(map(repr, PATTERNS))}"
         )
     return {"ranks": ranks, "pattern": pattern, "special_tokens": {}}
 

@@ -58,7 +58,7 @@ def test_tokens_around_a_text(pre, changes, expected):
         ({"model": None}, "has no tokenizer"),
         ({"model": "t5"}, "'t5', which is Unigram"),
         ({"model": "other"}, "is 'other'; npllm can read"),
-        ({"pre": "no-such-name"}, "tokenizer.ggml.pre of m.gguf is 'no-such-name'; npllm knows default"),
+        ({"pre": "no-such-name"}, "tokenizer.ggml.pre of m.gguf is 'no-such-name'; npllm supports default"),
         ({"tokens": None}, "tokenizer.ggml.tokens of m.gguf must be a list of strings"),
         ({"token_type": [1]}, "tokenizer.ggml.token_type of m.gguf must be a list of"),
         ({"merges": [1]}, "tokenizer.ggml.merges of m.gguf"),
