@@ -13,8 +13,11 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
+
+from npllm.utils.file_errors import FileError
 
 
 def data_folder() -> Path:
@@ -22,6 +25,30 @@ def data_folder() -> Path:
     package = Path(__file__).parent.parent
     installed = package / "data"
     return installed if installed.is_dir() else package.parent / "data"
+
+
+def check_regular_file(path: str | PathLike) -> None:
+    """Raise FileNotFoundError, IsADirectoryError, or FileError for a pipe, a socket or a device.
+
+    To open a pipe waits for a process that writes to it, and a device such as /dev/zero has no end.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; it must be a file")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise FileError(path, "is a pipe, a socket or a device; it must be a regular file")
+
+
+def read_regular_file(path: str | PathLike, max_bytes: int) -> bytes:
+    """The content of a file. Raises as `check_regular_file`, and FileError for one of more than `max_bytes` bytes."""
+    check_regular_file(path)
+    with open(path, "rb") as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        if num_bytes > max_bytes:
+            raise FileError(path, f"has {num_bytes} bytes; it must have at most {max_bytes}")
+        return file.read()
 
 
 @contextmanager

@@ -1,36 +1,38 @@
 """JSON files that others wrote: read strictly, with errors that name the file.
 
 Python's json raises RecursionError for deep nesting, takes the last of two fields of one name, and decodes UTF-16. Here
-each of these is a ValueError: a file that can be read in two ways is damaged.
+each of these is a FileError: a file that can be read in two ways is damaged.
 
 Bray 2017, The JavaScript Object Notation (JSON) Data Interchange Format, RFC 8259, sections 4 and 8.1.
 """
 
 import json
 from collections import Counter
+from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from npllm.utils.file_errors import FileError
+from npllm.utils.files import read_regular_file
 
 MAX_BYTES = 100_000_000
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, as a dict. Raises OSError, or ValueError that names the file."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes; it must have at most {MAX_BYTES}")
-    return parse_json_object(path.read_bytes(), f"{path}")
+def read_json_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The object in a JSON file, as a dict. Raises OSError, or FileError for a file that is none of `max_bytes`."""
+    return parse_json_object(read_regular_file(path, max_bytes), path)
 
 
-def parse_json_object(text: bytes, name: str) -> dict[str, Any]:
-    """The object that this UTF-8 text is. Raises ValueError that begins with `name` and says what is wrong."""
+def parse_json_object(text: bytes, path: str | PathLike) -> dict[str, Any]:
+    """The object that this UTF-8 text is. Raises FileError with the path, which may be followed by other words."""
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except RecursionError:
-        raise ValueError(f"{name} is damaged: its lists and objects are nested too deeply") from None
+        raise FileError(path, "is damaged: its lists and objects are nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{name} is damaged: {error}") from None
+        raise FileError(path, f"is damaged: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{name} is damaged: it is a {type(content).__name__}; it must be a JSON object")
+        raise FileError(path, f"is damaged: it is a {type(content).__name__}; it must be a JSON object")
     return content
 
 

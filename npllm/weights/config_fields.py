@@ -1,25 +1,9 @@
-"""The fields of a config.json: what each may be, and its value where the file leaves it out.
+"""Names and limits that the config.json of every model type shares; each type has a table of fields, see utils/fields.
 
-    LLAMA = {
-        "hidden_size": size(4096),
-        "num_key_value_heads": optional(size(None)),
-        "rms_norm_eps": number(1e-6, low=0.0, high=1.0),
-        "hidden_act": choice("silu", ACTIVATIONS),
-    }
-    fields = read_fields(path, config, LLAMA)
-
-A table is checked before anything is allocated: a file may hold null, a text, true or 10⁹ where a small integer must
-be. The default of a field is that of transformers. Fields that a table does not name are ignored.
+The default of a field is that of transformers.
 """
 
-import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
 from npllm.layers.activations import Activation
-from npllm.utils.json_files import as_json
 
 ACTIVATION_NAMES: dict[str, Activation] = {  # transformers' name: npllm's, see layers/activations.py
     "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh",
@@ -28,97 +12,4 @@ ACTIVATION_NAMES: dict[str, Activation] = {  # transformers' name: npllm's, see 
     "sigmoid": "sigmoid", "tanh": "tanh",
 }  # fmt: skip
 SAVED_ACTIVATIONS = {name: theirs for theirs, name in reversed(ACTIVATION_NAMES.items())}  # the first of several
-MAX_SIZE = 2**31 - 1  # of an axis
 MAX_LAYERS, MAX_HEAD_DIM = 10_000, 2**16
-
-
-@dataclass(frozen=True)
-class Field:
-    """One field. `accepts` tells whether a value is valid, `must_be` says in words which values are."""
-
-    default: Any
-    must_be: str
-    accepts: Callable[[Any], bool]
-    convert: Callable[[Any], Any] = lambda value: value
-
-
-def size(default: int | None, low: int = 1, high: int = MAX_SIZE) -> Field:
-    """An integer in [low, high]; true and 1.0 are none."""
-    return Field(default, f"an integer from {low} to {high}", lambda value: type(value) is int and low <= value <= high)
-
-
-def number(default: float | None, low: float = -math.inf, high: float = 1e30, above: float = -math.inf) -> Field:
-    """A finite number in [low, high], greater than `above`; it is converted to float."""
-    parts = [f"at least {low:g}"] if low > -math.inf else [f"greater than {above:g}"] if above > -math.inf else []
-    must_be = " and ".join([*parts, f"at most {high:g}"] if high < 1e30 else parts)
-
-    def accepts(value: Any) -> bool:
-        return type(value) in (int, float) and low <= value <= high and value > above and abs(value) <= 1e30
-
-    return Field(default, f"a finite number {must_be}".rstrip(), accepts, float)
-
-
-def flag(default: bool) -> Field:
-    """true or false; 0 and 1 are neither."""
-    return Field(default, "true or false", lambda value: type(value) is bool)
-
-
-def choice(default: Any, values: Collection[Any]) -> Field:
-    """One of these values; `values` may be a dict, whose keys they are."""
-    names = " or ".join(as_json(value) for value in values)
-    return Field(default, names, lambda value: any(type(value) is type(one) and value == one for one in values))
-
-
-def only(value: Any, *others: Any) -> Field:
-    """A feature that npllm does not have: the field must have the value that switches it off, its default."""
-    field = choice(value, (value, *others))
-    return replace(field, must_be=f"{field.must_be}, all that npllm supports")
-
-
-def items(default: Any, item: Field, min_length: int = 0) -> Field:
-    """A list whose items are valid for `item`."""
-
-    def accepts(value: Any) -> bool:
-        return type(value) is list and len(value) >= min_length and all(item.accepts(each) for each in value)
-
-    def convert(value: list[Any]) -> list[Any]:
-        return [item.convert(each) for each in value]
-
-    return Field(default, f"a list, each item {item.must_be}", accepts, convert)
-
-
-def table(default: Any = None) -> Field:
-    """An object."""
-    return Field(default, "an object", lambda value: type(value) is dict)
-
-
-def optional(field: Field) -> Field:
-    """The same field, which may also be null."""
-    return replace(
-        field,
-        must_be=f"{field.must_be}, or null",
-        accepts=lambda value: value is None or field.accepts(value),
-        convert=lambda value: None if value is None else field.convert(value),
-    )
-
-
-def read_fields(name: str | Path, config: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The value of every field of the table, from the file or by default.
-
-    name   what `config` is called in messages, such as the path of the file
-
-    Raises ValueError that names every invalid field, what it is and what it must be.
-    """
-    problems = [
-        f"{key} {as_json(config[key])}; it must be {field.must_be}"
-        for key, field in fields.items()
-        if key in config and not field.accepts(config[key])
-    ]
-    refuse(name, problems)
-    return {key: field.convert(config[key]) if key in config else field.default for key, field in fields.items()}
-
-
-def refuse(name: str | Path, problems: list[str]) -> None:
-    """Raise ValueError if there are problems: one error for all of them."""
-    if problems:
-        raise ValueError(f"{name} has {'. It has '.join(problems)}")

@@ -13,20 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from npllm.weights.config_fields import (
-    ACTIVATION_NAMES,
-    MAX_LAYERS,
-    SAVED_ACTIVATIONS,
-    Field,
-    choice,
-    flag,
-    number,
-    only,
-    optional,
-    read_fields,
-    refuse,
-    size,
-)
+from npllm.utils.fields import Field, choice, flag, number, only, optional, read_fields, refuse, size
+from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS, SAVED_ACTIVATIONS
 from npllm.weights.model_folder import check_sizes, plain_name, read_config, read_tensors, renamed, untied_head, write
 
 FIELDS: dict[str, Field] = {  # of config.json, with the defaults of transformers

@@ -6,7 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
     "core": "cache checks module broadcasting gradient_check state config",
-    "utils": "files text_files json_files gguf_file corpora threads terminal plots markdown",
+    "utils": (
+        "file_errors files text_files json_files checked_json fields gguf_file corpora threads terminal plots markdown"
+    ),
     "tokenizers": (
         "words characters base bpe_training vocabulary bpe dispatch gpt2 sentence_piece streaming counting offsets "
         "text_blocks loading"

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.utils import files
-from npllm.utils.files import atomic_write, file_lock
+from npllm.utils.file_errors import FileError
+from npllm.utils.files import atomic_write, file_lock, read_regular_file
 
 chunks = st.lists(st.binary(max_size=200), max_size=5)
 
@@ -171,3 +172,17 @@ def test_data_folder_of_a_checkout_and_of_an_installed_package(monkeypatch, tmp_
     assert files.data_folder() == tmp_path / "data"
     (tmp_path / "npllm" / "data").mkdir(parents=True)
     assert files.data_folder() == tmp_path / "npllm" / "data"
+
+
+def test_a_pipe_a_folder_and_a_large_file_are_refused_before_they_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_regular_file(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(FileError, match="file has 5 bytes; it must have at most 4$"):
+        read_regular_file(tmp_path / "file", 4)
+    with pytest.raises(FileError, match="pipe is a pipe, a socket or a device; it must be a regular file$"):
+        read_regular_file(tmp_path / "pipe", 5)
+    with pytest.raises(IsADirectoryError, match="is a folder; it must be a file$"):
+        read_regular_file(tmp_path, 5)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_regular_file(tmp_path / "other", 5)

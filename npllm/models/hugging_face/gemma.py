@@ -27,7 +27,8 @@ from npllm.models.hugging_face.model_type import (
     with_layer_types,
     with_windows,
 )
-from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS, choice, flag, items, number, only, optional, size
+from npllm.utils.fields import choice, flag, items, number, only, optional, size
+from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS
 
 GEMMA = COMMON | {
     "vocab_size": size(256000),

@@ -26,17 +26,8 @@ from npllm.models.hugging_face.model_type import (
     with_windows,
 )
 from npllm.models.hugging_face.rope import RopeRules
-from npllm.weights.config_fields import (
-    ACTIVATION_NAMES,
-    MAX_HEAD_DIM,
-    MAX_LAYERS,
-    choice,
-    flag,
-    items,
-    number,
-    optional,
-    size,
-)
+from npllm.utils.fields import choice, flag, items, number, optional, size
+from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_HEAD_DIM, MAX_LAYERS
 
 LLAMA = COMMON | {
     "attention_bias": flag(False),

@@ -25,7 +25,8 @@ from npllm.models.hugging_face.model_type import (
     with_windows,
 )
 from npllm.models.hugging_face.rope import RopeRules, read_rope
-from npllm.weights.config_fields import MAX_LAYERS, choice, flag, items, number, optional, size
+from npllm.utils.fields import choice, flag, items, number, optional, size
+from npllm.weights.config_fields import MAX_LAYERS
 
 SMOLLM3 = COMMON | {
     "vocab_size": size(128256),

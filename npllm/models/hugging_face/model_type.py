@@ -14,18 +14,8 @@ from npllm.attention.variants.options import SlidingWindow
 from npllm.attention.variants.rope import RoPE
 from npllm.models.decoder_config import DecoderConfig, GatedMLP, Norm
 from npllm.models.hugging_face.rope import LLAMA_RULES, ROPE_FIELDS, RopeRules, context_length, read_rope
-from npllm.weights.config_fields import (
-    ACTIVATION_NAMES,
-    MAX_HEAD_DIM,
-    MAX_LAYERS,
-    Field,
-    choice,
-    flag,
-    number,
-    only,
-    optional,
-    size,
-)
+from npllm.utils.fields import Field, choice, flag, number, only, optional, size
+from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_HEAD_DIM, MAX_LAYERS
 
 Fields = dict[str, Any]  # the value of every field of a table
 

@@ -20,8 +20,8 @@ from npllm.models.hugging_face.llama_variants import LLAMA_VARIANTS
 from npllm.models.hugging_face.model_type import Fields, size_problems
 from npllm.models.hugging_face.neox import NEOX_TYPES
 from npllm.models.hugging_face.olmo import OLMO_TYPES
+from npllm.utils.fields import read_fields, refuse
 from npllm.utils.json_files import as_json
-from npllm.weights.config_fields import read_fields, refuse
 
 MODEL_TYPES = LLAMA_TYPES | LLAMA_VARIANTS | GEMMA_TYPES | OLMO_TYPES | NEOX_TYPES
 

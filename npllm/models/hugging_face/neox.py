@@ -23,7 +23,8 @@ from npllm.models.hugging_face.model_type import (
     with_windows,
 )
 from npllm.models.hugging_face.rope import RopeRules, read_rope
-from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS, choice, flag, number, only, optional, size
+from npllm.utils.fields import choice, flag, number, only, optional, size
+from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS
 
 SIZES = {name: field for name, field in COMMON.items() if name not in ("num_key_value_heads", "head_dim")}
 GPT_NEOX = SIZES | {

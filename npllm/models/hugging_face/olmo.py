@@ -27,7 +27,7 @@ from npllm.models.hugging_face.model_type import (
     with_layer_types,
     with_windows,
 )
-from npllm.weights.config_fields import choice, flag, items, number, only, optional, size
+from npllm.utils.fields import choice, flag, items, number, only, optional, size
 
 OLMO = COMMON | {
     "vocab_size": size(50304),

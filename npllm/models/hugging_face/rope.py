@@ -21,8 +21,8 @@ from npllm.attention.variants.rope_scaling import (
     RoPEScaling,
     YaRNScaling,
 )
+from npllm.utils.fields import Field, choice, flag, items, number, optional, read_fields, refuse, size, table
 from npllm.utils.json_files import as_json
-from npllm.weights.config_fields import Field, choice, flag, items, number, optional, read_fields, refuse, size, table
 
 FACTOR = number(None, low=1.0)
 ABOVE_ZERO = number(None, above=0.0)

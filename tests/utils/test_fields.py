@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npllm.utils.fields import choice, flag, items, number, only, optional, read_fields, size, table, text
+from npllm.utils.file_errors import FileError
 from npllm.utils.json_files import as_json, parse_json_object
-from npllm.weights.config_fields import choice, flag, items, number, only, optional, read_fields, size, table
 
 FIELDS = {
     "layers": size(2, high=9),
@@ -105,3 +106,12 @@ def test_values_in_messages_are_short():
     for _ in range(10**5):
         nested = [nested]
     assert as_json(nested) == "a deeply nested list"
+
+
+def test_a_field_without_a_default_must_be_there():
+    with pytest.raises(FileError, match="^a.json has no name; it must be a text$") as error:
+        read_fields("a.json", {}, {"name": text()})
+    assert (error.value.path, error.value.field, error.value.must_be) == ("a.json", "name", "a text")
+    assert read_fields("a.json", {"name": "x"}, {"name": text()}) == {"name": "x"}
+    with pytest.raises(FileError, match="has name"):
+        read_fields("a.json", {"name": "\ud800"}, {"name": text()})
