@@ -1,6 +1,6 @@
 """Atomic writes, file locks, and the folder of the files that ship with npllm.
 
-    temporary file in the same folder → write → fsync → [rename over the old file]
+    temporary file in the same folder → write → fsync → [rename over the old file] → fsync of the folder
 
 A rename within one file system is atomic: a process that opens the file reads either the complete old content or the
 complete new one.
@@ -8,9 +8,10 @@ complete new one.
 POSIX.1-2017, System Interfaces, rename.
 """
 
+import errno
 import os
-import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from npllm.utils.file_errors import FileError
+from npllm.utils.temporary_files import open_temporary, remove_dead, temporary_path
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def data_folder() -> Path:
@@ -52,7 +56,7 @@ def read_regular_file(path: str | PathLike, max_bytes: int) -> bytes:
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_write(path: str | PathLike, *, keep_as: str | PathLike | None = None) -> Iterator[BinaryIO]:
     """Open a temporary binary file for writing, and rename it to `path` at the end of the `with` block.
 
     with atomic_write("weights.bin") as file:
@@ -60,44 +64,93 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     After an exception (a full disk, Ctrl-C) the temporary file is removed and `path` is unchanged. A new file has the
     permissions that `open` would give it, a replaced file keeps its own. If `path` is a symbolic link, the file that it
-    points to is replaced.
+    points to is replaced. Temporary files that a killed process left in the folder are removed.
+
+    keep_as   a path in the same folder: the replaced file is kept under this name. A complete file is at `path` at
+              every moment.
     """
     path = Path(path).resolve()
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; it must be the name of a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    remove_dead(path.parent)
+    with _naming_the_file(path):
+        temporary, file = open_temporary(path.parent, stat.S_IMODE(path.stat().st_mode) if path.exists() else None)
+        try:
+            with file:  # its lock is released after the rename
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # without it, the rename may reach the disk before the content
+                if os.name != "posix":
+                    file.close()  # Windows does not rename open files
+                if keep_as is not None and path.exists():
+                    _link(path, Path(keep_as))
+                os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:  # KeyboardInterrupt too
+            with suppress(OSError):  # the first error is the one to report
+                temporary.unlink()
+            raise
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give the file the name `other`, too, which may be that of another file; a copy where there are no hard links."""
+    temporary = temporary_path(path.parent)
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # without it, the rename may reach the disk before the content
-        if path.exists():
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    except BaseException:  # KeyboardInterrupt too
-        with suppress(OSError):  # the first error is the one to report
-            temporary.unlink()
+        os.link(path, temporary)
+    except OSError:
+        with atomic_write(other) as file, open(path, "rb") as source:
+            shutil.copyfileobj(source, file)
+        return
+    os.replace(temporary, other)
+    with suppress(OSError):
+        temporary.unlink()  # a rename between two names of one file does nothing
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the folder's list of names to the disk: until then, a power cut can undo a rename."""
+    with suppress(OSError):  # Windows, and some network file systems
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _naming_the_file(path: Path) -> Iterator[None]:
+    """Add the path to an OSError of the disk that does not have one: "No space left on device" names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in DISK_ERRORS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 @contextmanager
-def file_lock(path: str | Path) -> Iterator[None]:
+def file_lock(path: str | PathLike, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path` during the `with` block; wait until no other process or thread holds it.
 
     The operating system releases the lock of a process that ends. The file is empty, and removed at the end. Raises
-    FileExistsError if there is a file with content at `path`: it is not a lock file.
+    FileExistsError if there is a file with content at `path`: it is not a lock file. With wait=False, raises
+    BlockingIOError if the lock is held.
     """
-    from filelock import FileLock  # imported here because its import takes longer than that of npllm.utils
+    from filelock import FileLock, Timeout  # imported here because it takes longer than the import of npllm.utils
 
     path = Path(path)
     with suppress(FileNotFoundError):
         if path.stat().st_size:
             raise FileExistsError(f"{path} is not empty, so it is not a lock file; rename it or choose another name")
-    with FileLock(path):
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not remove open files; an empty file left there does no harm
-                path.unlink()  # while the lock is held: a waiting FileLock checks that its file still exists
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise BlockingIOError(f"{path} is locked by another process") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove open files; an empty file left there does no harm
+            path.unlink()  # while the lock is held: a waiting FileLock checks that its file still exists
+        lock.release()

@@ -62,7 +62,7 @@ class TestAtomicWrite:
         monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a)))
         monkeypatch.setattr(os, "replace", lambda *a: (calls.append("replace"), replace(*a)))
         write(tmp_path / "text.txt", b"new")
-        assert calls == ["fsync", "replace"]
+        assert calls == ["fsync", "replace", "fsync"]
 
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_a_failing_last_step_leaves_the_old_file(self, tmp_path, monkeypatch, step):

@@ -1,15 +1,18 @@
+import hashlib
 import json
 import os
 import struct
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npllm.utils.file_errors import FileError
 from npllm.weights import safetensors as ours
 
 DTYPES = [
@@ -171,7 +174,7 @@ def test_files_of_other_formats_are_named(tmp_path, content, message):
 
 def test_a_pipe_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "x.safetensors")
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileError, match="is a pipe"):
         ours.load(tmp_path / "x.safetensors")
 
 
@@ -192,3 +195,34 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
         ours.save(tmp_path / "x", {"a": np.ones(3), "b": np.ones(3, complex)})
     assert (tmp_path / "x").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+class TestChecksum:
+    def test_it_is_that_of_the_file_with_zeros_in_its_position(self, tmp_path):
+        ours.save(tmp_path / "x", {"a": np.arange(5.0), "empty": np.ones((0, 2))}, {"format": "pt"})
+        content = (tmp_path / "x").read_bytes()
+        with safetensors.safe_open(tmp_path / "x", "np") as file:
+            recorded = file.metadata()["npllm_sha256"]
+        assert hashlib.sha256(content.replace(recorded.encode(), b"0" * 64)).hexdigest() == recorded
+
+    def test_every_flipped_bit_is_refused(self, tmp_path):
+        ours.save(tmp_path / "x", {"a": np.arange(3, dtype=np.float32)}, {"values": '{"npllm_sha256":"1"}'})
+        whole = (tmp_path / "x").read_bytes()
+        ours.load(tmp_path / "x", require_checksum=True)
+        for bit in range(len(whole) * 8):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (tmp_path / "x").write_bytes(damaged)
+            with pytest.raises(FileError, match="/x "):
+                ours.load(tmp_path / "x", require_checksum=True)
+
+    def test_a_file_without_it_is_loaded_unless_it_is_required(self, tmp_path):
+        safetensors.numpy.save_file({"a": np.ones(3)}, tmp_path / "x")
+        assert ours.load(tmp_path / "x")[1] == {}
+        with pytest.raises(FileError, match="has no checksum; its header must have npllm_sha256"):
+            ours.load(tmp_path / "x", require_checksum=True)
+
+    def test_a_checksum_that_is_no_hash_is_refused(self, tmp_path):
+        safetensors.numpy.save_file({"a": np.ones(3)}, tmp_path / "x", {"npllm_sha256": ""})
+        with pytest.raises(FileError, match="is damaged, or another program changed it"):
+            ours.load(tmp_path / "x")
