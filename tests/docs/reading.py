@@ -7,7 +7,8 @@ ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
     "core": "cache checks module broadcasting gradient_check state config",
     "utils": (
-        "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora threads terminal plots markdown"
+        "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora threads "
+        "terminal plots markdown"
     ),
     "tokenizers": (
         "words characters base bpe_training vocabulary bpe dispatch gpt2 sentence_piece streaming counting offsets "

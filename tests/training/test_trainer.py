@@ -178,12 +178,12 @@ class TestCheckpoint:
         with pytest.raises(ValueError, match="not a safetensors file"):
             load_checkpoint(path)
         safetensors.save(path, {"w": np.ones(3)})
-        with pytest.raises(ValueError, match="is not a checkpoint: its format is None"):
+        with pytest.raises(ValueError, match='it has format null; it must be "npllm checkpoint"'):
             load_checkpoint(path)
         safetensors.save(path, {}, {"format": "npllm checkpoint", "version": "1"})
-        with pytest.raises(ValueError, match="is a checkpoint of version 1; this npllm reads version 2 only"):
+        with pytest.raises(ValueError, match='it has version "1"; it must be "3"'):
             load_checkpoint(path)
-        safetensors.save(path, {}, {"format": "npllm checkpoint", "version": "2", "values": "{"})
+        safetensors.save(path, {}, {"format": "npllm checkpoint", "version": "3", "values": "{"})
         with pytest.raises(ValueError, match="its values cannot be read"):
             load_checkpoint(path)
 
