@@ -102,7 +102,7 @@ def _hash_saved_part(path: str | Path, file: PartialTokenFile, tokenizer: BPETok
             remaining, tail = remaining - len(chunk), (tail + chunk)[-nearby:]
         head = text.read(nearby)
     before, after = tail.decode(errors="ignore"), head.decode(errors="ignore")  # on both sides of the split
-    changed = remaining or sha256.hexdigest() != file.sha256
+    changed = remaining or sha256.hexdigest() != file.text_sha256
     if changed or after and not is_split_point(before, after, tokenizer.special_tokens, tokenizer.normalizers):
         raise ValueError(
             f"{file.paths.partial} was written from another text than the first {file.num_bytes:,} bytes of {path}: "

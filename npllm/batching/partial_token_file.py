@@ -4,17 +4,21 @@
 
 Until the token file NAME is complete, there are two other files beside it:
 
-    NAME.partial         the ids so far, with a header whose count is 0
-    NAME.partial.json    the journal: number of ids, number of bytes of the text they encode, and their SHA-256
+    NAME.partial         64 bytes for the header, then the ids so far
+    NAME.partial.json    the journal: number of ids and their SHA-256, number of bytes of the text and their SHA-256
 
 The ids are synced to disk before the journal is replaced, atomically. So after a power loss the journal is true; ids
-beyond its count are encoded again. At the end the count is written into the header, the partial file is renamed to
-NAME, and the journal is removed. An existing file NAME is unchanged until then.
+beyond its count are encoded again. Both checksums are verified before an encoding is resumed, and the journal has one
+of itself (see `checked_json`). At the end the header is written, the partial file is renamed to NAME, and the journal
+is removed. An existing file NAME is unchanged until then.
 
 A third file, NAME.npllm-lock, makes a second process that writes the same file wait.
+
+Another user may be allowed to write into the folder. So neither file is opened through a symbolic link, which could
+point to a file that only this user may write.
 """
 
-import json
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,10 +28,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npllm.batching.token_file import HEADER, id_bytes, id_dtype, pack_header
-from npllm.utils.files import atomic_write, file_lock
+from npllm.batching.token_file import HEADER_SIZE, id_bytes, id_dtype, pack_header
+from npllm.utils.checked_json import read_checked_json, write_checked_json
+from npllm.utils.fields import REQUIRED, optional, read_fields, size, table, text
+from npllm.utils.file_errors import FileError
+from npllm.utils.files import file_lock
 
-FORMAT, VERSION = "npllm partial token file", 2
+FORMAT, VERSION = "npllm partial token file", 3
+JOURNAL = {
+    "count": size(REQUIRED, 0, 1 << 62),
+    "ids_sha256": text(),
+    "num_bytes": size(REQUIRED, 0, 1 << 62),
+    "text_sha256": optional(text()),
+    "settings": table(REQUIRED),
+}
+CHUNK = 1 << 20  # bytes that are hashed at once
 SETTINGS = {  # keys of the settings in a journal → what they are called in an error message
     "vocabulary_sha256": "vocabulary",
     "pattern": "pattern",
@@ -79,43 +94,49 @@ def open_partial_token_file(
 
 
 class PartialTokenFile:
-    """The ids so far: `count` ids encode the first `num_bytes` bytes of a text with this `sha256` (None at first)."""
+    """The ids so far: `count` ids encode the first `num_bytes` bytes of a text with this `text_sha256`.
+
+    `text_sha256` is None at first. Methods raise OSError, and FileError for a file that cannot be continued.
+    """
 
     def __init__(self, path: Path, vocab_size: int, settings: dict[str, Any]):
         self.paths, self.vocab_size, self.settings = partial_paths(path), vocab_size, settings
-        self.count, self.num_bytes, self.sha256 = 0, 0, None
-        if self.paths.journal.exists():
-            self._load_journal()
-        elif self.paths.partial.exists():
-            raise FileExistsError(
-                f"{self.paths.partial} exists without {self.paths.journal.name}; rename it or delete it"
-            )
-        end = HEADER.size + self.count * id_dtype(vocab_size).itemsize
-        if self.num_bytes:
-            self._check_size(end)
-            self._file = open(self.paths.partial, "r+b")  # noqa: SIM115
-            self._file.seek(end)
+        self.count, self.num_bytes, self.text_sha256 = 0, 0, None
+        self._sha256 = hashlib.sha256()
+        journal, partial = self.paths.journal, self.paths.partial
+        for written in (journal, partial):
+            self._check_kind(written)
+        saved = self._read_journal() if journal.exists() else None
+        if saved is None and partial.exists():
+            raise FileExistsError(f"{partial} exists without {journal.name}; rename it or delete it")
+        if saved and saved["num_bytes"] and partial.exists():  # else nothing was saved, or the token file is complete
+            self._check_settings(saved["settings"])
+            self._file = open(partial, "r+b", opener=_open_no_link)  # noqa: SIM115
+            self._restore(saved)
         else:
+            partial.unlink(missing_ok=True)
             self._save_journal()
-            self._file = open(self.paths.partial, "wb")  # noqa: SIM115
-            self._file.write(pack_header(0, vocab_size))
+            self._file = open(partial, "xb")  # noqa: SIM115
+            self._file.write(bytes(HEADER_SIZE))
 
     def append(self, ids: np.ndarray) -> None:
         """Append an array of ids."""
-        self._file.write(id_bytes(ids, self.vocab_size, self.count))
+        data = id_bytes(ids, self.vocab_size, self.count)
+        self._file.write(data)
+        self._sha256.update(data)
         self.count += len(ids)
 
-    def save(self, num_bytes: int, sha256: str) -> None:
+    def save(self, num_bytes: int, text_sha256: str) -> None:
         """Record that the ids so far encode the first `num_bytes` bytes of the text; a resumed encoding starts here."""
         self._sync()
-        self.num_bytes, self.sha256 = num_bytes, sha256
+        self.num_bytes, self.text_sha256 = num_bytes, text_sha256
         self._save_journal()
 
     def finish(self) -> None:
-        """Complete the header and rename the partial file to the token file."""
+        """Write the header and rename the partial file to the token file."""
         self._file.truncate()  # an interrupted encoding may have written more ids than its journal counts
         self._file.seek(0)
-        self._file.write(pack_header(self.count, self.vocab_size))
+        self._file.write(pack_header(self.count, self.vocab_size, self._sha256))
         self._sync()
         self._file.close()
         if self.paths.token_file.exists():
@@ -136,46 +157,66 @@ class PartialTokenFile:
         """How to get rid of a partial file that cannot be continued."""
         return f"delete {self.paths.partial.name} and {self.paths.journal.name} to start again"
 
-    def _load_journal(self):
-        journal, partial = self.paths.journal, self.paths.partial
-        try:
-            content = json.loads(journal.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT or content["version"] != VERSION:
-                raise ValueError(f"its format is not {FORMAT!r}, version {VERSION}")
-            count, num_bytes, sha256, settings = (content[key] for key in ("count", "num_bytes", "sha256", "settings"))
-            if not (
-                type(count) is type(num_bytes) is int and min(count, num_bytes) >= 0 and isinstance(settings, dict)
-            ):
-                raise ValueError(f"it has count {count!r}, num_bytes {num_bytes!r} and settings {settings!r:.40}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{journal} is not the journal of a token file: {error}; {self.advice()}") from None
-        if not num_bytes or not partial.exists():
-            return  # nothing was saved, or the token file is complete and only the journal is left
-        for key, value in settings.items():
-            if self.settings.get(key) != value:
-                what = SETTINGS.get(key, key)
-                raise ValueError(f"{partial} was written with another {what}: use the same, or {self.advice()}")
-        self.count, self.num_bytes, self.sha256 = count, num_bytes, sha256
+    def _check_kind(self, path):
+        if path.is_symlink() or path.exists() and not path.is_file():
+            kind = "a symbolic link" if path.is_symlink() else "a folder, a pipe or a device"
+            raise FileError(path, f"is {kind}; it must be a file that npllm bpe encode wrote: {self.advice()}")
 
-    def _check_size(self, end):
-        size = self.paths.partial.stat().st_size
-        if size < end:
-            raise ValueError(
-                f"{self.paths.partial} has {size} bytes; by its journal it must have at least {end}; {self.advice()}"
-            )
+    def _read_journal(self):
+        journal = self.paths.journal
+        try:
+            saved = read_fields(journal, read_checked_json(journal, FORMAT, VERSION), JOURNAL)
+        except FileError as error:
+            raise FileError(
+                journal, f"{error.problem}; {self.advice()}",
+                field=error.field, value=error.value, must_be=error.must_be,
+            ) from None  # fmt: skip
+        return saved
+
+    def _check_settings(self, settings):
+        own = self.settings if "special" in settings else self.settings | {"special": None}  # none so far
+        for key in dict.fromkeys([*SETTINGS, *settings, *own]):
+            if settings.get(key) != own.get(key):
+                raise FileError(
+                    self.paths.partial,
+                    f"was written with another {SETTINGS.get(key, key)}: use the same, or {self.advice()}",
+                    field=key, value=settings.get(key),
+                )  # fmt: skip
+
+    def _restore(self, saved):
+        """Take over the state of the journal, and go to the end of the ids that it counts."""
+        partial, remaining = self.paths.partial, saved["count"] * id_dtype(self.vocab_size).itemsize
+        end, num_bytes = HEADER_SIZE + remaining, os.fstat(self._file.fileno()).st_size
+        if num_bytes < end:
+            problem = f"has {num_bytes} bytes; by its journal it must have at least {end}"
+        else:
+            self._file.seek(HEADER_SIZE)  # the header is written anew at the end
+            while remaining and (chunk := self._file.read(min(remaining, CHUNK))):
+                self._sha256.update(chunk)
+                remaining -= len(chunk)
+            intact = self._sha256.hexdigest() == saved["ids_sha256"]
+            problem = None if intact else "is damaged: its ids do not have the checksum that its journal records"
+        if problem:
+            self._file.close()
+            raise FileError(partial, f"{problem}; {self.advice()}")
+        self._file.seek(end)
+        self.count, self.num_bytes, self.text_sha256 = saved["count"], saved["num_bytes"], saved["text_sha256"]
 
     def _save_journal(self):
         content = {
-            "format": FORMAT,
-            "version": VERSION,
             "count": self.count,
+            "ids_sha256": self._sha256.hexdigest(),
             "num_bytes": self.num_bytes,
-            "sha256": self.sha256,
+            "text_sha256": self.text_sha256,
             "settings": self.settings,
         }
-        with atomic_write(self.paths.journal) as file:
-            file.write(json.dumps(content, indent=1).encode())
+        self._check_kind(self.paths.journal)
+        write_checked_json(self.paths.journal, FORMAT, VERSION, content)
 
     def _sync(self):
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _open_no_link(path, flags):
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))  # Windows has no such flag

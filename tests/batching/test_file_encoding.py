@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from npllm.batching import encode_file, file_encoding, open_token_file
-from npllm.batching.partial_token_file import PartialTokenFile
-from npllm.batching.token_file import HEADER, read_header
+from npllm.batching.partial_token_file import FORMAT, VERSION, PartialTokenFile
+from npllm.batching.token_file import HEADER_SIZE, read_header
 from npllm.tokenizers import BPETokenizer, GPT2Tokenizer, text_blocks, train_bpe
 from npllm.tokenizers.byte_pair.added_tokens import AddedToken
 from npllm.tokenizers.byte_pair.pre_tokenizers import NUMERIC, Split
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.utils import corpora
+from npllm.utils.checked_json import read_checked_json, write_checked_json
+from npllm.utils.file_errors import FileError
 from tests.tokenizers.peers import gpt2, trained
 
 ROOT = Path(__file__).parent.parent.parent
@@ -159,7 +161,7 @@ def test_the_ids_are_synced_before_the_journal_is_replaced(tmp_path, small, text
     def check_replace(source, target):
         partial = (tmp_path / "ids.bin.partial").stat() if (tmp_path / "ids.bin.partial").exists() else None
         if Path(target).suffix == ".json" and (count := json.loads(Path(source).read_bytes())["count"]):
-            journaled.append(HEADER.size + 4 * count)
+            journaled.append(HEADER_SIZE + 4 * count)
             assert synced[partial.st_ino] == journaled[-1]
         elif Path(target).suffix == ".bin":
             assert synced[partial.st_ino] == partial.st_size
@@ -296,16 +298,80 @@ class TestPartialFilesThatDoNotMatch:
         assert (tmp_path / "ids.bin.partial").read_bytes() == b"mine"
 
     @pytest.mark.parametrize(
-        "content", [b"", b"[]", b"{}", b'{"format": "npllm partial token file", "version": 1}', b"\xff"]
+        ("content", "problem"),
+        [
+            (b"", "is damaged: Expecting value"),
+            (b"[]", "it must be a JSON object"),
+            (b"{}", 'has format null; it must be "npllm partial token file"'),
+            (b'{"format": "npllm partial token file", "version": 2}', "has version 2; it must be 3"),
+            (b'{"format": "npllm partial token file", "version": 3}', "the checksum that it records"),
+            (b"[" * 100_000, "nested too deeply"),
+            (b"\xff", "can't decode byte 0xff"),
+        ],
     )
-    def test_a_damaged_journal(self, tmp_path, small, text_file, content):
+    def test_a_damaged_journal(self, tmp_path, small, text_file, content, problem):
         leave_partial(text_file, tmp_path / "ids.bin")
         (tmp_path / "ids.bin.partial.json").write_bytes(content)
-        with pytest.raises(
-            ValueError, match=r"json is not the journal of a token file: .*; delete ids.bin.partial and"
-        ):
+        with pytest.raises(FileError, match=rf"{problem}.*; delete ids.bin.partial and ids.bin.partial.json"):
             encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
         assert (tmp_path / "ids.bin.partial").exists()
+
+    def test_a_journal_with_fields_of_another_kind(self, tmp_path, small, text_file):
+        leave_partial(text_file, tmp_path / "ids.bin")
+        journal = tmp_path / "ids.bin.partial.json"
+        content = read_checked_json(journal, FORMAT, VERSION)
+        for field, values in {
+            "count": (-1, True, 1.0, 2**63, None, "1"),
+            "num_bytes": (-1, 0.5, []),
+            "ids_sha256": (None, 3),
+            "text_sha256": (3, []),
+            "settings": (None, [], 3),
+        }.items():
+            for value in values:
+                write_checked_json(journal, FORMAT, VERSION, content | {field: value})
+                with pytest.raises(FileError, match=rf"json has {field} .*; it must be .*; delete ids.bin.partial and"):
+                    encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+
+    def test_a_flipped_bit_of_the_ids_or_the_journal(self, tmp_path, small, text_file):
+        leave_partial(text_file, tmp_path / "ids.bin")
+        count = json.loads((tmp_path / "ids.bin.partial.json").read_bytes())["count"]
+        rng = random.Random(0)
+        ids = range(HEADER_SIZE, HEADER_SIZE + 4 * count)
+        for name, positions in (("ids.bin.partial", ids), ("ids.bin.partial.json", None)):
+            data = (tmp_path / name).read_bytes()
+            for _ in range(40):
+                position = rng.choice(positions or range(len(data)))
+                flipped = bytes([data[position] ^ 1 << rng.randrange(8)])
+                if flipped.isspace() and data[position : position + 1].isspace():
+                    continue  # one whitespace character for another, between two fields
+                (tmp_path / name).write_bytes(data[:position] + flipped + data[position + 1 :])
+                with pytest.raises(FileError, match=rf"{name} .*; delete ids.bin.partial and ids.bin.partial.json"):
+                    encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+            (tmp_path / name).write_bytes(data)
+        encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+
+    @pytest.mark.parametrize("name", ["ids.bin.partial", "ids.bin.partial.json"])
+    def test_symbolic_links_pipes_and_folders_are_not_opened(self, tmp_path, small, text_file, name):
+        mine, planted = tmp_path / "mine", tmp_path / name
+        mine.write_bytes(b"a thesis")
+        for plant, kind in (
+            (lambda: planted.symlink_to(mine), "a symbolic link"),
+            (lambda: planted.symlink_to(tmp_path / "nothing"), "a symbolic link"),
+            (lambda: os.mkfifo(planted), "a folder, a pipe or a device"),
+        ):
+            plant()
+            with pytest.raises(FileError, match=f"{name} is {kind}; .*delete ids.bin.partial and"):
+                encode_file(text_file, tmp_path / "ids.bin", trained("gpt2"), **OPTIONS)
+            assert mine.read_bytes() == b"a thesis"
+            planted.unlink()
+            assert names(tmp_path) == ["mine", "text.txt"]
+
+    def test_a_tokenizer_with_a_normalizer_does_not_continue_one_without(self, tmp_path, small, text_file):
+        ranks, special_tokens = trained("gpt2").ranks, trained("gpt2").special_tokens
+        leave_partial(text_file, tmp_path / "ids.bin")
+        other = BPETokenizer(ranks, normalizer="NFKC", special_tokens=special_tokens)
+        with pytest.raises(FileError, match="was written with another"):
+            encode_file(text_file, tmp_path / "ids.bin", other, **OPTIONS)
 
     def test_a_truncated_partial_file(self, tmp_path, small, text_file):
         leave_partial(text_file, tmp_path / "ids.bin")

@@ -1,10 +1,15 @@
+import hashlib
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.batching import DataLoader, WindowDataset, open_token_file, write_token_file
-from npllm.batching.token_file import HEADER, read_header
+from npllm.batching.token_file import FIELDS, HEADER_SIZE, read_header
+from npllm.utils.file_errors import FileError
 
 
 @given(st.lists(st.integers(0, 70_000), max_size=50), st.booleans(), st.integers(0, 5))
@@ -18,9 +23,9 @@ def test_reading_returns_what_was_written(tmp_path_factory, ids, as_array, chunk
     read = open_token_file(path)
     assert read.tolist() == ids
     assert read.dtype == (np.uint16 if vocab_size <= 65_536 else np.uint32)
-    assert path.stat().st_size == HEADER.size + len(ids) * read.dtype.itemsize
+    assert path.stat().st_size == HEADER_SIZE + len(ids) * read.dtype.itemsize
     assert read_header(path).vocab_size == vocab_size
-    assert HEADER.size == 32
+    assert HEADER_SIZE == 64
 
 
 def test_an_iterator_of_many_single_ids(tmp_path):
@@ -81,24 +86,81 @@ def test_an_error_or_an_interruption_leaves_the_old_file(tmp_path):
         (lambda data: b"", "is not a token file"),
         (lambda data: data[:20], "is not a token file"),
         (lambda data: b"GARBAGE!" + data[8:], "is not a token file"),
-        (lambda data: data[:-1], "is damaged: it has 37 bytes; with 3 ids it must have 38"),
-        (lambda data: data + b"x", "is damaged: it has 39 bytes"),
-        (lambda data: data[:8] + b"\x02" + data[9:], "of version 2"),
+        (lambda data: data[:40], "is damaged: it has 40 bytes; with 3 ids it must have 70"),
+        (lambda data: data[:-1], "is damaged: it has 69 bytes; with 3 ids it must have 70"),
+        (lambda data: data + b"x", "is damaged: it has 71 bytes"),
+        (
+            lambda data: data[:8] + b"\x01" + data[9:32] + data[64:],
+            "version 1; npllm reads version 2: write it again",
+        ),
         (lambda data: data[:12] + b"\x03" + data[13:], "3 bytes per id"),
+        (lambda data: data[:64] + data[66:68] + data[64:66] + data[68:], "does not have the checksum"),
     ],
 )
 def test_damaged_and_other_files_are_refused(tmp_path, damage, message):
     path = tmp_path / "ids.bin"
     write_token_file(path, [1, 2, 3], 10)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(FileError, match=message) as error:
         open_token_file(path)
+    assert error.value.path == str(path) and str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("vocab_size", [10, 70_000])
+def test_every_flipped_bit_is_refused(tmp_path, vocab_size):
+    path = tmp_path / "ids.bin"
+    write_token_file(path, [1, 2, 3], vocab_size)
+    data = path.read_bytes()
+    for bit in range(8 * len(data)):
+        path.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
+        with pytest.raises(FileError):
+            open_token_file(path)
+
+
+def test_the_checksum_is_that_of_the_ids_and_the_fields_of_the_header(tmp_path):
+    path = tmp_path / "ids.bin"
+    write_token_file(path, [1, 2, 3], 10)
+    data = path.read_bytes()
+    assert read_header(path).sha256 == data[32:64].hex() == hashlib.sha256(data[64:] + data[:32]).hexdigest()
+
+
+def test_an_id_above_the_vocabulary_is_refused_although_the_checksum_is_right(tmp_path):
+    path = tmp_path / "ids.bin"
+    fields, ids = FIELDS.pack(b"NPLLMTOK", 2, 2, 300_000, 10), np.full(300_000, 3, "<u2")
+    ids[280_000] = 10
+    path.write_bytes(fields + hashlib.sha256(ids.tobytes() + fields).digest() + ids.tobytes())
+    with pytest.raises(FileError, match="has the id 10; ids must be below 10, the vocabulary size"):
+        open_token_file(path)
+
+
+def test_a_file_can_be_opened_without_reading_it(tmp_path):
+    path = tmp_path / "ids.bin"
+    write_token_file(path, [1, 2, 3], 10)
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + b"\5\0")
+    assert open_token_file(path, verify=False).tolist() == [1, 2, 5]
+    with pytest.raises(FileError, match="checksum"):
+        open_token_file(path)
+
+
+def test_special_files_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, error in ((tmp_path / "pipe", FileError), (tmp_path, IsADirectoryError), (Path("/dev/zero"), FileError)):
+        for function in (open_token_file, read_header):
+            with pytest.raises(error, match=str(path)):
+                function(path)
 
 
 def test_invalid_arguments(tmp_path):
     for vocab_size in (0, (1 << 32) + 1):
         with pytest.raises(ValueError, match=f"vocab_size is {vocab_size}"):
             write_token_file(tmp_path / "ids.bin", [0], vocab_size)
+    for vocab_size in (10.0, True, None, "10"):
+        with pytest.raises(TypeError, match=f"vocab_size is {vocab_size!r}; it must be an integer"):
+            write_token_file(tmp_path / "ids.bin", [0], vocab_size)
+    for ids in ([True], np.array([True]), "ab", [[1.0]], [[[1]]], [2**70]):
+        with pytest.raises(TypeError, match="ids has shape"):
+            write_token_file(tmp_path / "ids.bin", ids, 10)
     with pytest.raises(TypeError, match="ids has shape .* and dtype float64"):
         write_token_file(tmp_path / "ids.bin", np.array([0.5]), 10)
     with pytest.raises(FileNotFoundError):
@@ -107,6 +169,6 @@ def test_invalid_arguments(tmp_path):
 
 def test_a_contradictory_header_is_refused(tmp_path):
     for itemsize, vocab_size in ((4, 10), (2, 0), (2, 1 << 20)):
-        (tmp_path / "ids.bin").write_bytes(HEADER.pack(b"NPLLMTOK", 1, itemsize, 1, vocab_size) + bytes(itemsize))
+        (tmp_path / "ids.bin").write_bytes(FIELDS.pack(b"NPLLMTOK", 2, itemsize, 1, vocab_size) + bytes(32 + itemsize))
         with pytest.raises(ValueError, match=f"has {itemsize} bytes per id and a vocabulary of {vocab_size} ids"):
             open_token_file(tmp_path / "ids.bin")

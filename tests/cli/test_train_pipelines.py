@@ -178,7 +178,7 @@ def test_usage_errors(files, tmp_path, arguments, message, capsys):
         (["--tokens", "{files}/text.bin", "--tokenizer", "gpt2"], "text.bin has ids of a vocabulary of size 280"),
         (["--tokens", "{files}/text.txt", "--tokenizer", "gpt2"], "text.txt is not a token file"),
         (["--tokens", "{tmp}/high.bin", "--vocabulary", "{files}/vocabulary"],
-         "high.bin is damaged: it has the id 300"),
+         "high.bin is damaged: it does not have the checksum"),
         (["--tokens", "{files}/text.bin", "--init-from", "{llama}", "--context-length", "33"],
          "--context-length is 33; it must be at most 32, the model's"),
         (["--text", "{files}/text.txt", "--init-from", "{tmp}/nowhere"], "nowhere"),
