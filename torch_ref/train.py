@@ -40,10 +40,11 @@ def main(arguments: list[str] | None = None) -> None:
     if distributed:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        train(open_run(options.out), device, options.steps, options.checkpoint_interval)
+        run = open_run(options.out, lock=int(os.environ.get("RANK", 0)) == 0)  # process 0 writes
+        train(run, device, options.steps, options.checkpoint_interval)
         if distributed:
             dist.barrier()  # no process exits before process 0 has saved the checkpoint
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         sys.exit(f"torch_ref.train: {error}")
     finally:
         if distributed:
@@ -75,6 +76,8 @@ def train(run: Run, device: torch.device, num_steps: int | None = None, checkpoi
             parallel, inputs[rank::world_size], targets[rank::world_size], config.grad_accum_steps, device
         )
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        if not (loss.isfinite() and grad_norm.isfinite()):
+            raise FloatingPointError(f"step {step} has loss {loss.item()} and gradient norm {grad_norm.item()}")
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate_at(step)
         optimizer.step()
@@ -87,7 +90,7 @@ def train(run: Run, device: torch.device, num_steps: int | None = None, checkpoi
                 "loss": loss.item() / world_size,
                 "learning_rate": config.learning_rate_at(step),
                 "grad_norm": grad_norm.item(),
-                "tokens_per_second": round(targets.size / (time.perf_counter() - started)),
+                "tokens_per_second": max(round(targets.size / max(time.perf_counter() - started, 1e-9)), 1),
             }
             log.add(record if validation_loss is None else record | {"validation_loss": validation_loss})
             if trainer.steps_done % checkpoint_interval == 0 or trainer.steps_done == last_step:

@@ -42,7 +42,7 @@ from npllm.training.run import Run, create_run, open_run, open_trained
 from npllm.training.run_config import RUN
 from npllm.training.trainer import Trainer, TrainingConfig
 
-WITH_RESUME = {"out", "checkpoint_interval", "threads", "num_steps"}  # options that go with --resume
+WITH_RESUME = {"out", "checkpoint_interval", "threads", "num_steps", "previous"}  # options that go with --resume
 OF_THE_MODEL = {"architecture", "num_layers", "num_heads", "d_model", "tokenizer", "vocab_size"}
 FINE_TUNING = {  # defaults with --init-from
     "learning_rate": 5e-5, "context_length": 256, "batch_size": 4, "num_steps": 200, "warmup_steps": 20,
@@ -57,6 +57,7 @@ def add_parser(commands) -> None:
     add = command.add_argument
     add("--out", metavar="FOLDER", required=True, help="the folder of the run")
     add("--resume", action="store_true", help="resume the run in FOLDER; with --num-steps, change its number of steps")
+    add("--previous", action="store_true", help="with --resume: from the checkpoint before the last one")
     data = add_text_options(command, "to train on")
     data.add_argument("--tokens", metavar="FILE", help="a token file of `npllm bpe encode` to train on")
     add(
@@ -110,10 +111,11 @@ def run(console: Console, options: argparse.Namespace) -> int:
     """Train a new run or resume one; return the exit status, 0 or 130 after Ctrl-C."""
     if options.resume:
         refuse(options, options.given - WITH_RESUME, "has no effect with --resume, which continues the run as it began")
-        training_run, about = open_run(options.out), ""
+        training_run, about = open_run(options.out, previous=options.previous), ""
         if "num_steps" in options.given:
             training_run.set_num_steps(options.num_steps)
     else:
+        refuse(options, {"previous"}, "has an effect with --resume only")
         _check_combinations(options)
         training_run, about = _create_run(options)
     recorded = training_run.num_threads or options.threads or 1

@@ -35,6 +35,8 @@ def train_and_show(console: Console, training_run: Run, checkpoint_interval: int
     """
     trainer = training_run.trainer
     log = StepLog(training_run.folder / LOG, trainer.steps_done)
+    if log.problem:
+        console.print(Text(printable(log.problem)), soft_wrap=True)
     _introduce(console, training_run)
     with _interruption() as interrupted, _bar(console, trainer) as (bar, task):
 
@@ -86,7 +88,7 @@ def _record(training_run: Run, metrics: StepMetrics) -> dict[str, Any]:
     """The log record of a step; at an evaluation with validation loss and sample."""
     record: dict[str, Any] = {
         "step": metrics.step, "loss": metrics.loss, "learning_rate": metrics.learning_rate,
-        "grad_norm": metrics.grad_norm, "tokens_per_second": round(metrics.tokens / metrics.seconds),
+        "grad_norm": metrics.grad_norm, "tokens_per_second": max(round(metrics.tokens / metrics.seconds), 1),
     }  # fmt: skip
     if metrics.validation_loss is not None:
         record |= {"validation_loss": metrics.validation_loss, "sample": sample_text(training_run)}

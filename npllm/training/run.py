@@ -5,33 +5,48 @@
     train.tokens              token ids of the training text
     validation.tokens         token ids of the validation text, the end of the given text
     checkpoint.safetensors    the state of the training, replaced at every checkpoint
+    checkpoint.previous.safetensors    the checkpoint before it
     best.safetensors          the weights with the lowest validation loss so far
     config.json, model.safetensors, tokenizer.json, …    written at the end: the model, as transformers opens it
 
-run.json is written last, so a folder with a run.json is complete. The original text is not needed any more.
+run.json is written last, so a folder with a run.json is complete. The original text is not needed any more. A process
+that trains holds the lock of the folder, see run_lock.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from npllm.batching.dataset import END_OF_TEXT, WindowDataset, encode_for_training
-from npllm.batching.token_file import open_token_file, write_token_file
-from npllm.core.state import copy_into
+from npllm.batching.token_file import open_token_file, read_header, write_token_file
 from npllm.models.presets import build, from_pretrained
 from npllm.models.pretrained import Pretrained
 from npllm.models.saving import save_pretrained
-from npllm.training.checkpoint import load_checkpoint, save_checkpoint
+from npllm.training.checkpoint import save_checkpoint
+from npllm.training.run_checkpoints import (
+    BEST,
+    CHECKPOINT,
+    PREVIOUS,
+    belonging,
+    build_model,
+    check_dtypes,
+    load_run_checkpoint,
+    read_best,
+)
 from npllm.training.run_config import RUN, RunConfig, TokenRoles, read_run, write_run
+from npllm.training.run_files import TOKEN_FILES, check_files, file_hashes
+from npllm.training.run_lock import RunLock, hold
 from npllm.training.run_tokenizer import load_run_tokenizer, save_run_tokenizer
 from npllm.training.trainer import Trainer, TrainingConfig, model_arrays
 from npllm.training.validation_split import check_parts, split_position
+from npllm.utils.file_errors import FileError, reading
 
-CHECKPOINT, BEST, WEIGHTS = "checkpoint.safetensors", "best.safetensors", "model.safetensors"
+WEIGHTS = "model.safetensors"
 CHUNK = 1 << 20  # ids that are copied at once
 
 
@@ -39,11 +54,19 @@ class Run:
     """A trainer with its folder, its tokenizer and its RunConfig; see `create_run` and `open_run`.
 
     best  (step, validation loss) of the weights in best.safetensors; None before the first evaluation
+    lock  of the folder; None for a run that is only read
     """
 
-    def __init__(self, folder: Path, tokenizer: Any, trainer: Trainer, config: RunConfig):
+    def __init__(self, folder: Path, tokenizer: Any, trainer: Trainer, config: RunConfig, lock: RunLock | None = None):
         self.folder, self.tokenizer, self.trainer, self.config = Path(folder), tokenizer, trainer, config
-        self.best = _read_best(self.folder)
+        self.lock = lock
+        self.best = read_best(self.folder)
+        self._keeps_replaced = True
+
+    def close(self) -> None:
+        """Release the lock of the folder; another process may then train in it."""
+        if self.lock is not None:
+            self.lock.release()
 
     @property
     def model(self) -> Any:
@@ -56,11 +79,26 @@ class Run:
         return self.config.num_threads
 
     def save(self) -> None:
-        """Replace the checkpoint by the current state, atomically."""
-        save_checkpoint(self.folder / CHECKPOINT, *self.trainer.state())
+        """Replace the checkpoint by the current state, atomically, and keep the replaced one.
+
+        Raises FloatingPointError for weights that are nan or infinite: the checkpoint on disk is then better.
+        """
+        self._check_unchanged()
+        arrays, values = self.trainer.state()
+        _check_finite(arrays, self.trainer.steps_done)
+        keep_as = self.folder / PREVIOUS if self._keeps_replaced else None
+        save_checkpoint(self.folder / CHECKPOINT, arrays, values, keep_as=keep_as)
+        self._keeps_replaced = True
+
+    def _check_unchanged(self):
+        """Raise FileError if a token file, which is memory-mapped, was shortened or replaced since it was opened."""
+        for name in TOKEN_FILES:
+            if read_header(self.folder / name).sha256 != self.config.files[name]:
+                raise FileError(self.folder / name, "was replaced during the run")
 
     def save_best(self, validation_loss: float) -> None:
         """Save the current weights as the best ones if this loss is lower than that of every earlier evaluation."""
+        self._check_unchanged()
         if self.best is None or validation_loss < self.best[1]:
             self.best = self.trainer.steps_done, validation_loss
             values = {"steps_done": self.best[0], "validation_loss": validation_loss}
@@ -84,11 +122,12 @@ class Run:
         From the next step on, the learning rate is that of a run of `num_steps` from its start: after the end of a
         cosine it rises again. Raises ValueError for fewer steps than are done.
         """
+        config = replace(self.trainer.config, num_steps=num_steps)
         if num_steps < self.trainer.steps_done:
             raise ValueError(
                 f"num_steps is {num_steps}; it must be at least {self.trainer.steps_done}, the number of steps done"
             )
-        self.trainer.config = replace(self.trainer.config, num_steps=num_steps)
+        self.trainer.config = config
         self.config = replace(self.config, training=self.trainer.config)
         write_run(self.folder, self.config)
 
@@ -121,8 +160,8 @@ def create_run(
             By default the path of `pretrained`.
         eos_token: the token at the end of a document; by default that of `pretrained`, or <|endoftext|>.
 
-    Raises ValueError if the training or validation text is too short for one window or one batch. A call that raises
-    leaves no file behind.
+    Raises ValueError if the training or validation text is too short for one window or one batch, and BlockingIOError
+    if another process trains in the folder. A call that raises leaves no file behind.
     """
     folder, training_config = Path(folder), training_config or TrainingConfig()
     if (folder / RUN).exists():
@@ -143,37 +182,61 @@ def create_run(
     config = replace(config, num_threads=num_threads(trainer) if callable(num_threads) else num_threads)
     if tokenizer_path is None and pretrained is not None:
         tokenizer_path = pretrained.path
-    with _new_files(folder):
+    with _new_files(folder) as lock:
         for name, part in parts.items():
             chunks = (part[start : start + CHUNK] for start in range(0, len(part), CHUNK))
             write_token_file(folder / f"{name}.tokens", chunks, min(tokenizer.vocab_size, model_config.vocab_size))
         save_run_tokenizer(folder, tokenizer, tokenizer_path)
-        if pretrained is not None:
-            save_checkpoint(folder / CHECKPOINT, *trainer.state())
+        save_checkpoint(folder / CHECKPOINT, *trainer.state())
+        config = replace(config, files=file_hashes(folder))
         write_run(folder, config)
-    return Run(folder, tokenizer, trainer, config)
+    return Run(folder, tokenizer, trainer, config, lock)
 
 
-def open_run(folder: str | Path, dtype: str = "float32") -> Run:
-    """Open a run at its last checkpoint, or at step 0 if it has none.
+def open_run(folder: str | PathLike, dtype: str = "float32", *, previous: bool = False, lock: bool = True) -> Run:
+    """Open a run at its last checkpoint, to continue it.
 
-    Raises FileNotFoundError if the folder has no run, ValueError naming the file that is damaged.
+    Args:
+        previous: open it at the checkpoint before the last one, which may be damaged.
+        lock: hold the lock of the folder until the Run is closed or deleted. False is for a process that only reads.
+
+    Raises FileNotFoundError if the folder has no run, FileError for a file that is damaged or belongs to another run,
+    BlockingIOError if another process trains in the folder. A checkpoint with weights that are nan or infinite is
+    opened; the next training step then raises FloatingPointError.
     """
     folder = Path(folder)
     config = read_run(folder)
-    tokenizer = load_run_tokenizer(folder)
-    has_checkpoint = (folder / CHECKPOINT).exists()
-    rng = np.random.default_rng(config.training.seed)
-    model = build(config.model, rng=rng, dtype=dtype, init=not has_checkpoint)
-    parts = {name: open_token_file(folder / f"{name}.tokens") for name in ("train", "validation")}
+    held = hold(folder) if lock else None
+    config = read_run(folder)  # it may have been replaced before the lock was held
+    tokenizer, parts = _open_data(folder, config)
+    name = PREVIOUS if previous else CHECKPOINT
+    arrays, values = load_run_checkpoint(folder, name)
+    model = build_model(folder, config, arrays, dtype, folder / name)
     trainer = _trainer(config, parts, model)
-    if has_checkpoint:
-        arrays, values = load_checkpoint(folder / CHECKPOINT)
-        try:
-            trainer.load_state(arrays, values)
-        except (KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"{folder / CHECKPOINT} does not belong to this run: {error}") from error
-    return Run(folder, tokenizer, trainer, config)
+    with belonging(folder / name):
+        check_dtypes(trainer.state()[0], arrays)
+        trainer.load_state(arrays, values)
+    run = Run(folder, tokenizer, trainer, config, held)
+    run._keeps_replaced = not previous  # the good checkpoint must not be replaced by the damaged one
+    return run
+
+
+def _open_data(folder: Path, config: RunConfig) -> tuple[Any, dict[str, np.ndarray]]:
+    """The tokenizer and the ids of a run, compared with run.json."""
+    check_files(folder, config.files)
+    tokenizer = load_run_tokenizer(folder)
+    for name in TOKEN_FILES:
+        vocab_size = read_header(folder / name).vocab_size
+        if vocab_size > config.model.vocab_size:
+            raise FileError(
+                folder / RUN,
+                f"has a model of vocab_size {config.model.vocab_size}; {name} has a vocabulary of {vocab_size} ids",
+                field="vocab_size", value=config.model.vocab_size, must_be=f"at least {vocab_size}",
+            )  # fmt: skip
+    parts = {Path(name).stem: open_token_file(folder / name) for name in TOKEN_FILES}
+    with reading(folder / RUN):
+        check_parts(parts, config.window_length)
+    return tokenizer, parts
 
 
 def open_trained(folder: str | Path, *, best: bool = False, dtype: str = "float32") -> Pretrained:
@@ -186,17 +249,10 @@ def open_trained(folder: str | Path, *, best: bool = False, dtype: str = "float3
     path = folder / (BEST if best else CHECKPOINT)
     if best and not path.is_file():
         raise FileNotFoundError(f"there is no {BEST} in {folder}; a run has one after its first evaluation")
-    if path.is_file():
-        model = build(config.model, dtype=dtype, init=False)
-        arrays = {name: array for name, array in load_checkpoint(path)[0].items() if name.startswith("model.")}
-        try:
-            copy_into(model_arrays(model), arrays, "the model of this run")
-        except (KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"{path} does not belong to this run: {error}") from error
-    elif (folder / WEIGHTS).is_file():
+    if not best and not path.exists() and (folder / WEIGHTS).is_file():  # the checkpoint was removed to save space
         model = from_pretrained(folder, dtype)
     else:
-        model = build(config.model, rng=np.random.default_rng(config.training.seed), dtype=dtype)
+        model = build_model(folder, config, load_run_checkpoint(folder, path.name)[0], dtype, path)
     return _pretrained(folder, model, load_run_tokenizer(folder), config)
 
 
@@ -237,28 +293,34 @@ def _trainer(config: RunConfig, parts: dict[str, np.ndarray], model: Any) -> Tra
     return Trainer(model, train, validation, config.training)
 
 
-def _read_best(folder: Path) -> tuple[int, float] | None:
-    path = folder / BEST
-    if not path.is_file():
-        return None
-    values = load_checkpoint(path)[1]
-    try:
-        return int(values["steps_done"]), float(values["validation_loss"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: its values cannot be read ({error})") from None
+def _check_finite(arrays: dict[str, np.ndarray], steps_done: int) -> None:
+    for name, array in arrays.items():
+        if array.size and not np.isfinite([array.min(), array.max()]).all():  # nan is the minimum of an array with nan
+            raise FloatingPointError(
+                f"{name} has values that are nan or infinite after {steps_done} steps: the training diverged; no "
+                "checkpoint was written"
+            )
 
 
 @contextmanager
-def _new_files(folder: Path) -> Iterator[None]:
-    """A folder for new files; if the body fails, the files and folders that were created are removed."""
+def _new_files(folder: Path) -> Iterator[RunLock]:
+    """A locked folder for new files; if the body fails, the files and folders that were created are removed."""
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    before = set() if created else set(folder.iterdir())
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        lock = hold(folder)
+        if (folder / RUN).exists():  # another process wrote it before the lock was held
+            raise FileExistsError(f"{folder} already has a run; resume it, or choose another folder")
+        before = set(folder.iterdir())
+        try:
+            yield lock
+        except BaseException:
+            for path in set(folder.iterdir()) - before:
+                path.unlink(missing_ok=True)
+            lock.release()
+            raise
     except BaseException:
-        for path in set(folder.iterdir()) - before:
-            path.unlink()
         for path in created:
-            path.rmdir()
+            with suppress(OSError):  # another process uses it
+                path.rmdir()
         raise

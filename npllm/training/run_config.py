@@ -5,18 +5,32 @@ training        the hyperparameters, see TrainingConfig
 context_length  positions in a window of the data, or null: those of the model
 num_threads     number of BLAS threads, or null for any
 tokens          end tokens, texts of the first and of the last token, chat template
+files           SHA-256 of the tokenizer and of the token files, see run_files
+
+The file has a checksum: one that was edited by hand is refused.
 """
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from npllm.core.config import from_dict, to_dict
 from npllm.models.presets import config_as_dict, config_from_dict
 from npllm.training.trainer import TrainingConfig
-from npllm.utils.files import atomic_write
+from npllm.utils.checked_json import read_checked_json, write_checked_json
+from npllm.utils.fields import REQUIRED, optional, read_fields, size, table
+from npllm.utils.file_errors import FileError, reading
 
-RUN, FORMAT, VERSION = "run.json", "npllm run", 2
+RUN, FORMAT, VERSION = "run.json", "npllm run", 3
+FIELDS = {
+    "model": table(REQUIRED),
+    "training": table(REQUIRED),
+    "num_threads": optional(size(None, high=1024)),
+    "context_length": optional(size(None)),
+    "tokens": table(REQUIRED),
+    "files": table(REQUIRED),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class RunConfig:
     num_threads: int | None = None
     context_length: int | None = None
     tokens: TokenRoles = field(default_factory=TokenRoles)
+    files: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("num_threads", "context_length"):
@@ -69,42 +84,31 @@ class RunConfig:
 def write_run(folder: Path, config: RunConfig) -> None:
     """Write run.json, atomically."""
     content = {
-        "format": FORMAT,
-        "version": VERSION,
         "model": config_as_dict(config.model),
-        "training": asdict(config.training),
+        "training": to_dict(config.training),
         "num_threads": config.num_threads,
         "context_length": config.context_length,
-        "tokens": asdict(config.tokens),
+        "tokens": to_dict(config.tokens),
+        "files": config.files,
     }
-    with atomic_write(folder / RUN) as file:
-        file.write(json.dumps(content, indent=1).encode())
+    write_checked_json(folder / RUN, FORMAT, VERSION, content)
 
 
-def read_run(folder: str | Path) -> RunConfig:
-    """The content of a folder's run.json; raises FileNotFoundError or ValueError."""
+def read_run(folder: str | PathLike) -> RunConfig:
+    """The content of a folder's run.json; raises OSError, or FileError for one that is damaged or was edited."""
     path = Path(folder) / RUN
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"there is no {RUN} in {folder}; it must be the folder of a run of npllm train")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format is {content['format']!r}; it must be {FORMAT!r}")
-        version = content["version"]
-        if version == VERSION:
-            return _run_config(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    raise ValueError(f"{path} has version {version!r}; this npllm opens runs of version {VERSION} only: train again")
-
-
-def _run_config(content):
-    training = content["training"] | {"betas": tuple(content["training"]["betas"])}
-    tokens = content.get("tokens", {})
-    return RunConfig(
-        config_from_dict(content["model"]),
-        TrainingConfig(**training),
-        content["num_threads"],
-        content.get("context_length"),
-        TokenRoles(**tokens | {"stop_ids": tuple(tokens.get("stop_ids", ()))}),
-    )
+    fields = read_fields(path, read_checked_json(path, FORMAT, VERSION), FIELDS)
+    with reading(path):
+        try:
+            return RunConfig(
+                config_from_dict(fields["model"]),
+                from_dict(fields["training"], TrainingConfig, "training"),
+                fields["num_threads"],
+                fields["context_length"],
+                from_dict(fields["tokens"], TokenRoles, "tokens"),
+                fields["files"],
+            )
+        except (TypeError, OverflowError) as error:
+            raise FileError(path, f"is damaged: {error}") from None

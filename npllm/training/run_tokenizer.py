@@ -24,6 +24,11 @@ def save_run_tokenizer(folder: Path, tokenizer: Tokenizer, path: str | Path | No
         tokenizer.save(folder / TOKENIZER)
 
 
+def run_tokenizer_file(folder: Path) -> Path:
+    """The file of the tokenizer in the folder of a run."""
+    return folder / (VOCABULARY if (folder / VOCABULARY).exists() else TOKENIZER)
+
+
 def load_run_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a run; raises FileNotFoundError, or ValueError that names the file."""
-    return load_tokenizer(folder / (VOCABULARY if (folder / VOCABULARY).is_file() else TOKENIZER))
+    return load_tokenizer(run_tokenizer_file(folder))

@@ -19,8 +19,24 @@ from npllm.core.state import copy_into
 from npllm.training.optimizers import AdamW, decays_weight
 from npllm.training.schedules import warmup_cosine
 from npllm.training.step import accumulated_training_step
+from npllm.utils.fields import REQUIRED, read_fields, size, table
 
+STATE = {"optimizer_steps": table(REQUIRED), "batches": table(REQUIRED), "dropout_rng": table(REQUIRED)}
+BATCHES = {
+    "epoch_rng": table(REQUIRED),
+    "batch_size": size(REQUIRED),
+    "num_windows": size(REQUIRED),
+    "crc32": size(REQUIRED, low=0, high=2**32 - 1),
+}
 IGNORE_INDEX = -100  # a target that does not count, as in cross-entropy
+
+
+def _as_float(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}; it must be a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; it must be finite")
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
+        self._check_types()
         for name in ("num_steps", "batch_size", "grad_accum_steps", "eval_interval", "eval_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -55,6 +72,34 @@ class TrainingConfig:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
         self.learning_rate_at(0)
+
+    def _check_types(self) -> None:
+        for name in (
+            "num_steps",
+            "batch_size",
+            "grad_accum_steps",
+            "warmup_steps",
+            "eval_interval",
+            "eval_batches",
+            "seed",
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"{name} is {value!r}; it must be an integer")
+            object.__setattr__(self, name, int(value))  # an integer of NumPy cannot be written as JSON
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise TypeError(f"betas is {self.betas!r}; it must be two numbers")
+        object.__setattr__(self, "betas", tuple(_as_float("betas", beta) for beta in self.betas))
+        for name in ("learning_rate", "min_learning_rate", "weight_decay", "max_grad_norm"):
+            object.__setattr__(self, name, _as_float(name, getattr(self, name)))
+        for index, beta in enumerate(self.betas):
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"betas[{index}] is {beta}; it must be at least 0 and less than 1")
+        for name in ("weight_decay", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be greater than 0")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate at a step, see `warmup_cosine`."""
@@ -113,7 +158,8 @@ class Trainer:
         """Train to the last step, or until `should_stop()` is true between two steps.
 
         After each step every callback is called with (trainer, metrics). After each evaluation `on_evaluation` is
-        called with the validation loss; the weights are then those that were evaluated.
+        called with the validation loss; the weights are then those that were evaluated. Raises FloatingPointError if a
+        loss or a gradient is nan or infinite: the training has diverged, and the weights must not be saved.
         """
         while self.steps_done < self.config.num_steps and not should_stop():
             metrics = self.step(on_evaluation)
@@ -136,8 +182,11 @@ class Trainer:
             config.max_grad_norm,
             rng=self.dropout_rng,
         )
+        for what, value in (("loss", loss), ("gradient norm", grad_norm)):
+            if value is not None and not math.isfinite(value):
+                raise FloatingPointError(_diverged(f"the {what} of step {step}", value))
         self.steps_done += 1
-        seconds = time.perf_counter() - started
+        seconds = max(time.perf_counter() - started, 1e-9)  # a clock may stand still
         tokens, learning_rate = int((targets != IGNORE_INDEX).sum()), self.optimizer.learning_rate
         return StepMetrics(step, loss, learning_rate, grad_norm, tokens, seconds, validation_loss)
 
@@ -146,7 +195,10 @@ class Trainer:
         if self.validation is None:
             return None
         max_windows = self.config.eval_batches * self.config.batch_size
-        return evaluate(self.model, self.validation, self.config.batch_size, max_windows)
+        loss = evaluate(self.model, self.validation, self.config.batch_size, max_windows)
+        if not math.isfinite(loss):
+            raise FloatingPointError(_diverged(f"the validation loss after {self.steps_done} steps", loss))
+        return loss
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Everything that the next step depends on: (arrays by name, a dict of values that JSON can hold)."""
@@ -166,13 +218,45 @@ class Trainer:
 
         The dataset and the batch size must be those of the state, see `InfiniteBatches.check_state`.
         """
-        self.batches.check_state(values["batches"])
-        self.optimizer.check_steps(values["optimizer_steps"])
+        self._check_values(values)
         copy_into(self.state()[0], arrays, "the trainer's model and optimizer")
         self.optimizer.steps = dict(values["optimizer_steps"])
         self.steps_done = values["steps_done"]
         self.batches.load_state(values["batches"])
         self.dropout_rng.bit_generator.state = values["dropout_rng"]
+
+    def _check_values(self, values):
+        read_fields("the state", values, {**STATE, "steps_done": size(REQUIRED, low=0, high=self.config.num_steps)})
+        batches_per_epoch = len(self.batches.dataset) // self.config.batch_size
+        batches = {**BATCHES, "batches_done": size(REQUIRED, low=0, high=batches_per_epoch)}
+        read_fields("the state: batches", values["batches"], batches)
+        self.batches.check_state(values["batches"])
+        steps_done, steps = values["steps_done"], values["optimizer_steps"]
+        self.optimizer.check_steps(steps)
+        step_count = dict.fromkeys(steps, size(REQUIRED, low=0, high=steps_done))
+        read_fields("the state: optimizer_steps", steps, step_count)
+        if max(steps.values()) != steps_done:
+            raise ValueError(
+                f"optimizer_steps is at most {max(steps.values())}; it must reach steps_done, {steps_done}"
+            )
+        for name, rng in (("epoch_rng", values["batches"]["epoch_rng"]), ("dropout_rng", values["dropout_rng"])):
+            _check_rng_state(name, rng)
+
+
+def _check_rng_state(name: str, state: dict[str, Any]) -> None:
+    """Raise ValueError unless NumPy's default generator takes the state and gives it back."""
+    generator = np.random.default_rng(0).bit_generator
+    try:
+        generator.state = state
+        is_valid = generator.state == state
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"{name} is not a state of NumPy's generator PCG64")
+
+
+def _diverged(what: str, value: float) -> str:
+    return f"{what} is {value}: the training diverged; try a lower learning rate or a lower weight decay"
 
 
 def model_arrays(model: Any) -> dict[str, np.ndarray]:

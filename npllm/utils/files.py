@@ -75,7 +75,7 @@ def atomic_write(path: str | PathLike, *, keep_as: str | PathLike | None = None)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
     remove_dead(path.parent)
-    with _naming_the_file(path):
+    with naming_the_file(path):
         temporary, file = open_temporary(path.parent, stat.S_IMODE(path.stat().st_mode) if path.exists() else None)
         try:
             with file:  # its lock is released after the rename
@@ -119,7 +119,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _naming_the_file(path: Path) -> Iterator[None]:
+def naming_the_file(path: Path) -> Iterator[None]:
     """Add the path to an OSError of the disk that does not have one: "No space left on device" names no file."""
     try:
         yield

@@ -52,7 +52,8 @@ ORDER = {  # folder: its files in reading order
     ),
     "models/hugging_face": "model_type llama llama_variants gemma olmo neox rope model_types saving",
     "training": (
-        "optimizers schedules clipping step trainer checkpoint log validation_split run_config run_tokenizer run"
+        "optimizers schedules clipping step trainer checkpoint log validation_split run_config run_tokenizer run_files "
+        "run_lock run_checkpoints run"
     ),
     "generation": "filters penalties sampling next_logits stop_strings autoregressive text chat_template chat",
     "inspect": "trace cost layers",

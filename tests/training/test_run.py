@@ -105,7 +105,7 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path):
 def test_the_files_of_a_new_run(tmp_path):
     run = begin(tmp_path / "run")
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "run.json", "train.tokens", "validation.tokens", "vocabulary.json"
+        ".npllm-lock", "checkpoint.safetensors", "run.json", "train.tokens", "validation.tokens", "vocabulary.json"
     ]  # fmt: skip
     ids = np.concatenate([run.trainer.batches.dataset.ids, run.trainer.validation.ids])
     assert run.tokenizer.decode(ids.tolist()) == TEXT
@@ -133,7 +133,7 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         ("train.tokens", b"garbage"),
         ("vocabulary.json", b"{}"),
         ("run.json", b'{"format": "npllm run"}'),
-        ("run.json", b'{"format": "npllm run", "version": 2, "model": {"layers": 3}, "training": {"betas": []}}'),
+        ("run.json", b'{"format": "npllm run", "version": 3, "model": {"layers": 3}, "training": {"betas": []}}'),
         ("run.json", (tmp_path / "run" / "run.json").read_bytes().replace(b'"num_threads": null', b'"num_threads": 0')),
     ]:
         whole = (tmp_path / "run" / name).read_bytes()
@@ -145,15 +145,15 @@ def test_damaged_and_missing_files_are_named(tmp_path):
     other.trainer.model.wpe.weight.data = np.zeros((4, 16), np.float32)
     other.save()
     shutil.copy(other.folder / "checkpoint.safetensors", tmp_path / "run")
-    with pytest.raises(ValueError, match="does not belong to this run: .*wpe.weight"):
+    with pytest.raises(ValueError, match="checkpoint.safetensors does not belong to this run: .*wpe.weight"):
         open_run(tmp_path / "run")
 
 
 def test_a_run_of_another_version_is_refused(tmp_path):
     begin(tmp_path / "run")
     path = tmp_path / "run" / "run.json"
-    path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
-    with pytest.raises(ValueError, match="run.json has version 1; this npllm opens runs of version 2 only"):
+    path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
+    with pytest.raises(ValueError, match="run.json has version 2; it must be 3, which this npllm reads"):
         open_run(tmp_path / "run")
 
 
