@@ -50,7 +50,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     start = ["--text", str(tmp_path / "text.txt"), "--num-steps", "160", "--dropout", "0.1", *tiny_options()]
     start += ["--checkpoint-interval", "1", "--threads", "1"]
     assert main(["train", "--out", str(tmp_path / "whole"), *start]) == 0
-    folder, checkpoint = tmp_path / "killed", tmp_path / "killed" / "checkpoint.safetensors"
+    folder, checkpoint = tmp_path / "killed", tmp_path / "killed" / "checkpoint.previous.safetensors"
     rng, steps_done = random.Random(0), [0]
     for _ in range(3):
         arguments = ["--resume", "--checkpoint-interval", 1] if (folder / "run.json").exists() else start
@@ -66,6 +66,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
         steps_done.append(open_run(folder).trainer.steps_done)  # the checkpoint is complete
     assert steps_done == sorted(set(steps_done)) and steps_done[-1] < 160
     assert main(["train", "--out", str(folder), "--resume"]) == 0
+    assert not list(folder.glob(".*")), "no lock and no temporary file is left"
     for name in ("checkpoint.safetensors", "model.safetensors", "config.json"):
         assert fingerprint(folder / name) == fingerprint(tmp_path / "whole" / name), name
     logs = [
