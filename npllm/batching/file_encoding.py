@@ -16,6 +16,7 @@ from npllm.batching.partial_token_file import PartialTokenFile, open_partial_tok
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.formats.npllm_json import to_npllm_json
 from npllm.tokenizers.text_blocks import TextBlock, is_split_point, read_text_blocks
+from npllm.utils.file_errors import FileError
 
 SAVE_INTERVAL = 1 << 24  # bytes of text between two saves
 CHUNK = 1 << 20
@@ -44,7 +45,7 @@ def encode_file(
     if special not in SPECIAL:
         raise ValueError(f"special is {special!r}; it must be one of {', '.join(SPECIAL)}")
     if Path(text_path).exists() and not Path(text_path).is_file():
-        raise ValueError(f"{text_path} is not a regular file; it must be one, because resuming reads it again")
+        raise FileError(text_path, "is not a regular file; it must be one, because resuming reads it again")
     for written in partial_paths(path):
         if written.exists() and written.samefile(text_path):
             raise ValueError(f"{text_path} is the text and would be overwritten; choose another name than {path}")
@@ -104,9 +105,10 @@ def _hash_saved_part(path: str | Path, file: PartialTokenFile, tokenizer: BPETok
     before, after = tail.decode(errors="ignore"), head.decode(errors="ignore")  # on both sides of the split
     changed = remaining or sha256.hexdigest() != file.text_sha256
     if changed or after and not is_split_point(before, after, tokenizer.special_tokens, tokenizer.normalizers):
-        raise ValueError(
-            f"{file.paths.partial} was written from another text than the first {file.num_bytes:,} bytes of {path}: "
-            f"use that text, or {file.advice()}"
+        raise FileError(
+            file.paths.partial,
+            f"was written from another text than the first {file.num_bytes:,} bytes of {path}: use that text, or "
+            f"{file.advice()}",
         )
     return sha256
 
@@ -117,7 +119,8 @@ def _refuse_special(path: str | Path, tokenizer: BPETokenizer, block: TextBlock,
     if found:
         token = min(found, key=lambda token: found[token])
         byte = position + block.data.find(token.encode())
-        raise ValueError(
-            f"{path} has the special token {token!r} at byte {byte:,}; choose how to encode it: special='as-tokens' as "
-            "this token, or 'as-text' as ordinary text (--special-tokens on the command line)"
+        raise FileError(
+            path,
+            f"has the special token {token!r} at byte {byte:,}; choose how to encode it: special='as-tokens' as "
+            "this token, or 'as-text' as ordinary text (--special-tokens on the command line)",
         )

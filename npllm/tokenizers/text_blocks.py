@@ -34,7 +34,8 @@ from npllm.tokenizers.byte_pair.pre_tokenizers import Step
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN
 from npllm.tokenizers.vectorized.pretokenizers import find_pretokenizer
 from npllm.tokenizers.vectorized.safe_split_points import last_safe_split_point
-from npllm.utils.text_files import check_no_nul, check_text_file, utf8_error
+from npllm.utils.file_errors import FileError
+from npllm.utils.text_files import check_no_nul, open_text_file, utf8_error
 
 BLOCK = 1 << 18  # bytes that are read at once
 
@@ -60,13 +61,13 @@ def read_text_blocks(
     The byte order mark is removed; line breaks are kept as they are. Only one block is in memory at a time if `pattern`
     is one of pretokenize.PATTERNS, or steps with a vectorized pre-tokenizer. Where the pre-tokens of any other pattern
     begin is unknown, so the file is read as one block; so it is with `as_one_block`. Raises FileNotFoundError,
-    IsADirectoryError, or ValueError for an empty file, for NUL bytes (as in UTF-16), and for the first byte that is not
-    UTF-8.
+    IsADirectoryError, or FileError for an empty file, for NUL bytes (as in UTF-16), for the first byte that is not
+    UTF-8, and as `open_text_file`.
     """
-    check_text_file(path)
     read_all = as_one_block or find_pretokenizer(pattern) is None
-    position, pending, at_end = start, b"", False
-    with open(path, "rb") as file:
+    position, at_end = start, False
+    file, pending = open_text_file(path)
+    with file:
         if start:
             file.seek(start)
         while not at_end:
@@ -79,7 +80,7 @@ def read_text_blocks(
             text = _decode(path, pending, position, len(mark), at_end)
             end = len(text) if at_end else last_split_point(text, special_tokens, normalizers)
             if at_end and not text and position == 0:
-                raise ValueError(f"{Path(path)} is empty; it must contain text")
+                raise FileError(path, "is empty; it must contain text")
             if end:
                 data = pending[: len(mark) + len(text[:end].encode())]
                 yield TextBlock(text[:end], data)

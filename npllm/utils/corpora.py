@@ -10,10 +10,14 @@ atomically, so an interrupted one leaves no file.
 import hashlib
 import http.client
 import os
+import queue
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from npllm.utils.text_files import read_text_file
 
 CHUNK = 1 << 16  # bytes between two calls of `progress`
 TIMEOUT = 30.0  # seconds without an answer
+DEADLINE = 600.0  # seconds for the whole download: a server may send a byte now and then for ever
 
 Progress = Callable[[int, int], None]
 
@@ -112,7 +117,7 @@ def find(name: str) -> Path | None:
     corpus = get_corpus(name)
     path = _first_file(corpus, search_folders())
     if path is not None:
-        difference = _difference(corpus, path.read_bytes())
+        difference = _file_difference(corpus, path)
         if difference:
             remedy = f"`npllm data fetch {name}` replaces it" if path.parent == cache_folder() else "rename it"
             raise ValueError(f"{path} {difference}; {remedy}")
@@ -146,7 +151,7 @@ def fetch(name: str, folder: str | Path | None = None, progress: Progress | None
     path = (cache_folder() if folder is None else Path(folder)) / corpus.file_name
     existing = _first_file(corpus, search_folders() if folder is None or corpus.url is None else [path.parent])
     if existing is not None:
-        difference = _difference(corpus, existing.read_bytes())
+        difference = _file_difference(corpus, existing)
         if not difference:
             return existing
         if existing != path or folder is not None:  # not a file that npllm has downloaded
@@ -169,20 +174,61 @@ def _download(corpus: Corpus, url: str, path: Path, progress: Progress) -> bytes
     request = urllib.request.Request(url, headers={"User-Agent": "npllm"})
     content = bytearray()
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            while len(content) <= corpus.size and (chunk := response.read1(CHUNK)):
-                content += chunk
-                progress(len(content), corpus.size)
+        for chunk in _chunks_until(request, time.monotonic() + DEADLINE):
+            content += chunk
+            progress(len(content), corpus.size)
+            if len(content) > corpus.size:
+                break
     except urllib.error.HTTPError as error:
         error.close()
-        raise FetchError(f"{url} answers {error.code} {error.reason}; try again later, {by_hand}") from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
+        reason = _printable(error.reason)
+        raise FetchError(f"{url} answers {error.code} {reason}; try again later, {by_hand}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a redirect to http://[::1
+        reason = _printable(getattr(error, "reason", error))
         raise FetchError(f"cannot download {url}: {reason}; check the connection and try again, {by_hand}") from error
     difference = _difference(corpus, content)
     if difference:
         raise FetchError(f"the download of {url} {difference}; nothing was saved. Try again, {by_hand}")
     return bytes(content)
+
+
+def _chunks_until(request: urllib.request.Request, end: float) -> Iterator[bytes]:
+    """Iterate over the bytes of an answer. Raises TimeoutError at the time `end` of time.monotonic(), and as `urlopen`.
+
+    A socket's timeout is for one call, so a server that sends a byte of the header every few seconds never reaches it.
+    A thread reads, and this one waits until the end. The thread is a daemon: it does not keep the process alive.
+    """
+    chunks: queue.Queue[bytes | Exception] = queue.Queue(maxsize=4)
+    stopped = threading.Event()
+
+    def read():
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                while not stopped.is_set() and (chunk := response.read1(CHUNK)):
+                    chunks.put(chunk)
+            chunks.put(b"")
+        except Exception as error:  # raised again in the thread that waits
+            chunks.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while chunk := chunks.get(timeout=max(0.0, end - time.monotonic())):
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+    except queue.Empty:
+        raise TimeoutError(f"it takes longer than {DEADLINE:g} s") from None
+    finally:
+        stopped.set()
+        with suppress(queue.Empty):
+            while True:  # the thread may wait for space
+                chunks.get_nowait()
+
+
+def _printable(reason: object) -> str:
+    """The words of a server or of an error, without control characters, which a terminal would execute."""
+    text = str(reason)[:200]
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _first_file(corpus, folders):
@@ -191,12 +237,26 @@ def _first_file(corpus, folders):
     return next((path for path in paths if path.is_file()), None)
 
 
+def _file_difference(corpus, path):
+    """The `_difference` of a file; one of another size is not read."""
+    if corpus.sha256 is None:
+        return None
+    size = path.stat().st_size
+    return _size_difference(corpus, size) or _difference(corpus, path.read_bytes())
+
+
+def _size_difference(corpus, size):
+    if size == corpus.size:
+        return None
+    comparison = "more than" if size > corpus.size else f"{size} of"
+    return f"is not {corpus.title}: it has {comparison} {corpus.size} bytes"
+
+
 def _difference(corpus, content):
     """How the content differs from that of the corpus, as the predicate of a sentence, or None."""
     if corpus.sha256 is None:
         return None
-    if len(content) != corpus.size:
-        comparison = "more than" if len(content) > corpus.size else f"{len(content)} of"
-        return f"is not {corpus.title}: it has {comparison} {corpus.size} bytes"
+    if different := _size_difference(corpus, len(content)):
+        return different
     sha256 = hashlib.sha256(content).hexdigest()
     return None if sha256 == corpus.sha256 else f"is not {corpus.title}: its SHA-256 is {sha256}, not {corpus.sha256}"

@@ -1,6 +1,8 @@
+import gc
 import hashlib
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from npllm.utils import corpora
 from npllm.utils.files import data_folder
-from tests.utils.text_server import TextServer, closed_port
+from tests.utils.text_server import RawServer, TextServer, closed_port
 
 CONTENT = b"".join(b"Line %d of a text that is longer than one chunk.\n" % i for i in range(5000))
 OTHER = CONTENT.replace(b"longer", b"larger")
@@ -260,3 +262,41 @@ class TestFetch:
         monkeypatch.setattr(corpora, "data_folder", lambda: tmp_path)
         with pytest.raises(corpora.FetchError, match="reinstall npllm"):
             corpora.fetch("story")
+
+
+class TestHostileServers:
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib leaves a socket open
+    @pytest.mark.parametrize(
+        ("answer", "message"),
+        [
+            (b"HTTP/1.1 404 \x1b]0;title\x07gone\r\n\r\n", r"answers 404 \\x1b\]0;title\\x07gone"),
+            (b"HTTP/1.1 \x1b[31m\r\n\r\n", "cannot download .*x1b"),
+            (b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n", "cannot download .*Invalid IPv6 URL"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: \x1b]0;x\r\n\r\nabc", "is not A Text: it has 3 of"),
+        ],
+    )
+    def test_the_error_is_one_sentence_without_control_characters(self, register, answer, message):
+        with RawServer([answer]) as url:
+            register(url)
+            with pytest.raises(corpora.FetchError, match=message) as error:
+                corpora.fetch("text")
+        assert str(error.value).isprintable()
+        del error
+        gc.collect()
+
+    @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+    def test_a_server_that_sends_a_byte_now_and_then_reaches_the_deadline(self, register, monkeypatch, start, cache):
+        monkeypatch.setattr(corpora, "DEADLINE", 0.3)
+        with RawServer([start, *[b"1"] * 1000], pause=0.05) as url:
+            register(url)
+            began = time.monotonic()
+            with pytest.raises(corpora.FetchError, match=r"it takes longer than 0.3 s; .*save the file as"):
+                corpora.fetch("text")
+        assert time.monotonic() - began < 3
+        assert contents(cache) == {}
+
+    def test_a_huge_file_with_the_name_of_a_corpus_is_not_read(self, cache, tmp_path):
+        path = put(tmp_path / "folder", b"")
+        os.truncate(path, 1 << 40)
+        with pytest.raises(corpora.FetchError, match=f"{path} is not A Text: it has more than {SIZE} bytes"):
+            corpora.fetch("text", tmp_path / "folder")

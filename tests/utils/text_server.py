@@ -3,6 +3,7 @@
 import http.server
 import socket
 import threading
+from contextlib import contextmanager, suppress
 
 
 class TextServer:
@@ -62,3 +63,27 @@ def closed_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}/text.txt"
+
+
+@contextmanager
+def RawServer(parts, pause=0.0):  # noqa: N802
+    """`with RawServer(parts) as url`: answers one request with these bytes, with a pause in seconds between two."""
+    stopped = threading.Event()
+
+    def answer():
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                for part in parts:
+                    connection.sendall(part)
+                    if stopped.wait(pause):
+                        break
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/text.txt"
+        stopped.set()
+        thread.join()

@@ -8,8 +8,10 @@ in it are merged together (`parallel_merge`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
+from weakref import WeakSet
 
 import numpy as np
 
@@ -80,11 +82,18 @@ class Encoder:
         self._is_missing = np.isin(np.arange(256), list(plain.missing))
         self.cache, self.unmergeable, self.irregular = cache, unmergeable, irregular
         self._lock = Lock()  # threads that share a tokenizer share its cache
+        _ENCODERS.add(self)
 
     def clear_cache(self) -> None:
         """Reduce the cache to the tokens of the vocabulary."""
         with self._lock:
             self.cache.clear()
+
+    def reset_after_fork(self) -> None:
+        """In a child process: release a lock that a thread of the parent held, which the child does not have."""
+        if self._lock.locked():
+            self._lock = Lock()
+            self.cache.clear()  # that thread may have been changing it
 
     def encode_blocks(self, text: str) -> Iterator[np.ndarray]:
         """The ids of a text without surrogates, block by block: arrays of int32."""
@@ -164,6 +173,18 @@ class Encoder:
         """The indices of pre-tokens that contain a byte without a token."""
         positions = np.flatnonzero(self._is_missing.take(joined))
         return np.unique(np.searchsorted(np.cumsum(lengths), positions, side="right")).tolist()
+
+
+_ENCODERS: WeakSet[Encoder] = WeakSet()  # those that exist in this process
+
+
+def _reset_all_after_fork():
+    for encoder in list(_ENCODERS):
+        encoder.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_reset_all_after_fork)
 
 
 def _replace_ids(ids, counts, replacements):

@@ -1,4 +1,7 @@
+import os
 import pickle
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -187,3 +190,33 @@ class TestMoreRoundsThanAllowed:
             patch.setattr(parallel_merge, "MAX_VISITS", 1)
             assert encode_vectorized(trained(name), text) == trained(name).encode_ordinary(text)
         encoder_of(trained(name)).clear_cache()
+
+
+def test_a_child_process_can_encode_if_a_thread_of_the_parent_encodes_at_the_fork():
+    """The child has no such thread, which would release the lock; it must not wait for it."""
+    tokenizer, text = trained("gpt2"), "some words of a text " * 2000
+    encoder = tokenizer._encoder.vectorized
+    expected = tokenizer.encode_ordinary(text)
+    with encoder._lock:  # as that thread would hold it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            os._exit(0 if tokenizer.encode_ordinary(text) == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    stop = threading.Event()
+
+    def encode_on():
+        while not stop.is_set():
+            tokenizer.encode_ordinary(" ".join(map(str, range(20_000))))
+            encoder.clear_cache()
+
+    thread = threading.Thread(target=encode_on)
+    thread.start()
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            os._exit(0 if tokenizer.encode_ordinary(text) == expected else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    stop.set()
+    thread.join()
