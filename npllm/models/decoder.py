@@ -32,7 +32,8 @@ from npllm.models.decoder_config import DecoderConfig
 from npllm.models.hugging_face import hugging_face_config, read_decoder_config
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.weights import llama
-from npllm.weights.model_folder import check_dtype, check_sizes, load_into, read_config
+from npllm.weights.fitting import check_sizes, load_into
+from npllm.weights.model_folder import check_dtype, read_config
 
 RESIDUAL_PROJECTIONS = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # their output is added to the residual
 
@@ -51,6 +52,9 @@ class Decoder(LanguageModel):
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
+        if not isinstance(config, DecoderConfig):
+            raise TypeError(f"config is {config!r:.80}; it must be a DecoderConfig")
+        check_dtype(dtype)
         c = config
         self.config, self.context_length = config, config.context_length
         self.embed_tokens = Embedding(c.vocab_size, c.d_model, dtype=dtype, init=False)
@@ -173,16 +177,19 @@ class Decoder(LanguageModel):
     def from_pretrained(cls, path: str | PathLike, dtype: str = "float32") -> "Decoder":
         """Read a decoder in Hugging Face's layout (Llama, Qwen, Gemma, …), or what save_pretrained wrote.
 
-        `path` is a folder with config.json and safetensors files. Raises FileNotFoundError, or ValueError that says
-        what is wrong: a truncated file, an architecture that npllm does not have, a tensor of another shape.
+        `path` is a folder with config.json and safetensors files. Raises OSError, or FileError that says what is wrong:
+        a truncated file, an architecture that npllm does not have, a tensor of another shape.
         """
         check_dtype(dtype)
         fields, config_path = read_config(path)
         config = read_decoder_config(config_path, fields)
-        state, is_tied = llama.load_weights(path, fields, config.tied)
+        state, is_tied = llama.load_weights(path, fields | _head_counts(config), config.tied)
         config = replace(config, tied=is_tied)
-        embedding = {"embed_tokens.weight": (config.vocab_size, config.d_model)}
-        check_sizes(path, state, embedding, "layers.", config.num_layers, _sizes_of_parts(config))
+        shapes = {"embed_tokens.weight": (config.vocab_size, config.d_model)}
+        if config.positions == "learned":
+            shapes["embed_positions.weight"] = (config.context_length, config.d_model)
+        sizes, experts = _sizes_of_parts(config), _num_experts(config)
+        check_sizes(path, state, shapes, "layers.", config.num_layers, sizes, experts)
         return load_into(lambda: cls(config, dtype=dtype, init=False), state, path)
 
     def save_pretrained(self, folder: str | PathLike) -> None:
@@ -200,9 +207,21 @@ class Decoder(LanguageModel):
         return x, None
 
 
+def _head_counts(config: DecoderConfig) -> dict[str, int]:
+    """The numbers of heads of the first layer, by the names of config.json; defaults are written out."""
+    attention = config.attention_of(0)
+    heads = attention.num_heads
+    return {"num_attention_heads": heads, "num_key_value_heads": getattr(attention, "num_kv_heads", None) or heads}
+
+
 def _sizes_of_parts(config: DecoderConfig) -> dict[str, int]:
-    """The sizes of axes, and the number of experts, that the configurations of the parts choose."""
+    """The sizes of axes that the configurations of the parts choose."""
     parts: list[Any] = [config.attention_of(layer) for layer in range(config.num_layers)]
     parts += [config.feed_forward_of(layer) for layer in range(config.num_layers)]
-    names = ("num_heads", "head_dim", "d_hidden", "num_experts", "kv_lora_rank", "q_lora_rank")
+    names = ("num_heads", "head_dim", "d_hidden", "kv_lora_rank", "q_lora_rank")
     return {name: max(getattr(part, name, None) or 0 for part in parts) for name in names}
+
+
+def _num_experts(config: DecoderConfig) -> int:
+    """The number of experts in all layers."""
+    return sum(getattr(config.feed_forward_of(layer), "num_experts", 0) for layer in range(config.num_layers))

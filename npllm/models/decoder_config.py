@@ -24,12 +24,13 @@ from npllm.attention.variants.grouped_query import GQA
 from npllm.attention.variants.linear_attention import LinearAttn
 from npllm.attention.variants.mla import MLA
 from npllm.attention.variants.shaw import Shaw
-from npllm.core.checks import check_positive, check_probability
-from npllm.layers.activations import Activation
+from npllm.core.checks import check_probability
+from npllm.layers.activations import Activation, check_activation
 from npllm.layers.feed_forward import FeedForward
 from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.mixture_of_experts import MixtureOfExperts
 from npllm.layers.normalization import LayerNorm, RMSNorm
+from npllm.models.config_types import check_types
 
 BLOCK_KINDS = ("pre_norm", "post_norm", "sandwich_norm", "parallel", "shared_norm")
 NORMS = ("layer_norm", "rms_norm")
@@ -56,6 +57,9 @@ class Norm:
             raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(NORMS)}")
         if self.unit_offset and self.kind != "rms_norm":
             raise ValueError(f"unit_offset is True and kind {self.kind!r}; with a unit_offset it must be 'rms_norm'")
+        check_types(self, numbers=("eps",), flags=("bias", "affine", "unit_offset"))
+        if self.eps is not None and self.eps < 0:
+            raise ValueError(f"eps is {self.eps}; it must be at least 0")
 
     def build(self, d_model: int, *, dtype: Any = "float32") -> LayerNorm | RMSNorm:
         """The layer."""
@@ -77,6 +81,10 @@ class MLP:
     activation: Activation = "gelu_tanh"
     bias: bool = True
 
+    def __post_init__(self) -> None:
+        check_types(self, sizes=("d_hidden",), flags=("bias",))
+        check_activation(self.activation)
+
     def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> FeedForward:
         """The layer."""
         return FeedForward(d_model, **vars(self), dtype=dtype, init=init)
@@ -89,6 +97,10 @@ class GatedMLP:
     d_hidden: int | None = None
     activation: Activation = "silu"
     bias: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self, sizes=("d_hidden",), flags=("bias",))
+        check_activation(self.activation)
 
     def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> GatedFeedForward:
         """The layer."""
@@ -104,6 +116,12 @@ class MoE:
     d_hidden: int | None = None
     norm_topk_prob: bool = True
     activation: Activation = "silu"
+
+    def __post_init__(self) -> None:
+        check_types(self, sizes=("num_experts", "top_k", "d_hidden"), flags=("norm_topk_prob",))
+        check_activation(self.activation)
+        if self.top_k > self.num_experts:
+            raise ValueError(f"top_k is {self.top_k}; it must be at most num_experts, {self.num_experts}")
 
     def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> MixtureOfExperts:
         """The layer."""
@@ -149,11 +167,12 @@ class DecoderConfig:
     logits_softcap: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive(
-            vocab_size=self.vocab_size,
-            context_length=self.context_length,
-            d_model=self.d_model,
-            num_layers=self.num_layers,
+        factors = ("embedding_multiplier", "residual_multiplier", "logits_scaling", "logits_softcap")
+        check_types(
+            self,
+            sizes=("vocab_size", "context_length", "d_model", "num_layers"),
+            numbers=("dropout", "aux_loss_coef", *factors),
+            flags=("tied",),
         )
         check_probability("dropout", self.dropout)
         if self.positions not in ("none", "learned", "sinusoidal"):

@@ -17,17 +17,19 @@ import numpy as np
 from npllm.attention.kv_cache import ModelKVCache
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
-from npllm.core.checks import as_id_sequence, check_heads, check_positive, check_probability
+from npllm.core.checks import as_id_sequence, check_heads, check_probability
 from npllm.core.module import as_generator
 from npllm.layers.activations import Activation, check_activation
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding
 from npllm.layers.linear import Linear
 from npllm.layers.normalization import LayerNorm
+from npllm.models.config_types import check_types
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.models.transformer_block import TransformerBlock
 from npllm.weights import gpt2
-from npllm.weights.model_folder import check_dtype, load_into
+from npllm.weights.fitting import load_into
+from npllm.weights.model_folder import check_dtype
 
 GPT2_SIZES = {  # (num_layers, num_heads, d_model)
     "124M": (12, 12, 768),
@@ -65,19 +67,18 @@ class GPTConfig:
     scale_by_layer: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(
-            vocab_size=self.vocab_size,
-            context_length=self.context_length,
-            d_model=self.d_model,
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
+        check_types(
+            self,
+            sizes=("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_hidden"),
+            numbers=("embedding_dropout", "attention_dropout", "residual_dropout", "layer_norm_eps"),
+            flags=("qkv_bias", "tied", "scale_scores", "scale_by_layer"),
         )
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             check_probability(name, getattr(self, name))
+        if self.layer_norm_eps < 0:
+            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}; it must be at least 0")
         check_heads(self.num_heads, d_model=self.d_model)
         check_activation(self.activation)
-        if self.d_hidden is not None:
-            check_positive(d_hidden=self.d_hidden)
 
     def scale_of(self, layer: int) -> float | None:
         """The factor of q kᵀ in layer 0, 1, …; None for 1/√D."""
@@ -106,6 +107,9 @@ class GPT(LanguageModel):
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
+        if not isinstance(config, GPTConfig):
+            raise TypeError(f"config is {config!r:.80}; it must be a GPTConfig")
+        check_dtype(dtype)
         c = config
         self.config, self.context_length = config, config.context_length
         self.wte = Embedding(c.vocab_size, c.d_model, dtype=dtype, init=False)
@@ -172,8 +176,8 @@ class GPT(LanguageModel):
     def from_pretrained(cls, path: str | PathLike, dtype: str = "float32") -> "GPT":
         """Read GPT-2 weights in Hugging Face's layout: a folder with config.json and model.safetensors, or such a file.
 
-        The file is mapped into memory and copied once, into the model. Raises FileNotFoundError, or ValueError that
-        says what is wrong: a truncated file, another architecture, a tensor of another shape.
+        The file is mapped into memory and copied once, into the model. Raises OSError, or FileError that says what is
+        wrong: a truncated file, another architecture, a tensor of another shape.
         """
         check_dtype(dtype)
         fields, state = gpt2.load(path)

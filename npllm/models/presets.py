@@ -27,8 +27,9 @@ from npllm.models.decoder import Decoder
 from npllm.models.decoder_config import MLP, DecoderConfig, GatedMLP, MoE, Norm
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.models.hugging_face import DECODER_TYPES
+from npllm.utils.file_errors import FileError
 from npllm.utils.json_files import as_json
-from npllm.weights.model_folder import read_config
+from npllm.weights.model_folder import check_dtype, read_config
 
 
 def _attention(name: str, num_heads: int, context_length: int, num_layers: int) -> Any:
@@ -134,11 +135,14 @@ def config_from_dict(data: dict[str, Any]) -> GPTConfig | DecoderConfig:
 
 def from_pretrained(path: str | PathLike, dtype: str = "float32") -> GPT | Decoder:
     """A GPT-2 or a decoder in Hugging Face's layout, by the model_type in config.json; see models/hugging_face."""
+    check_dtype(dtype)
     config, config_path = read_config(path)
     kind = config.get("model_type", None if "hidden_size" in config else "gpt2")  # OpenAI's first files have none
     known = ["gpt2", *DECODER_TYPES]
     if kind not in known:
-        raise ValueError(f"{config_path} has model_type {as_json(kind)}; it must be one of {', '.join(known)}")
+        must_be = f"one of {', '.join(known)}"
+        problem = f"has model_type {as_json(kind)}; it must be {must_be}"
+        raise FileError(config_path, problem, field="model_type", value=kind, must_be=must_be)
     if kind == "gpt2":
         return GPT.from_pretrained(path, dtype)
     return Decoder.from_pretrained(path, dtype)

@@ -18,7 +18,8 @@ from typing import Any
 
 from npllm.models.pretrained import Pretrained
 from npllm.utils.files import atomic_write
-from npllm.weights.model_folder import CONFIG, read_config
+from npllm.weights.folder_files import CONFIG, as_path, replacing
+from npllm.weights.model_folder import read_config
 
 TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
 BESIDE_TOKENIZER = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
@@ -28,21 +29,23 @@ def save_pretrained(pretrained: Pretrained, folder: str | PathLike) -> None:
     """Write the model, its end tokens and its tokenizer into a folder, which is created if it does not exist.
 
     A tokenizer.json in `pretrained.path`, which a published model has, is copied with the files that belong to it.
+    Files of another model in the folder are replaced or removed: its chat template would count before that of this one.
     Raises ValueError if tokenizer.json cannot hold the tokenizer; all other files are written before.
     """
-    p, folder = pretrained, Path(folder)
+    p, folder = pretrained, as_path("folder", folder)
     ids = {f"{name}_token_id": _id(p, text) for name, text in (("bos", p.bos_token), ("eos", p.eos_token))}
-    p.model.save_pretrained(folder)
-    _write_json(folder / CONFIG, read_config(folder)[0] | ids)
     stop_ids = sorted(p.stop_ids)
     eos = None if not stop_ids else stop_ids[0] if len(stop_ids) == 1 else stop_ids
-    _write_json(folder / GENERATION_CONFIG, ids | {"eos_token_id": eos})
     source = tokenizer_folder(p.path)
-    if source is not None:
-        copy_tokenizer(source, folder)
-    if not (folder / TOKENIZER_CONFIG).is_file():
-        _write_json(folder / TOKENIZER_CONFIG, _tokenizer_config(p))
-    if not (folder / TOKENIZER).is_file():
+    with replacing(folder, others=(TOKENIZER, *BESIDE_TOKENIZER)) as temporary:
+        p.model.save_pretrained(temporary)
+        _write_json(temporary / CONFIG, read_config(temporary)[0] | ids)
+        _write_json(temporary / GENERATION_CONFIG, ids | {"eos_token_id": eos})
+        if source is not None:
+            copy_tokenizer(source, temporary)
+        if not (temporary / TOKENIZER_CONFIG).is_file():
+            _write_json(temporary / TOKENIZER_CONFIG, _tokenizer_config(p))
+    if source is None:
         p.tokenizer.save(folder / TOKENIZER)
 
 

@@ -89,9 +89,30 @@ def text(default: str | None = REQUIRED) -> Field:
     return Field(default, "a text", accepts)
 
 
-def table(default: Any = None) -> Field:
-    """An object."""
-    return Field(default, "an object", lambda value: type(value) is dict)
+def table(default: Any = None, min_length: int = 0) -> Field:
+    """An object with at least `min_length` entries."""
+    must_be = f"an object with at least {min_length} entry" if min_length else "an object"
+    return Field(default, must_be, lambda value: type(value) is dict and len(value) >= min_length)
+
+
+def has_texts(*names: str) -> Field:
+    """An object whose fields of these names are texts; without names, all of its fields."""
+    is_text = text().accepts
+
+    def accepts(value: Any) -> bool:
+        return type(value) is dict and all(is_text(value.get(name)) for name in names or value)
+
+    return Field(None, f"an object with the texts {', '.join(names)}" if names else "an object of texts", accepts)
+
+
+def any_of(*fields: Field, must_be: str | None = None) -> Field:
+    """A value that is valid for one of the fields, whose default is that of the first."""
+
+    def convert(value: Any) -> Any:
+        return next(field for field in fields if field.accepts(value)).convert(value)
+
+    must_be = must_be or ", or ".join(field.must_be for field in fields)
+    return Field(fields[0].default, must_be, lambda value: any(field.accepts(value) for field in fields), convert)
 
 
 def optional(field: Field) -> Field:
@@ -104,21 +125,25 @@ def optional(field: Field) -> Field:
     )
 
 
-def read_fields(path: str | Path, content: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+def read_fields(
+    path: str | Path, content: Mapping[str, Any], fields: Mapping[str, Field], within: str = ""
+) -> dict[str, Any]:
     """The value of every field of the table, from the file or by default.
 
-    path   of the file, or what `content` is called in messages, such as "config.json: rope_scaling"
+    path     of the file
+    within   the field of the file that `content` is, such as "rope_scaling": its fields are rope_scaling.factor, …
 
     Raises FileError that names every invalid or missing field, what it is and what it must be.
     """
     invalid = [key for key, field in fields.items() if key in content and not field.accepts(content[key])]
     missing = [key for key, field in fields.items() if key not in content and field.default is REQUIRED]
-    problems = [f"{key} {as_json(content[key])}; it must be {fields[key].must_be}" for key in invalid]
-    problems += [f"no {key}; it must be {fields[key].must_be}" for key in missing]
+    prefix = f"{within}." if within else ""
+    problems = [f"{prefix}{key} {as_json(content[key])}; it must be {fields[key].must_be}" for key in invalid]
+    problems += [f"no {prefix}{key}; it must be {fields[key].must_be}" for key in missing]
     first = next(iter(invalid + missing), None)
     if first is not None:
         value = content.get(first)
-        refuse(path, problems, field=first, value=value, must_be=fields[first].must_be)
+        refuse(path, problems, field=f"{prefix}{first}", value=value, must_be=fields[first].must_be)
     return {key: field.convert(content[key]) if key in content else field.default for key, field in fields.items()}
 
 

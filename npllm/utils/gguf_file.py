@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from npllm.utils.file_errors import FileError
+
 MAGIC, VERSIONS, ALIGNMENT, MAX_DIMENSIONS = b"GGUF", (2, 3), 32, 4
 STRING, ARRAY, BOOL = 8, 9, 7
 NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", BOOL: "u1", 10: "<u8", 11: "<i8",
@@ -140,24 +142,24 @@ class _Reader:
     def __init__(self, path: str | PathLike) -> None:
         self.path = path = Path(path)
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"{path} is not a file; it must be a GGUF file")
+            raise FileError(path, "is not a file; it must be a GGUF file")
         with open(path, "rb") as file:
             start = file.read(24)
             if start[:4] != MAGIC:
-                raise ValueError(f"{path} is not a GGUF file: it begins with {start[:4]!r}, not with {MAGIC!r}")
+                raise FileError(path, f"is not a GGUF file: it begins with {start[:4]!r}, not with {MAGIC!r}")
             if len(start) < 24:
                 raise self.damaged(f"it has {len(start)} bytes")
             version, self.num_tensors, self.num_fields = struct.unpack("<IQQ", start[4:])
             if version not in VERSIONS:
                 is_big_endian = struct.unpack(">I", start[4:8])[0] in VERSIONS
                 found = "big-endian" if is_big_endian else f"version {version} of GGUF"
-                raise ValueError(f"{path} is {found}; it must be little-endian and version 2 or 3")
+                raise FileError(path, f"is {found}; it must be little-endian and version 2 or 3")
             self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.size, self.offset = len(self.bytes), 24
 
     def damaged(self, reason: str) -> ValueError:
         """The error for a file that contradicts itself."""
-        return ValueError(f"{self.path} is truncated or damaged: {reason}")
+        return FileError(self.path, f"is truncated or damaged: {reason}")
 
     def metadata(self) -> dict[str, Any]:
         """All metadata fields, which are the first part of the file."""
@@ -295,9 +297,10 @@ class _Types:
                 if kind.name not in PLAIN:
                     dequantize(np.zeros((1, block_bytes), np.uint8), kind)
             except (ValueError, KeyError, NotImplementedError):
-                raise ValueError(
-                    f"{self.reader.path} has tensor {tensor!r} of type {_type_name(number)}, which the package gguf "
-                    f"cannot dequantize; it must be F32, F16, BF16 or one of the Q and IQ types"
+                raise FileError(
+                    self.reader.path,
+                    f"has tensor {tensor!r} of type {_type_name(number)}, which the package gguf "
+                    f"cannot dequantize; it must be F32, F16, BF16 or one of the Q and IQ types",
                 ) from None
             self.known[number] = kind.name, block, block_bytes
         name, block, block_bytes = self.known[number]

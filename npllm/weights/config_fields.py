@@ -4,6 +4,7 @@ The default of a field is that of transformers.
 """
 
 from npllm.layers.activations import Activation
+from npllm.utils.fields import MAX_SIZE
 
 ACTIVATION_NAMES: dict[str, Activation] = {  # transformers' name: npllm's, see layers/activations.py
     "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh",
@@ -13,3 +14,5 @@ ACTIVATION_NAMES: dict[str, Activation] = {  # transformers' name: npllm's, see 
 }  # fmt: skip
 SAVED_ACTIVATIONS = {name: theirs for theirs, name in reversed(ACTIVATION_NAMES.items())}  # the first of several
 MAX_LAYERS, MAX_HEAD_DIM = 10_000, 2**16
+
+__all__ = ["ACTIVATION_NAMES", "MAX_HEAD_DIM", "MAX_LAYERS", "MAX_SIZE", "SAVED_ACTIVATIONS"]

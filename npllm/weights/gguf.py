@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from npllm.utils.file_errors import FileError
 from npllm.utils.gguf_file import GGUFTensor, read_gguf
 from npllm.weights.gguf_config import config_of_metadata
 from npllm.weights.gguf_rope import INTERLEAVED, ROPE_TENSORS
@@ -99,7 +100,7 @@ def _gpt2_tensors(path: Path, config: dict[str, Any], tensors: dict[str, GGUFTen
     for name, tensor in tensors.items():
         layer, part, kind = _parts(path, name)
         if part not in GPT2:
-            raise ValueError(f"{path} has a tensor {name!r}, which a GPT-2 does not have")
+            raise FileError(path, f"has a tensor {name!r}, which a GPT-2 does not have")
         prefix = "" if layer is None else f"h.{layer}."
         array = np.asarray(tensor).T if name.endswith(GPT2_TRANSPOSED) else tensor
         found[f"{prefix}{GPT2[part]}.{kind}"] = array
@@ -116,7 +117,7 @@ def _decoder_tensors(path: Path, config: dict[str, Any], tensors: dict[str, GGUF
         layer, part, suffix = _parts(path, name)
         if layer is None:
             if part not in OUTSIDE:
-                raise ValueError(f"{path} has a tensor {name!r}, which npllm does not have in a {kind}")
+                raise FileError(path, f"has a tensor {name!r}, which npllm does not have in a {kind}")
             found[f"{names[part]}.{suffix}"] = _norm(kind, part, tensor)
             continue
         if (match := _EXPERTS_NAME.fullmatch(part)) and kind in EXPERTS:
@@ -126,13 +127,11 @@ def _decoder_tensors(path: Path, config: dict[str, Any], tensors: dict[str, GGUF
                 found[f"{prefix}.{layer}.{experts}.{e}.{projection}.{suffix}"] = tensor[e]
             continue
         if part not in names or part in OUTSIDE:
-            raise ValueError(f"{path} has a tensor {name!r}, which npllm does not have in a {kind}")
+            raise FileError(path, f"has a tensor {name!r}, which npllm does not have in a {kind}")
         try:
             array = order[part](tensor) if part in order else tensor
         except ValueError as error:
-            raise ValueError(
-                f"{path} has a tensor {name!r} of shape {tensor.shape} that does not fit: {error}"
-            ) from None
+            raise FileError(path, f"has a tensor {name!r} of shape {tensor.shape} that does not fit: {error}") from None
         found[f"{prefix}.{layer}.{names[part]}.{suffix}"] = _norm(kind, part, array)
     return found
 

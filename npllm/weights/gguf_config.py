@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from npllm.utils.file_errors import FileError
 from npllm.utils.gguf_file import GGUFTensor
 from npllm.weights.gguf_fields import FACTORS, Fields
 from npllm.weights.gguf_rope import rope
@@ -74,7 +75,7 @@ def _checked_shapes(fields: Fields, config: dict[str, Any], tensors: Mapping[str
     """
     path, embedding = fields.path, tensors.get("token_embd.weight")
     if embedding is None or embedding.ndim != 2:
-        raise ValueError(f"{path} has no tensor token_embd.weight with two axes; it must have the token embedding")
+        raise FileError(path, "has no tensor token_embd.weight with two axes; it must have the token embedding")
     vocab_size, d_model = embedding.shape
     if config["hidden_size"] != d_model:
         raise fields.error("embedding_length", f"must be that of token_embd.weight, {d_model}")

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from npllm.utils.file_errors import FileError
+
 MODEL_TYPES = {  # general.architecture: model_type of transformers
     "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen3moe": "qwen3_moe",
     "phi3": "phi3", "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text", "olmo2": "olmo2",
@@ -58,23 +60,24 @@ class Fields:
         self.architecture = str(metadata.get("general.architecture"))
         if self.architecture not in MODEL_TYPES:
             known = ", ".join(MODEL_TYPES)
-            raise ValueError(f"{path} has general.architecture {self.architecture!r}; it must be one of {known}")
+            raise FileError(path, f"has general.architecture {self.architecture!r}; it must be one of {known}")
         if metadata.get("split.count", 0) not in (0, 1):
-            raise ValueError(
-                f"{path} has split.count {metadata['split.count']}: it is a part of a model; join the parts with "
-                f"llama.cpp's gguf-split --merge"
+            raise FileError(
+                path,
+                f"has split.count {metadata['split.count']}: it is a part of a model; join the parts with "
+                f"llama.cpp's gguf-split --merge",
             )
         prefix = f"{self.architecture}."
         known = {*SIZES, *OPTIONAL_SIZES, *CHECKED, *(FACTORS if self.architecture == "granite" else ())}
         for name, value in metadata.items():
             if name.startswith(prefix) and name.removeprefix(prefix) not in known and not _is_off(value):
-                raise ValueError(f"{path} has {name} {_short(value)}, which npllm does not support")
+                raise FileError(path, f"has {name} {_short(value)}, which npllm does not support")
 
     def error(self, name: str, must: str) -> ValueError:
         """The error for a field: what it is, and what it must be."""
         name = f"{self.architecture}.{name}"
         has = f"has {name} {_short(self.metadata[name])}" if name in self.metadata else f"lacks {name}"
-        return ValueError(f"{self.path} {has}; it {must}")
+        return FileError(self.path, f"{has}; it {must}")
 
     def get(self, name: str, default: Any = None) -> Any:
         """A field of the architecture, or the default."""
@@ -115,9 +118,10 @@ class Fields:
         for name, theirs in {"bos": "bos", "eos": "eos", "padding": "pad"}.items():
             value = self.metadata.get(f"tokenizer.ggml.{name}_token_id")
             if value is not None and (type(value) is not int or not 0 <= value < vocab_size):
-                raise ValueError(
-                    f"{self.path} has tokenizer.ggml.{name}_token_id {_short(value)}; it must be an id below the "
-                    f"vocabulary's size, {vocab_size}"
+                raise FileError(
+                    self.path,
+                    f"has tokenizer.ggml.{name}_token_id {_short(value)}; it must be an id below the "
+                    f"vocabulary's size, {vocab_size}",
                 )
             found[f"{theirs}_token_id"] = value
         return found

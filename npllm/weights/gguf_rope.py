@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from npllm.utils.file_errors import FileError
 from npllm.utils.gguf_file import GGUFTensor
 from npllm.weights.gguf_fields import Fields, shortest_float32
 
@@ -37,7 +38,7 @@ def rope(fields: Fields, config: dict[str, Any], tensors: Mapping[str, GGUFTenso
     if "rope_freqs.weight" in tensors:
         factors = np.asarray(tensors["rope_freqs.weight"], np.float64).ravel()
         if scaling is not None or len(factors) != rotated // 2 or not np.isfinite(factors).all() or factors.min() <= 0:
-            raise ValueError(f"{fields.path} has a tensor rope_freqs.weight that npllm does not support")
+            raise FileError(fields.path, "has a tensor rope_freqs.weight that npllm does not support")
         scaling = _scaling_of_factors(fields.path, factors, found["rope_theta"], rotated)
     if "rope_factors_long.weight" in tensors or "rope_factors_short.weight" in tensors:
         scaling = _longrope(fields, tensors, rotated)
@@ -82,9 +83,10 @@ def _scaling_of_factors(path: Path, factors: np.ndarray, theta: float, rotated: 
     between = 1 / ((1 - smooth) / scaling["factor"] + smooth)
     expected = np.where(wavelengths < original / 4, 1.0, np.where(wavelengths > original, scaling["factor"], between))
     if not np.allclose(factors, expected, rtol=1e-5):
-        raise ValueError(
-            f"{path} has a tensor rope_freqs.weight that is not Llama 3's scaling with factor {scaling['factor']:g}, "
-            f"which is the only one that npllm supports"
+        raise FileError(
+            path,
+            f"has a tensor rope_freqs.weight that is not Llama 3's scaling with factor {scaling['factor']:g}, "
+            f"which is the only one that npllm supports",
         )
     return {"rope_type": "llama3", **scaling, "original_max_position_embeddings": original}
 
@@ -96,7 +98,7 @@ def _longrope(fields: Fields, tensors: Mapping[str, GGUFTensor], rotated: int) -
         tensor = tensors.get(f"rope_factors_{name}.weight")
         factors = [] if tensor is None else np.asarray(tensor).ravel().tolist()
         if len(factors) != rotated // 2 or not all(0 < factor < math.inf for factor in factors):
-            raise ValueError(f"{fields.path} must have a tensor rope_factors_{name}.weight of {rotated // 2} divisors")
+            raise FileError(fields.path, f"must have a tensor rope_factors_{name}.weight of {rotated // 2} divisors")
         scaling[f"{name}_factor"] = [shortest_float32(factor) for factor in factors]
     if fields.get("rope.scaling.attn_factor") is not None:
         scaling["attention_factor"] = fields.number("rope.scaling.attn_factor")

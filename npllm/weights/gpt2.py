@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from npllm.utils.fields import Field, choice, flag, number, only, optional, read_fields, refuse, size
+from npllm.utils.file_errors import FileError
 from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_LAYERS, SAVED_ACTIVATIONS
-from npllm.weights.model_folder import check_sizes, plain_name, read_config, read_tensors, renamed, untied_head, write
+from npllm.weights.fitting import check_sizes
+from npllm.weights.folder_files import as_path
+from npllm.weights.model_folder import plain_name, read_config, read_tensors, renamed, untied_head, write
 
 FIELDS: dict[str, Field] = {  # of config.json, with the defaults of transformers
     "model_type": choice("gpt2", ["gpt2"]),
@@ -68,7 +71,7 @@ def load(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     The arrays are views of the mapped files. Raises FileNotFoundError, or ValueError that says what is wrong.
     """
-    path = Path(path)
+    path = as_path("path", path)
     config, config_path = read_config(path)
     fields = config_fields(config_path, config)
     state = renamed(path, read_tensors(path), _npllm_name)
@@ -89,7 +92,9 @@ def config_fields(path: str | Path, config: dict[str, Any]) -> dict[str, Any]:
     config = config | {name: config[alias] for alias, name in ALIASES.items() if alias in config}
     values = read_fields(path, config, FIELDS)
     d_model, heads = values["n_embd"], values["n_head"]
-    refuse(path, [f"n_embd {d_model} and n_head {heads}; the second must divide the first"] if d_model % heads else [])
+    if d_model % heads:
+        must_be = f"a divisor of n_embd, {d_model}"
+        refuse(path, [f"n_head {heads}; it must be {must_be}"], field="n_head", value=heads, must_be=must_be)
     values["activation_function"] = ACTIVATION_NAMES[values["activation_function"]]
     return {ours: values[theirs] for ours, theirs in NAMES.items()} | {"qkv_bias": values["npllm_qkv_bias"]}
 
@@ -125,4 +130,4 @@ def _npllm_name(name: str) -> str | None:
 def _drop_zero_bias(path, state):
     for name in [name for name in state if name.endswith("attn.c_attn.bias")]:
         if state.pop(name).any():
-            raise ValueError(f"{path} has a bias {name} that is not 0, but config.json says that there is none")
+            raise FileError(path, f"has a bias {name} that is not 0, but config.json says that there is none")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from npllm.utils.file_errors import FileError
 from npllm.weights.model_folder import plain_name
 
 OWN = "npllm_decoder"  # the model_type of a decoder without a counterpart in transformers
@@ -98,7 +99,7 @@ def from_hugging_face(
             continue
         for own, rows in _split(path, _npllm_name(name, names), tensor, names, config).items():
             if own in state:
-                raise ValueError(f"{path} has two tensors for {own}, one of them {name}")
+                raise FileError(path, f"has two tensors for {own}, one of them {name}")
             state[own] = rows
     return state
 
@@ -137,7 +138,7 @@ def _split(
     try:
         parts = split_rows(tensor, _counts(fused, config), fused.interleaved)
     except ValueError as error:
-        raise ValueError(f"{path} has {name}, which {error}") from None
+        raise FileError(path, f"has {name}, which {error}") from None
     return {f"{parent}.{part}.{kind}": rows for part, rows in zip(fused.parts, parts)}
 
 

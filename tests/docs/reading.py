@@ -46,9 +46,11 @@ ORDER = {  # folder: its files in reading order
         "skipgram negative_sampling word2vec recurrent_cells recurrent alignment additive luong seq2seq_decoders "
         "seq2seq"
     ),
-    "weights": "safetensors model_folder config_fields gpt2 tensor_names llama gguf gguf_fields gguf_config gguf_rope",
+    "weights": "safetensors folder_files model_folder fitting config_fields gpt2 tensor_names llama "
+    "gguf gguf_fields gguf_config gguf_rope",
     "models": (
-        "transformer_block language_model gpt decoder_config decoder_block decoder presets catalog pretrained saving"
+        "config_types transformer_block language_model gpt decoder_config decoder_block decoder presets catalog "
+        "pretrained saving"
     ),
     "models/hugging_face": "model_type llama llama_variants gemma olmo neox rope model_types saving",
     "training": (

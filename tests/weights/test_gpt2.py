@@ -139,7 +139,7 @@ def test_several_files_with_an_index(tmp_path):
         ("add_cross_attention", True, "add_cross_attention true; it must be false, all that npllm supports"),
         ("model_type", "llama", 'model_type "llama"; it must be "gpt2"'),
         ("n_layer", None, "the weights of 2 layers; by its config.json it must have 12"),
-        ("n_head", 5, "n_embd 12 and n_head 5; the second must divide the first"),
+        ("n_head", 5, "n_head 5; it must be a divisor of n_embd, 12"),
     ],
 )
 def test_other_architectures_are_refused(tmp_path, name, value, message):

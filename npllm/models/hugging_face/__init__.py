@@ -7,6 +7,7 @@ from npllm.core.config import from_dict
 from npllm.models.decoder_config import DecoderConfig
 from npllm.models.hugging_face.model_types import MODEL_TYPES, decoder_config
 from npllm.models.hugging_face.saving import hugging_face_config
+from npllm.utils.file_errors import FileError
 from npllm.weights.llama import OWN
 
 DECODER_TYPES = (*MODEL_TYPES, OWN)  # the values of model_type that a Decoder can be made from
@@ -23,8 +24,8 @@ def read_decoder_config(path: str | Path, config: dict[str, Any]) -> DecoderConf
         return decoder_config(path, config)
     try:
         return from_dict(config.get("config"), DecoderConfig)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+        raise FileError(path, f"is not valid: {error}") from None
 
 
 __all__ = ["DECODER_TYPES", "MODEL_TYPES", "decoder_config", "hugging_face_config", "read_decoder_config"]

@@ -26,6 +26,7 @@ from npllm.models.hugging_face.model_type import (
 )
 from npllm.models.hugging_face.rope import RopeRules, read_rope
 from npllm.utils.fields import choice, flag, items, number, optional, size
+from npllm.utils.file_errors import FileError
 from npllm.weights.config_fields import MAX_LAYERS
 
 SMOLLM3 = COMMON | {
@@ -70,7 +71,7 @@ def smollm3(path: str | Path, fields: Fields) -> DecoderConfig:
     if has_rope is None:
         has_rope = [int((layer + 1) % interval != 0) for layer in range(number)]
     if len(has_rope) < number:
-        raise ValueError(f"{path} has {len(has_rope)} no_rope_layers; it must be {number}, one for each layer")
+        raise FileError(path, f"has {len(has_rope)} no_rope_layers; it must be {number}, one for each layer")
     size = fields["sliding_window"]
     if fields["layer_types"] is None:  # the layers without RoPE have the window
         windows = [size if fields["use_sliding_window"] and not rope else None for rope in has_rope[:number]]

@@ -15,6 +15,7 @@ from npllm.attention.variants.rope import RoPE
 from npllm.models.decoder_config import DecoderConfig, GatedMLP, Norm
 from npllm.models.hugging_face.rope import LLAMA_RULES, ROPE_FIELDS, RopeRules, context_length, read_rope
 from npllm.utils.fields import Field, choice, flag, number, only, optional, size
+from npllm.utils.file_errors import FileError
 from npllm.weights.config_fields import ACTIVATION_NAMES, MAX_HEAD_DIM, MAX_LAYERS
 
 Fields = dict[str, Any]  # the value of every field of a table
@@ -107,9 +108,9 @@ def windows_by_layer(path: str | Path, fields: Fields, size: int | None, first: 
     if kinds is None:
         return [size if layer >= first else None for layer in range(number)]
     if len(kinds) != number:
-        raise ValueError(f"{path} has {len(kinds)} layer_types; it must be {number}, one for each layer")
+        raise FileError(path, f"has {len(kinds)} layer_types; it must be {number}, one for each layer")
     if size is None and any(LAYER_TYPES[kind] for kind in kinds):
-        raise ValueError(f'{path} has "sliding_attention" in layer_types, but no sliding_window that is in use')
+        raise FileError(path, 'has "sliding_attention" in layer_types, but no sliding_window that is in use')
     return [size if LAYER_TYPES[kind] else None for kind in kinds]
 
 

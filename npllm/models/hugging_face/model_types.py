@@ -21,6 +21,7 @@ from npllm.models.hugging_face.model_type import Fields, size_problems
 from npllm.models.hugging_face.neox import NEOX_TYPES
 from npllm.models.hugging_face.olmo import OLMO_TYPES
 from npllm.utils.fields import read_fields, refuse
+from npllm.utils.file_errors import FileError
 from npllm.utils.json_files import as_json
 
 MODEL_TYPES = LLAMA_TYPES | LLAMA_VARIANTS | GEMMA_TYPES | OLMO_TYPES | NEOX_TYPES
@@ -35,7 +36,7 @@ def decoder_config(path: str | Path, config: Fields) -> DecoderConfig:
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
-        raise ValueError(f"{path} has model_type {as_json(kind)}; it must be {' or '.join(MODEL_TYPES)}")
+        raise FileError(path, f"has model_type {as_json(kind)}; it must be {' or '.join(MODEL_TYPES)}")
     if kind == "mistral" and "layer_types" in config:  # as transformers does
         kind = "ministral"
     model_type = MODEL_TYPES[kind]
@@ -45,6 +46,6 @@ def decoder_config(path: str | Path, config: Fields) -> DecoderConfig:
     try:
         return model_type.build(path, fields)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        if str(error).startswith(str(path)):
+        if isinstance(error, FileError):
             raise
-        raise ValueError(f"{path}: {error}") from None
+        raise FileError(path, f"is not valid: {error}") from None

@@ -22,6 +22,7 @@ from npllm.attention.variants.rope_scaling import (
     YaRNScaling,
 )
 from npllm.utils.fields import Field, choice, flag, items, number, optional, read_fields, refuse, size, table
+from npllm.utils.file_errors import FileError
 from npllm.utils.json_files import as_json
 
 FACTOR = number(None, low=1.0)
@@ -106,30 +107,31 @@ def read_rope(
     if layer_type is not None and isinstance(given.get(layer_type), dict):
         name, given = f"{name}.{layer_type}", given[layer_type]
     given = _with_fields_beside_it(given, config, rules)
-    where = f"{path}, {name}"
     nested = [key for key, value in given.items() if isinstance(value, dict)]
-    refuse(where, [f"an object for {key}; this model_type has one RoPE for all layers" for key in nested])
+    refuse(path, [f"an object {name}.{key}; this model_type has one RoPE for all layers" for key in nested])
     kind_field = "rope_type" if "rope_type" in given else "type"  # older files have type
-    kind = read_fields(where, given, {kind_field: choice("default", SCALINGS)})[kind_field]
+    kind = read_fields(path, given, {kind_field: choice("default", SCALINGS)}, name)[kind_field]
     common = {
         "rope_theta": number(rules.theta, above=1.0),
         "partial_rotary_factor": number(rules.partial_default, above=0.0, high=1.0),
     }
     missing = [key for key in REQUIRED.get(kind, ()) if key not in given]
-    refuse(where, [f"no {key}; rope_type {as_json(kind)} must have one" for key in missing])
-    values = read_fields(where, given, common | SCALINGS[kind])
+    refuse(path, [f"no {name}.{key}; rope_type {as_json(kind)} must have one" for key in missing])
+    values = read_fields(path, given, common | SCALINGS[kind], name)
     fraction = values["partial_rotary_factor"]
     if kind != "default" and fraction != 1.0 and not rules.is_partial:
-        raise ValueError(
-            f"{where} has partial_rotary_factor {fraction} beside rope_type {as_json(kind)}; for this model_type it "
-            f"must be 1.0"
-        )
+        raise FileError(
+            path,
+            f"has {name}.partial_rotary_factor {fraction} beside rope_type {as_json(kind)}; for this model_type it "
+            f"must be 1.0",
+            field=f"{name}.partial_rotary_factor", value=fraction, must_be="1.0",
+        )  # fmt: skip
     fraction = fraction if rules.is_partial else 1.0
     try:
         rope = RoPE(values["rope_theta"], fraction, scaling=_scaling(kind, values, config["max_position_embeddings"]))
         rope.frequencies(head_dim)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise FileError(path, f"has a {name} that is not valid: {error}", field=name) from None
     return rope
 
 
