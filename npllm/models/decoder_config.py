@@ -121,7 +121,9 @@ class MoE:
         check_types(self, sizes=("num_experts", "top_k", "d_hidden"), flags=("norm_topk_prob",))
         check_activation(self.activation)
         if self.top_k > self.num_experts:
-            raise ValueError(f"top_k is {self.top_k}; it must be at most num_experts, {self.num_experts}")
+            raise ValueError(
+                f"top_k is {self.top_k}; it must be at least 1 and at most num_experts, {self.num_experts}"
+            )
 
     def build(self, d_model: int, *, dtype: Any = "float32", init: bool = True) -> MixtureOfExperts:
         """The layer."""

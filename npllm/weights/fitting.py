@@ -34,15 +34,15 @@ def check_sizes(
     sizes        sizes by name; no axis of a tensor is smaller
     num_experts  of all blocks together; there are at least as many tensors
     """
+    indices = {name.removeprefix(blocks).split(".")[0] for name in state if name.startswith(blocks)}
+    if len(indices) != num_blocks:
+        raise FileError(path, f"has the weights of {len(indices)} layers; by its {CONFIG} it must have {num_blocks}")
     if missing := sorted(shapes.keys() - state.keys()):
         raise FileError(path, f"does not fit its {CONFIG}: the tensors {_names(missing)} are missing", field=missing[0])
     for name, shape in shapes.items():
         if state[name].shape != shape:
             problem = f"has {name} with shape {state[name].shape}; by its {CONFIG} it must be {shape}"
             raise FileError(path, problem, field=name, value=state[name].shape, must_be=str(shape))
-    indices = {name.removeprefix(blocks).split(".")[0] for name in state if name.startswith(blocks)}
-    if len(indices) != num_blocks:
-        raise FileError(path, f"has the weights of {len(indices)} layers; by its {CONFIG} it must have {num_blocks}")
     largest = max(axis for array in state.values() for axis in (*array.shape, 1))
     for name, size in sizes.items():
         if size > largest:

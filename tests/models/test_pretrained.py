@@ -159,7 +159,7 @@ INVALID = [
     ("tokenizer_config.json", {"chat_template": 7}, "tokenizer_config.json has chat_template 7; it must be a text"),
     ("tokenizer_config.json", {"chat_template": ["x"]}, "has chat_template"),
     ("tokenizer_config.json", {"chat_template": [{"name": "default"}]}, "has chat_template"),
-    ("chat_template.json", {"chat_template": {"default": 7}}, "has chat_template 7"),
+    ("chat_template.json", {"chat_template": {"default": 7}}, 'has chat_template {"default": 7}'),
 ]
 
 

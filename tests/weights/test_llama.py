@@ -149,15 +149,10 @@ def test_fields_left_out_have_the_defaults_of_transformers(tmp_path, name):
     np.testing.assert_allclose(Decoder.from_pretrained(tmp_path)(ids), expected, rtol=1e-4, atol=2e-5)
 
 
-def test_a_configuration_that_json_cannot_hold_touches_no_file(tmp_path):
-    def model(dropout):
-        return Decoder(DecoderConfig(11, 16, 8, 1, dropout=dropout), rng=np.random.default_rng(int(10 * dropout)))
-
-    model(0.1).save_pretrained(tmp_path)
-    before = [(tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")]
-    with pytest.raises(TypeError, match="JSON"):
-        model(np.float32(0.2)).save_pretrained(tmp_path)
-    assert [(tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")] == before
+def test_numpy_numbers_in_a_configuration_are_saved(tmp_path):
+    config = DecoderConfig(np.int64(11), np.uint8(16), 8, np.int32(1), dropout=np.float32(0.25), tied=np.bool_(True))
+    Decoder(config, rng=np.random.default_rng(0)).save_pretrained(tmp_path)
+    assert Decoder.from_pretrained(tmp_path).config.dropout == 0.25
 
 
 def test_rope_fields_of_older_files(tmp_path):
@@ -224,10 +219,10 @@ def test_a_saved_decoder_is_loaded_again(tmp_path, changes, kind):
             "has 1 layer_types; it must be 3",
         ),
         ({"attention_bias": True}, "layers.0.self_attn.k_proj.bias, .* are missing"),
-        ({"rope_parameters": {"rope_type": "mrope"}}, 'rope_parameters has rope_type "mrope"; it must be "default" or'),
+        ({"rope_parameters": {"rope_type": "mrope"}}, 'has rope_parameters.rope_type "mrope"; it must be "default" or'),
         (
             {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": "1"}},
-            'has mscale "1"; it must be a finite',
+            'has rope_[a-z]*.mscale "1"; it must be a finite',
         ),
         (
             {"rms_norm_eps": None, "hidden_size": "16"},

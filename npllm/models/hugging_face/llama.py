@@ -117,16 +117,20 @@ def _qwen3_moe(path: str | Path, fields: Fields) -> DecoderConfig:
     attention = replace(attention_of(path, fields), qk_norm=QKNorm(fields["rms_norm_eps"]))
     attention = with_windows(attention, [size] * fields["num_hidden_layers"])
     num_experts = fields["num_local_experts"] or fields["num_experts"]  # 0: no layer has experts
-    experts = MoE(
-        num_experts=num_experts,
-        top_k=fields["num_experts_per_tok"],
-        d_hidden=fields["moe_intermediate_size"],
-        norm_topk_prob=fields["norm_topk_prob"],
-        activation=ACTIVATION_NAMES[fields["hidden_act"]],
+    experts = (
+        None
+        if not num_experts
+        else MoE(
+            num_experts=num_experts,
+            top_k=fields["num_experts_per_tok"],
+            d_hidden=fields["moe_intermediate_size"],
+            norm_topk_prob=fields["norm_topk_prob"],
+            activation=ACTIVATION_NAMES[fields["hidden_act"]],
+        )
     )
     dense, step = set(fields["mlp_only_layers"] or ()), fields["decoder_sparse_step"]
     layers = [
-        experts if num_experts and layer not in dense and (layer + 1) % step == 0 else gated_mlp_of(fields)
+        experts if experts and layer not in dense and (layer + 1) % step == 0 else gated_mlp_of(fields)
         for layer in range(fields["num_hidden_layers"])
     ]
     return decoder_of(fields, attention, one_or_all(layers))
