@@ -3,7 +3,10 @@
 import http.server
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
+
+NUM_PARTS = 20
 
 
 class TextServer:
@@ -12,6 +15,7 @@ class TextServer:
     status     answer with this error
     truncate   close the connection after this number of bytes, although more are announced
     announce   send Content-Length
+    seconds    duration of the answer, which is sent in NUM_PARTS parts
 
     `requests` is the number of requests so far.
     """
@@ -20,9 +24,10 @@ class TextServer:
         self.requests = 0
         self.serve(content)
 
-    def serve(self, content, status=None, truncate=None, announce=True):
+    def serve(self, content, status=None, truncate=None, announce=True, seconds=0.0):
         """Set what is answered from now on."""
         self.content, self.status, self.truncate, self.announce = content, status, truncate, announce
+        self.seconds = seconds
 
     def __enter__(self):
         class Handler(_Handler):
@@ -52,7 +57,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if script.announce:
             self.send_header("Content-Length", len(script.content))
         self.end_headers()
-        self.wfile.write(script.content[: script.truncate])
+        content = script.content[: script.truncate]
+        step = max(1, len(content) // NUM_PARTS) if script.seconds else max(1, len(content))
+        with suppress(ConnectionError):  # the client was killed
+            for start in range(0, len(content), step):
+                self.wfile.write(content[start : start + step])
+                time.sleep(script.seconds / NUM_PARTS)
 
     def log_message(self, *arguments):
         """Print nothing."""
