@@ -273,8 +273,8 @@ def test_errors_of_decode(tmp_path, text_file, capsys):
     for arguments, message in [
         (["60000"], "id 60000 is not in the vocabulary"),
         (["--tokens", text_file], "is not a token file"),
-        (["--tokens", "nowhere"], "nowhere does not exist; it must be a token file"),
-        (["--tokens", tmp_path], "is not a file; it must be a token file"),
+        (["--tokens", "nowhere"], "there is no file nowhere"),
+        (["--tokens", tmp_path], "is a folder; it must be a file"),
         (["--tokens", ids], "has ids of a vocabulary of size 300; the tokenizer has vocabulary size 50257"),
     ]:
         assert bpe("decode", *arguments) == 1
