@@ -8,6 +8,8 @@ these, or a union. `from_dict` checks data, such as that of a file, against the 
 """
 
 import dataclasses
+import reprlib
+import sys
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -34,11 +36,13 @@ def from_dict(data: Any, expected: Any, name: str = "config") -> Any:
             return tuple(from_dict(item, get_args(choice)[0], f"{name}[{i}]") for i, item in enumerate(data))
         if get_origin(choice) is Literal and data in get_args(choice):
             return data
-        if choice is float and type(data) in (int, float):
+        if choice is float and type(data) in (int, float) and abs(data) <= sys.float_info.max:
             return float(data)
         if type(data) is choice:
             return data
-    raise ValueError(f"{name} is {data!r}; it must be {' or '.join(_describe(choice) for choice in choices)}")
+    raise ValueError(
+        f"{name} is {reprlib.repr(data)}; it must be {' or '.join(_describe(choice) for choice in choices)}"
+    )
 
 
 def _to_data(value: Any) -> Any:
@@ -54,7 +58,7 @@ def _read_config(data: dict[str, Any], classes: list[Any], name: str) -> Any:
     if not found:
         raise ValueError(f"{name} is a dict; it must not be one")
     if not isinstance(kind, str) or kind not in found:
-        raise ValueError(f"{name} has the type {kind!r}; it must be {' or '.join(found)}")
+        raise ValueError(f"{name} has the type {reprlib.repr(kind)}; it must be {' or '.join(found)}")
     hints = get_type_hints(found[kind])
     fields = {field.name: field for field in dataclasses.fields(found[kind])}
     if unknown := [key for key in data if key != "type" and key not in fields]:

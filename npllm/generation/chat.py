@@ -80,6 +80,7 @@ class Chat:
             messages,
             bos_token=self.pretrained.bos_token,
             eos_token=self.pretrained.eos_token,
+            path=self.pretrained.template_path,
         )
         return encode_with_special_tokens(self.pretrained.tokenizer, text)
 

@@ -32,6 +32,7 @@ STRING, ARRAY, BOOL = 8, 9, 7
 NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", BOOL: "u1", 10: "<u8", 11: "<i8",
            12: "<f8"}  # fmt: skip
 PLAIN = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+MAX_ITEMS = 4_000_000  # of an array of the metadata; a vocabulary has some 100,000
 NUMBERS_AT_ONCE = 1 << 17  # that are dequantized in one step; a multiple of the numbers in every block
 
 
@@ -56,7 +57,7 @@ def read_gguf(path: str | PathLike) -> "tuple[dict[str, Any], dict[str, GGUFTens
 def read_metadata(path: str | PathLike) -> dict[str, Any]:
     """The metadata fields by name: bool, int, float, str, or a list of one of these.
 
-    Raises FileNotFoundError, or ValueError that names the file and says what is wrong.
+    Raises OSError, or FileError that says what is wrong.
     """
     return _Reader(path).metadata()
 
@@ -64,7 +65,7 @@ def read_metadata(path: str | PathLike) -> dict[str, Any]:
 def read_tensors(path: str | PathLike) -> "dict[str, GGUFTensor]":
     """The tensors by name. `np.asarray(tensor)` dequantizes; shape and dtype are known before.
 
-    Raises FileNotFoundError, or ValueError that names the file and says what is wrong: a truncated file, another
+    Raises OSError, or FileError that says what is wrong: a truncated file, another
     format, a type that the package `gguf` cannot dequantize, tensors that overlap.
     """
     return read_gguf(path)[1]
@@ -157,7 +158,7 @@ class _Reader:
             self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.size, self.offset = len(self.bytes), 24
 
-    def damaged(self, reason: str) -> ValueError:
+    def damaged(self, reason: str) -> FileError:
         """The error for a file that contradicts itself."""
         return FileError(self.path, f"is truncated or damaged: {reason}")
 
@@ -231,6 +232,7 @@ class _Reader:
 
     def numbers(self, name: str, kind: int, length: int) -> list[Any]:
         """The next numbers of one type."""
+        self.check_length(name, length)
         dtype = np.dtype(NUMBERS[kind])
         raw = self.take(length * dtype.itemsize, name)
         array = np.frombuffer(raw, dtype)
@@ -242,6 +244,7 @@ class _Reader:
 
     def strings(self, name: str, length: int) -> list[str]:
         """The next strings."""
+        self.check_length(name, length)
         self.check_left(8 * length, f"{length} strings of {name}")
         content, size, offset, length_at = self.bytes, self.size, self.offset, struct.Struct("<Q").unpack_from
         found = []
@@ -272,6 +275,11 @@ class _Reader:
         self.check_left(num_bytes, what)
         self.offset += num_bytes
         return self.bytes[self.offset - num_bytes : self.offset]
+
+    def check_length(self, name: str, length: int) -> None:
+        """Raise FileError for an array of more than MAX_ITEMS: a Python object takes 30 times the memory of a byte."""
+        if length > MAX_ITEMS:
+            raise self.damaged(f"{name} is an array of {length} items; it must have at most {MAX_ITEMS}")
 
     def check_left(self, num_bytes: int, what: str) -> None:
         """Raise ValueError if the file has fewer bytes left."""

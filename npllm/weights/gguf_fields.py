@@ -73,11 +73,12 @@ class Fields:
             if name.startswith(prefix) and name.removeprefix(prefix) not in known and not _is_off(value):
                 raise FileError(path, f"has {name} {_short(value)}, which npllm does not support")
 
-    def error(self, name: str, must: str) -> ValueError:
+    def error(self, name: str, must: str) -> FileError:
         """The error for a field: what it is, and what it must be."""
         name = f"{self.architecture}.{name}"
         has = f"has {name} {_short(self.metadata[name])}" if name in self.metadata else f"lacks {name}"
-        return FileError(self.path, f"{has}; it {must}")
+        value = self.metadata.get(name)
+        return FileError(self.path, f"{has}; it {must}", field=name, value=value, must_be=must.removeprefix("must be "))
 
     def get(self, name: str, default: Any = None) -> Any:
         """A field of the architecture, or the default."""

@@ -57,7 +57,9 @@ ORDER = {  # folder: its files in reading order
         "optimizers schedules clipping step trainer checkpoint log validation_split run_config run_tokenizer run_files "
         "run_lock run_checkpoints run"
     ),
-    "generation": "filters penalties sampling next_logits stop_strings autoregressive text chat_template chat",
+    "generation": (
+        "filters penalties sampling next_logits stop_strings autoregressive text template_sandbox chat_template chat"
+    ),
     "inspect": "trace cost layers",
     "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
     "lessons": "bigram alignment_figure",

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from npllm.generation import render_chat
-from npllm.generation.chat_template import MAX_CHARACTERS, plain_data
+from npllm.generation import render_chat, template_sandbox
+from npllm.generation.chat_template import plain_data
+from npllm.generation.template_sandbox import MAX_CHARACTERS
+from npllm.utils.file_errors import FileError
 from tests.packages import npm_package
 
 # SmolLM2-135M-Instruct, from the metadata of its GGUF file
@@ -104,6 +106,7 @@ def test_the_date():
     assert len(text) == 10 and text[4] == "-"
 
 
+REPEATED = "{%% set n = namespace(x='ab') %%}{%% for i in range(60) %%}{%% set n.x = %s %%}{%% endfor %%}"
 HOSTILE = {
     "class": "{{ ''.__class__.__mro__ }}",
     "subclasses": "{{ ().__class__.__base__.__subclasses__() }}",
@@ -130,6 +133,25 @@ HOSTILE = {
     "a large power": "{{ 10 ** 10 ** 10 }}",
     "a large power of a variable": "{% set n = 99999 %}{{ n ** n ** n }}",
     "a large loop": "{% for i in range(99999) %}{{ 'a' * 99999 }}{% endfor %}",
+    "a text that doubles": REPEATED % "n.x ~ n.x",
+    "a sum that doubles": REPEATED % "n.x + n.x",
+    "a block that doubles": "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set t %}{{ n.x }}{{ n.x }}"
+    "{% endset %}{% set n.x = t %}{% endfor %}",
+    "an integer that doubles": REPEATED.replace("'ab'", "7") % "n.x * n.x",
+    "many large texts": REPEATED.replace("'ab'", "[]") % "n.x + ['a' * 9000000]",
+    "a wide method": "{{ 'a'.center(10 ** 10) }}",
+    "a wide filter": "{{ 'a' | center(10 ** 10) }}",
+    "a wide format": "{{ '{:>9999999999}'.format(1) }}",
+    "a wide format that is an argument": "{{ '{:{w}}'.format(1, w=10 ** 10) }}",
+    "a wide percent format": "{{ '%9999999999d' % 1 }}",
+    "a wide indentation": "{{ 'a\nb' | indent(10 ** 10) }}",
+    "a wide indentation of JSON": "{{ [1] | tojson(indent=10 ** 10) }}",
+    "many slices": "{{ [1] | slice(10 ** 9) | list }}",
+    "one text many times, joined": "{{ (['a' * 9000000] * 999) | join }}",
+    "one text many times, as JSON": "{{ (['a' * 9000000] * 999) | tojson }}",
+    "one text many times, as a text": "{{ ['a' * 9000000] * 999 }}",
+    "a large replacement": "{{ ('a' * 5000).replace('', 'b' * 50000) }}",
+    "random paragraphs": "{{ lipsum(n=10 ** 7) }}",
     "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     "recursive loop": "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}",
     "division": "{{ 1 / 0 }}",
@@ -151,6 +173,30 @@ def test_a_hostile_template_is_refused(template):
     with pytest.raises(ValueError, match="^the chat template "):
         render_chat(template, messages)
     assert messages == [{"role": "user", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    ],
+)
+def test_the_time_is_bounded(template, monkeypatch):
+    monkeypatch.setattr(template_sandbox, "MAX_SECONDS", 0.05)
+    with pytest.raises(ValueError, match="more than 0.05 seconds"):
+        render_chat(template, CHATS[0])
+
+
+def test_the_file_of_a_template_is_named():
+    with pytest.raises(FileError, match="^m/chat_template.jinja has a chat template that is not valid, line 1"):
+        render_chat("{% for %}", CHATS[0], path="m/chat_template.jinja")
+
+
+def test_a_long_conversation_is_not_bounded():
+    messages = [{"role": "user", "content": "word " * 200_000}]
+    template = "{{ messages[0].content.replace('word', 'words') | trim ~ '%s' % messages[0].content.split(' ')[0] }}"
+    assert len(render_chat(template, messages)) == 1_200_003
 
 
 def test_a_refusal_and_a_failure_have_different_messages():
