@@ -232,8 +232,9 @@ class _Reader:
 
     def numbers(self, name: str, kind: int, length: int) -> list[Any]:
         """The next numbers of one type."""
-        self.check_length(name, length)
         dtype = np.dtype(NUMBERS[kind])
+        self.check_left(length * dtype.itemsize, name)
+        self.check_length(name, length)
         raw = self.take(length * dtype.itemsize, name)
         array = np.frombuffer(raw, dtype)
         if kind == BOOL:
@@ -244,8 +245,8 @@ class _Reader:
 
     def strings(self, name: str, length: int) -> list[str]:
         """The next strings."""
-        self.check_length(name, length)
         self.check_left(8 * length, f"{length} strings of {name}")
+        self.check_length(name, length)
         content, size, offset, length_at = self.bytes, self.size, self.offset, struct.Struct("<Q").unpack_from
         found = []
         try:

@@ -94,12 +94,14 @@ def _check_names_and_shapes(
 def _check_finite(path: str | PathLike, own: Mapping[str, np.ndarray]) -> None:
     """Raise FileError for the first tensor with a value that is nan or infinite.
 
-    The sum of an array is finite only if all of its values are. It is the fastest test; where the sum is not finite,
+    The sum of the squares is finite only if all values are. It is the fastest test; where the sum is not finite,
     because one value is not or because it overflows, each value is tested.
     """
-    for name, array in own.items():
+    distinct = {id(array): (name, array) for name, array in reversed(own.items())}  # a tied weight has two names
+    for name, array in reversed(distinct.values()):
+        values = array.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):
-            total = float(array.sum())
+            total = float(np.dot(values, values))
         if math.isfinite(total) or np.isfinite(array).all():
             continue
         value = float(array[~np.isfinite(array)][0])

@@ -20,9 +20,10 @@ def test_sizes_are_integers_that_a_model_can_have(config, name, value):
 @pytest.mark.parametrize(
     ("config", "name", "value"),
     [
-        (GPTConfig, "num_heads", 2.0), (GPTConfig, "d_hidden", "8"), (GPTConfig, "tied", 1), (GPTConfig, "qkv_bias", "no"),
-        (GPTConfig, "layer_norm_eps", "1e-5"), (GPTConfig, "layer_norm_eps", np.inf), (GPTConfig, "layer_norm_eps", -1.0),
-        (GPTConfig, "attention_dropout", "0.1"), (GPTConfig, "attention_dropout", np.nan),
+        (GPTConfig, "num_heads", 2.0), (GPTConfig, "d_hidden", "8"), (GPTConfig, "tied", 1),
+        (GPTConfig, "qkv_bias", "no"), (GPTConfig, "layer_norm_eps", "1e-5"), (GPTConfig, "layer_norm_eps", np.inf),
+        (GPTConfig, "layer_norm_eps", -1.0), (GPTConfig, "attention_dropout", "0.1"),
+        (GPTConfig, "attention_dropout", np.nan),
         (DecoderConfig, "dropout", None), (DecoderConfig, "logits_softcap", np.nan), (DecoderConfig, "tied", None),
         (DecoderConfig, "aux_loss_coef", "1"), (DecoderConfig, "embedding_multiplier", True),
     ],
