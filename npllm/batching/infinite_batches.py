@@ -27,6 +27,8 @@ class InfiniteBatches:
     """
 
     def __init__(self, dataset: Any, batch_size: int, rng: np.random.Generator):
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+            raise TypeError(f"batch_size is {batch_size!r}; it must be an integer")
         if not 1 <= batch_size <= len(dataset):
             raise ValueError(
                 f"batch_size is {batch_size}; it must be at least 1 and at most {len(dataset)}, the number of windows"

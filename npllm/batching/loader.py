@@ -14,6 +14,7 @@ import numpy as np
 
 from npllm.batching.dataset import GPTDatasetV1
 from npllm.batching.windows import EpochStats, epoch_stats
+from npllm.core.checks import check_integer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 
 
@@ -40,8 +41,7 @@ class DataLoader:
         rng: np.random.Generator | None = None,
     ):
         for name, value, minimum in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if value < minimum:
-                raise ValueError(f"{name} is {value}; it must be at least {minimum}")
+            check_integer(name, value, minimum)
         if len(dataset) == 0:
             raise ValueError("dataset is empty; it must have at least one window")
         if drop_last and batch_size > len(dataset):

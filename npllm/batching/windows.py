@@ -15,6 +15,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
+from npllm.core.checks import check_integer
+
 
 def sliding_windows(ids: ArrayLike, max_length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """inputs[i, t] = ids[i·stride + t],  targets[i, t] = ids[i·stride + t + 1]      (N) → (W, T), (W, T)
@@ -40,8 +42,7 @@ def count_windows(num_tokens: int, max_length: int, stride: int) -> int:
 def check_window(num_tokens: int, max_length: int, stride: int) -> None:
     """Raise ValueError unless max_length and stride are at least 1 and the text has at least one window."""
     for name, value in (("max_length", max_length), ("stride", stride)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_integer(name, value, 1)
     if num_tokens <= max_length:
         raise ValueError(
             f"the text has {num_tokens} tokens; with max_length {max_length} it must have at least {max_length + 1}, "
@@ -78,6 +79,7 @@ def epoch_stats(num_tokens: int, max_length: int, stride: int, batch_size: int, 
     The first token is never a target, so there are at most num_tokens − 1 distinct targets. If the last batch is
     dropped, the numbers are those of an epoch in order; a shuffled epoch drops other windows.
     """
+    check_integer("batch_size", batch_size, 1)
     windows = count_windows(num_tokens, max_length, stride)
     used = windows // batch_size * batch_size if drop_last else windows
     new_targets = min(stride, max_length)  # that each further window adds

@@ -30,6 +30,7 @@ from npllm.tokenizers.byte_pair.surrogates import is_encodable, replace_surrogat
 from npllm.tokenizers.counting import count_tokens, truncate
 from npllm.tokenizers.dispatch import AdaptiveDecoder, AdaptiveEncoder
 from npllm.tokenizers.formats import vocabulary_files
+from npllm.tokenizers.formats.reading import reading_vocabulary
 from npllm.tokenizers.offsets import encode_aligned, original_positions, trim_spaces
 from npllm.tokenizers.vocabulary import check_vocabulary, reachable_tokens
 
@@ -330,20 +331,21 @@ class BPETokenizer(Tokenizer):
 
         `pattern`, a regular expression, a name in PATTERNS or steps, `special_tokens` and `normalizer` replace those of
         the file. A *.tiktoken file has no pattern: it is known for published files (`known_vocabularies`), otherwise it
-        must be given. OpenAI's format is GPT-2's, and so is its pattern. Raises FileNotFoundError, or ValueError if the
-        file is invalid.
+        must be given. OpenAI's format is GPT-2's, and so is its pattern. A pattern of the file that may take
+        exponential time is refused (`byte_pair.backtracking`). Raises FileNotFoundError, or FileError if the file is
+        invalid.
         """
         if isinstance(pattern, str):
             pattern = PATTERNS.get(pattern, pattern)
+        if pattern is not None:
+            as_pattern(pattern)
         arguments = vocabulary_files.load(path, pattern)
         if special_tokens is not None:
             arguments |= {"special_tokens": special_tokens, "added_tokens": (), "prefix_ids": (), "suffix_ids": ()}
         if normalizer is not None:
             arguments |= {"normalizer": normalizer}
-        try:
+        with reading_vocabulary(path):
             return cls(**arguments)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
 
     def _check_special(self, allowed_special, disallowed_special, texts):
         """The tokens to find, a frozenset; raises ValueError if one of the texts contains a disallowed one."""

@@ -51,6 +51,8 @@ def train_bpe(
     compile_pattern(pattern)
     check_tie_break(tie_break)
     smallest = 256 + len(special_tokens)
+    if isinstance(vocab_size, bool) or not hasattr(vocab_size, "__index__"):
+        raise TypeError(f"vocab_size is {vocab_size!r}; it must be an integer")
     num_merges = operator.index(vocab_size) - smallest
     if num_merges < 0:
         raise ValueError(f"vocab_size is {vocab_size}; it must be at least {smallest}, for bytes and special tokens")

@@ -20,6 +20,8 @@ from npllm.tokenizers.formats.hugging_face_characters import (
     is_characters_json,
     to_characters_json,
 )
+from npllm.tokenizers.formats.reading import parse_json, reading_vocabulary
+from npllm.utils.file_errors import FileError
 from npllm.utils.files import atomic_write
 
 FORMAT = "npllm characters"
@@ -91,18 +93,13 @@ class CharacterTokenizer(Tokenizer):
     @classmethod
     def load(cls, path: str | Path) -> "CharacterTokenizer":
         """Read what `save` wrote; raises FileNotFoundError, or ValueError if the file is invalid."""
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not a vocabulary: {error}") from None
-        if is_characters_json(content):
-            try:
+        with reading_vocabulary(path):
+            content = parse_json(path)
+            if is_characters_json(content):
                 return cls(from_characters_json(content))
-            except ValueError as error:
-                raise ValueError(f"{path} is damaged: {error}") from None
-        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
-            raise ValueError(f'{path} does not contain "format": "{FORMAT}", "version": 1')
-        characters = content.get("characters")
-        if not isinstance(characters, list) or not all(isinstance(c, str) and len(c) == 1 for c in characters):
-            raise ValueError(f"{path}: characters must be a list of single characters")
-        return cls("".join(characters))
+            if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
+                raise FileError(path, f'does not contain "format": "{FORMAT}", "version": 1')
+            characters = content.get("characters")
+            if not isinstance(characters, list) or not all(isinstance(c, str) and len(c) == 1 for c in characters):
+                raise FileError(path, "has characters that are not a list of single characters", field="characters")
+            return cls("".join(characters))

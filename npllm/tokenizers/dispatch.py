@@ -95,8 +95,10 @@ class AdaptiveDecoder:
             decoded = self.vectorized.decode(ids)  # type: ignore[arg-type]
             if decoded is not None:
                 return decoded
-        ids = ids.tolist() if hasattr(ids, "tolist") else ids
         try:
+            ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+            if not all(kind is int or issubclass(kind, np.integer) for kind in set(map(type, ids))):
+                raise TypeError  # 1.0 and True are equal to the key 1
             return b"".join([self._token_bytes[token_id] for token_id in ids])
         except TypeError:
             raise TypeError(f"ids is {ids!r:.60}; it must be a flat sequence of integers") from None

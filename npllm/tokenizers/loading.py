@@ -22,9 +22,10 @@ from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe import BPETokenizer
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
 from npllm.tokenizers.formats import gguf
-from npllm.tokenizers.formats.file_kind import file_kind, parse_json
+from npllm.tokenizers.formats.file_kind import file_kind
 from npllm.tokenizers.formats.hugging_face_characters import is_characters_json
 from npllm.tokenizers.formats.hugging_face_sentence_piece import is_character_level
+from npllm.tokenizers.formats.reading import parse_json, reading_vocabulary
 from npllm.tokenizers.formats.vocabulary_files import find_vocabulary, from_json
 from npllm.tokenizers.sentence_piece import SentencePieceTokenizer
 from npllm.utils.gguf_file import read_metadata
@@ -40,13 +41,18 @@ def load_tokenizer(
     pattern         for files of ranks, which have none: a regular expression, or a name in PATTERNS
     special_tokens  replaces those of the file
 
-    Raises FileNotFoundError if there is no such file, and ValueError if it is of another kind or would not give the
+    Raises FileNotFoundError if there is no such file, and FileError if it is of another kind or would not give the
     ids of the library that it comes from. The message names the file and what prevents it.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     file = find_vocabulary(path) if path.is_dir() else path
+    with reading_vocabulary(file):
+        return _load(file, pattern, special_tokens)
+
+
+def _load(file, pattern, special_tokens):
     kind = file_kind(file)
     if kind == "gguf":
         return tokenizer_from_metadata(read_metadata(file), file)
@@ -70,6 +76,11 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: str | PathLike[str])
     Raises ValueError for an unknown algorithm or pre-tokenizer, and for missing or invalid fields.
     """
     path = Path(path)
+    with reading_vocabulary(path):
+        return _from_metadata(metadata, path)
+
+
+def _from_metadata(metadata, path):
     if gguf.check_model(metadata, path) == "llama":
         tokenizer: Tokenizer = SentencePieceTokenizer(gguf.to_character_vocabulary(metadata, path))
     else:
@@ -107,7 +118,5 @@ def _is_characters(content: Any) -> bool:
 
 def _byte_level(arguments: dict[str, Any], path: Path) -> BPETokenizer:
     """`BPETokenizer(**arguments)`; a refusal of the constructor names the file `path`, too."""
-    try:
+    with reading_vocabulary(path):
         return BPETokenizer(**arguments)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error

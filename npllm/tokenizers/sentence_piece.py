@@ -33,6 +33,7 @@ from npllm.tokenizers.character_bpe.normalization import Aligned, aligned, norma
 from npllm.tokenizers.character_bpe.vocabulary import CharacterVocabulary
 from npllm.tokenizers.formats.hugging_face_sentence_piece import from_tokenizer_json_sp
 from npllm.tokenizers.formats.hugging_face_sentence_piece_writer import to_tokenizer_json_sp
+from npllm.tokenizers.formats.reading import parse_json, read_vocabulary_bytes, reading_vocabulary
 from npllm.tokenizers.formats.sentence_piece_model import read_sentence_piece_model
 from npllm.utils.files import atomic_write
 
@@ -209,23 +210,16 @@ class SentencePieceTokenizer(Tokenizer):
     def load(cls, path: str | Path) -> "SentencePieceTokenizer":
         """Read a tokenizer.json or a SentencePiece model. Raises FileNotFoundError, or ValueError if it is invalid."""
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}")
-        if path.suffix != ".json":
-            return cls(read_sentence_piece_model(path.read_bytes(), path))
-        try:
-            content = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from None
-        return cls.from_tokenizer_json(content, path)
+        with reading_vocabulary(path):
+            if path.suffix != ".json":
+                return cls(read_sentence_piece_model(read_vocabulary_bytes(path), path))
+            return cls.from_tokenizer_json(parse_json(path), path)
 
     @classmethod
     def from_tokenizer_json(cls, content: dict[str, Any], name: str | Path = "the file") -> "SentencePieceTokenizer":
         """The tokenizer of a parsed tokenizer.json. Raises ValueError with everything that npllm cannot read."""
-        try:
+        with reading_vocabulary(name):
             return cls(from_tokenizer_json_sp(content))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
 
     def _checked(self, text, allowed_special, disallowed_special):
         """(text without surrogates, allowed special tokens), after the check for disallowed ones."""

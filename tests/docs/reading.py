@@ -15,12 +15,12 @@ ORDER = {  # folder: its files in reading order
         "text_blocks loading"
     ),
     "tokenizers/byte_pair": (
-        "train pretokenize published_patterns pattern_spellings pre_tokenizers merge special_tokens normalizers "
+        "train pretokenize backtracking published_patterns pattern_spellings pre_tokenizers merge special_tokens normalizers "
         "added_tokens surrogates encode bytes_to_unicode unicode_tables normalization_table"
     ),
     "tokenizers/character_bpe": ("merge vocabulary segments added_tokens normalization charsmap encode decode"),
     "tokenizers/formats": (
-        "npllm_json file_kind tiktoken_ranks known_vocabularies openai tekken js_tiktoken oniguruma "
+        "reading npllm_json file_kind tiktoken_ranks known_vocabularies openai tekken js_tiktoken oniguruma "
         "hugging_face_components hugging_face hugging_face_sentence_piece hugging_face_sentence_piece_writer "
         "hugging_face_characters sentence_piece_model vocabulary_files gguf"
     ),

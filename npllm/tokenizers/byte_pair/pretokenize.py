@@ -93,6 +93,14 @@ def compile_pattern(pattern: str, highest: int = 0x10FFFF) -> re.Pattern:
     above U+FFFF one after another, so fewer ranges are faster. Raises ValueError for any other class and for an invalid
     regular expression.
     """
+    try:
+        return re.compile(translate_pattern(pattern, highest))
+    except re.error as error:
+        raise ValueError(f"pattern is {pattern!r:.80}; it must be a regular expression ({error})") from None
+
+
+def translate_pattern(pattern: str, highest: int) -> str:
+    """The pattern in Python's syntax, with classes written out up to `highest`; see `compile_pattern`."""
     translated, in_brackets = [], False
     for token in re.findall(r"\\[pP]\{\w+\}|\\.|.", pattern, re.DOTALL):
         if token in CLASSES or token in COMPLEMENTS:
@@ -104,10 +112,7 @@ def compile_pattern(pattern: str, highest: int = 0x10FFFF) -> re.Pattern:
         elif token in "[]":
             in_brackets = token == "["
         translated.append(token)
-    try:
-        return re.compile("".join(translated))
-    except re.error as error:
-        raise ValueError(f"pattern is {pattern!r:.80}; it must be a regular expression ({error})") from None
+    return "".join(translated)
 
 
 @lru_cache

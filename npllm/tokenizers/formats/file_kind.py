@@ -6,10 +6,12 @@ A failed download, a placeholder of Git LFS or a weight file often has the name 
 what the file is.
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from npllm.utils.file_errors import FileError
+from npllm.utils.files import check_regular_file
 
 Kind = Literal["json", "gguf", "sentencepiece", "tiktoken", "merges"]
 
@@ -38,37 +40,28 @@ SUPPORTED = (
 
 
 def file_kind(path: str | Path) -> Kind:
-    """The format of a vocabulary file; raises ValueError, which says what the file is, for any other file."""
+    """The format of a vocabulary file; raises FileError, which says what the file is, for any other file."""
     path = Path(path)
+    check_regular_file(path)
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head:
-        raise ValueError(f"{path} is empty; a vocabulary file is {SUPPORTED}")
+        raise FileError(path, f"is empty; a vocabulary file is {SUPPORTED}")
     if head.startswith(b"GGUF"):
         return "gguf"
     for start, what in OTHERS:
         if head.startswith(start):
-            raise ValueError(f"{path} is {what}")
+            raise FileError(path, f"is {what}")
     if _is_sentencepiece(head):
         return "sentencepiece"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] in (b"{", b"[") and path.suffix not in (".bpe", ".txt"):
         return "json"
     if text[:1] == b"<" and re.match(rb"<(!doctype|html|\?xml|head)", text, re.IGNORECASE):
-        raise ValueError(f"{path} is an HTML or XML page, perhaps the message of a server; download the file again")
+        raise FileError(path, "is an HTML or XML page, perhaps the message of a server; download the file again")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:
-        raise ValueError(f"{path} is a safetensors file, which holds weights; a vocabulary file is {SUPPORTED}")
+        raise FileError(path, f"is a safetensors file, which holds weights; a vocabulary file is {SUPPORTED}")
     return _text_kind(path, head)
-
-
-def parse_json(path: str | Path) -> Any:
-    """The content of a JSON file; raises ValueError that names the file if it is invalid."""
-    try:
-        return json.loads(Path(path).read_bytes())
-    except RecursionError:
-        raise ValueError(f"{path} is not JSON that npllm can read: it is nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
 
 
 def _text_kind(path, head):
@@ -78,12 +71,12 @@ def _text_kind(path, head):
     if path.suffix == ".bpe" or path.name == "merges.txt":
         return "merges"
     if path.suffix == ".json":
-        raise ValueError(f"{path} is not valid JSON: it begins with {head[:20]!r}")
+        raise FileError(path, f"is not valid JSON: it begins with {head[:20]!r}")
     if TIKTOKEN_LINE.match(head):
         return "tiktoken"
     if MERGES_LINE.match(head) and b"#version" in head[:16]:
         return "merges"
-    raise ValueError(f"{path} begins with {head[:20]!r}; it must be {SUPPORTED}")
+    raise FileError(path, f"begins with {head[:20]!r}; it must be {SUPPORTED}")
 
 
 def _is_sentencepiece(head):

@@ -16,8 +16,9 @@ from npllm.tokenizers.byte_pair.bytes_to_unicode import (
     token_to_unicode,
     unicode_to_token,
 )
-from npllm.tokenizers.formats.file_kind import parse_json
 from npllm.tokenizers.formats.npllm_json import is_id_table
+from npllm.tokenizers.formats.reading import parse_json, read_vocabulary_text, reading_vocabulary
+from npllm.utils.file_errors import FileError
 from npllm.utils.files import atomic_write
 
 PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
@@ -46,21 +47,21 @@ def load_openai(path: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     """
     vocabulary, merges_file = find_pair(path)
     encoder = parse_json(vocabulary)
-    try:
-        merges = read_merges(merges_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{merges_file}: {error}") from None
+    with reading_vocabulary(merges_file):
+        merges = read_merges(read_vocabulary_text(merges_file))
+        by_merges = ranks_from_merges(merges)
     if not is_id_table(encoder):
-        raise ValueError(f"{vocabulary} must be an object from tokens to ids")
+        raise FileError(vocabulary, "must be an object from tokens to ids")
     _check_endings(encoder, vocabulary)
-    tokens = [token for token in ranks_from_merges(merges) if len(token) > 1 or BYTE_TO_UNICODE[token[0]] in encoder]
+    tokens = [token for token in by_merges if len(token) > 1 or BYTE_TO_UNICODE[token[0]] in encoder]
     spellings = [token_to_unicode(token) for token in tokens]
     if missing := [spelling for spelling in spellings if spelling not in encoder]:
-        raise ValueError(f"{merges_file}: {missing[0]!r} has no id in {vocabulary.name}")
+        raise FileError(merges_file, f"has the token {missing[0]!r}, which has no id in {vocabulary.name}")
     ranks = {token: encoder.pop(spelling) for token, spelling in zip(tokens, spellings)}
     in_order = [ranks[left + right] for left, right in merges]
     if in_order != sorted(in_order):
-        raise ValueError(f"the ids of {vocabulary} do not increase in the order of the merges of {merges_file.name}")
+        raise FileError(vocabulary, f"has ids that do not increase in the order of the merges of {merges_file.name}")
+    _check_complete(ranks, encoder, merges_file)
     return ranks, encoder
 
 
@@ -76,10 +77,30 @@ def find_pair(path: Path) -> tuple[Path, Path]:
     raise FileNotFoundError(f"there is no vocabulary in {folder}; it must have {PAIR_NAMES}")
 
 
+def _check_complete(ranks, special_tokens, merges_file):
+    """Raise FileError if a token has no merge although it must have one: the file of the merges is truncated.
+
+    A special token has an id before or after those of the merges. The first of the missing merges joins two tokens.
+    """
+    merged = [rank for token, rank in ranks.items() if len(token) > 1]
+    first, last = min(merged, default=0), max(merged, default=-1)
+    for text in sorted(special_tokens, key=special_tokens.__getitem__):
+        among = first < special_tokens[text] < last
+        if not UNICODE_TO_BYTE.keys() >= set(text):
+            continue
+        token = unicode_to_token(text)
+        parts = ((token[:i], token[i:]) for i in range(1, len(token)))
+        joins = special_tokens[text] > last and any(left in ranks and right in ranks for left, right in parts)
+            token[:i] in ranks and token[i:] in ranks for i in range(1, len(token))
+        )
+        if among or joins:
+            raise FileError(merges_file, f"has no merge for the token {text!r}; lines are missing")
+
+
 def _check_endings(encoder, vocabulary):
     """Refuse CLIP's kind of vocabulary, in which </w> marks the end of a word."""
     if sum(token.endswith("</w>") for token in encoder) > 1:
-        raise ValueError(f"{vocabulary} marks ends of words with </w>, as CLIP does; npllm can read byte-level tokens")
+        raise FileError(vocabulary, "marks ends of words with </w>, as CLIP does; npllm can read byte-level tokens")
 
 
 def read_merges(text: str) -> list[tuple[bytes, bytes]]:

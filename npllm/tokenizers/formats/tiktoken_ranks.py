@@ -10,6 +10,8 @@ import base64
 import binascii
 from pathlib import Path
 
+from npllm.utils.file_errors import FileError
+
 
 def to_tiktoken(ranks: dict[bytes, int]) -> bytes:
     """The content of the file, in the order of the ranks."""
@@ -26,6 +28,20 @@ def from_tiktoken(content: bytes, path: str | Path) -> dict[bytes, int]:
     except ValueError:
         pass  # the loop over the lines finds which one is invalid
     return _from_lines(content, path)
+
+
+def check_complete(ranks: dict[bytes, int], content: bytes, path: str | Path) -> None:
+    """Raise FileError for a file from which lines or the end of a line are missing.
+
+    A file whose last lines are missing, all of each, cannot be told from a smaller vocabulary.
+    """
+    if not content.endswith(b"\n"):
+        raise FileError(path, "is truncated: it must end with a line break")
+    ids = sorted(ranks.values())
+    gap = next((low + 1 for low, high in zip(ids, ids[1:]) if high != low + 1), None)
+    num_missing = ids[-1] - ids[0] + 1 - len(ids) if ids else 0
+    if gap is not None and num_missing <= len(ids) // 100:  # with more, the ids have gaps on purpose
+        raise FileError(path, f"is damaged: it has no token of rank {gap}; a line is missing")
 
 
 def _to_lines(ranks):
@@ -45,10 +61,8 @@ def _from_lines(content, path):
                 continue
             token, rank = base64.b64decode(encoded, validate=True), int(rank)
         except ValueError:
-            raise ValueError(
-                f"line {number} of {path} is {line[:50]!r}; it must be base64, a space and a rank"
-            ) from None
+            raise FileError(path, f"has line {number}, {line[:50]!r}; it must be base64, a space and a rank") from None
         if token in ranks:
-            raise ValueError(f"line {number} of {path} repeats the token {token!r}; every token must have one rank")
+            raise FileError(path, f"repeats the token {token!r} in line {number}; every token must have one rank")
         ranks[token] = rank
     return ranks

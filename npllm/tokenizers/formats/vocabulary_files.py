@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from npllm.tokenizers.byte_pair.backtracking import check_patterns
+from npllm.tokenizers.byte_pair.normalizers import as_normalizers
 from npllm.tokenizers.byte_pair.pattern_spellings import canonical_pattern
 from npllm.tokenizers.byte_pair.pre_tokenizers import Step
 from npllm.tokenizers.byte_pair.pretokenize import GPT2_PATTERN, PATTERNS
 from npllm.tokenizers.byte_pair.published_patterns import QWEN2_PATTERN
-from npllm.tokenizers.formats.file_kind import file_kind, parse_json
+from npllm.tokenizers.formats.file_kind import file_kind
 from npllm.tokenizers.formats.hugging_face import from_tokenizer_json, is_tokenizer_json, to_tokenizer_json
 from npllm.tokenizers.formats.js_tiktoken import from_js_tiktoken, is_js_tiktoken
 from npllm.tokenizers.formats.known_vocabularies import known_vocabulary, pattern_of_name
@@ -33,8 +35,14 @@ from npllm.tokenizers.formats.openai import (
     read_merges,
     save_openai,
 )
+from npllm.tokenizers.formats.reading import (
+    parse_json,
+    read_vocabulary_bytes,
+    read_vocabulary_text,
+    reading_vocabulary,
+)
 from npllm.tokenizers.formats.tekken import from_tekken, is_tekken
-from npllm.tokenizers.formats.tiktoken_ranks import from_tiktoken, to_tiktoken
+from npllm.tokenizers.formats.tiktoken_ranks import check_complete, from_tiktoken, to_tiktoken
 from npllm.utils.files import atomic_write
 
 FIELDS = ("ranks", "pattern", "special_tokens")
@@ -71,6 +79,14 @@ def load(path: str | Path, pattern: str | Sequence[Step] | None = None) -> dict[
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     path = find_vocabulary(path) if path.is_dir() else path
+    with reading_vocabulary(path):
+        arguments = _load_file(path, pattern)
+        if pattern is None:
+            check_patterns(arguments["pattern"], as_normalizers(arguments.get("normalizer")))
+        return arguments
+
+
+def _load_file(path, pattern):
     kind = file_kind(path)
     if kind in ("gguf", "sentencepiece"):
         raise ValueError(f"{path} is a {NAMES[kind]} file; read it with npllm.tokenizers.load_tokenizer")
@@ -79,18 +95,16 @@ def load(path: str | Path, pattern: str | Sequence[Step] | None = None) -> dict[
     if kind == "tiktoken":
         return _from_tiktoken(path, pattern)
     if path.suffix == ".bpe" and not (path.parent / "encoder.json").is_file():
-        try:
-            ranks, special_tokens = ranks_from_merges(read_merges(path.read_text(encoding="utf-8"))), {}
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        with reading_vocabulary(path):
+            ranks, special_tokens = ranks_from_merges(read_merges(read_vocabulary_text(path))), {}
     else:
         return _pair_arguments(path, pattern)
     return {"ranks": ranks, "pattern": pattern or GPT2_PATTERN, "special_tokens": special_tokens}
 
 
 def from_json(content: Any, path: Path, pattern: str | Sequence[Step] | None = None) -> dict[str, Any]:
-    """The arguments of BPETokenizer from the parsed content of a JSON file in one of the formats."""
-    try:
+    """The arguments of BPETokenizer from the parsed content of a JSON file in one of the formats. Raises FileError."""
+    with reading_vocabulary(path):
         if is_tokenizer_json(content):
             arguments = from_tokenizer_json(content)
         elif is_tekken(content):
@@ -101,9 +115,9 @@ def from_json(content: Any, path: Path, pattern: str | Sequence[Step] | None = N
             arguments = _pair_arguments(path, pattern)
         else:
             arguments = from_npllm_json(content, _described(content, path))
-    except ValueError as error:
-        raise ValueError(str(error) if str(path.parent) in str(error) else f"{path}: {error}") from None
-    return arguments | {"pattern": pattern or canonical_pattern(arguments["pattern"])}
+        if pattern is None:
+            check_patterns(arguments["pattern"], as_normalizers(arguments.get("normalizer")))
+        return arguments | {"pattern": pattern or canonical_pattern(arguments["pattern"])}
 
 
 def find_vocabulary(folder: Path) -> Path:
@@ -140,10 +154,11 @@ def is_npllm_vocabulary(path: Path) -> bool:
 
 def _from_tiktoken(path, pattern):
     """The arguments for a file of ranks, whose pattern is given, or known by the file's SHA-256 or its name."""
-    content = path.read_bytes()
+    content = read_vocabulary_bytes(path)
     ranks, known = from_tiktoken(content, path), known_vocabulary(content)
     if known is not None:
         return {"ranks": ranks, "pattern": pattern or known.pattern, "special_tokens": known.special_tokens}
+    check_complete(ranks, content, path)
     pattern = pattern or pattern_of_name(path)
     if pattern is None:
         raise ValueError(

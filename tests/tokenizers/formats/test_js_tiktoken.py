@@ -41,7 +41,7 @@ def test_ids_are_those_of_tiktoken(tmp_path):
     ],
 )
 def test_invalid_files_are_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=f"claude.json: .*{message}"):
+    with pytest.raises(ValueError, match=f"claude.json .*{message}"):
         load(tmp_path, content() | changes)
 
 

@@ -1,3 +1,5 @@
+from npllm.utils.file_errors import FileError
+
 """OpenAI's encoder.json and vocab.bpe: what is refused, and the ids that follow from the merges."""
 
 import json
@@ -64,3 +66,17 @@ def test_read_merges():
         read_merges("#version: 0.2\na b c\n")
     with pytest.raises(ValueError, match="represents no byte"):
         read_merges("→ a\n")
+
+
+@pytest.mark.parametrize("num_lost", [1, 2, 20])
+@pytest.mark.parametrize("special_tokens", [[], ["<|endoftext|>"]])
+def test_merges_that_are_cut_at_a_line_are_refused(tmp_path, num_lost, special_tokens):
+    """The tokens of the lost merges are not special tokens."""
+    tokenizer = train_bpe("the ferry's lamps in the harbour and the houses " * 3, 290, special_tokens=special_tokens)
+    tokenizer.save(tmp_path)
+    lines = (tmp_path / "vocab.bpe").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "vocab.bpe").write_text("".join(lines[:-num_lost]), encoding="utf-8")
+    with pytest.raises(FileError, match="vocab.bpe has no merge for the token .*; lines are missing"):
+        BPETokenizer.load(tmp_path)
+    (tmp_path / "vocab.bpe").write_text("".join(lines), encoding="utf-8")
+    assert BPETokenizer.load(tmp_path).special_tokens == tokenizer.special_tokens

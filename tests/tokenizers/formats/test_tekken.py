@@ -53,5 +53,5 @@ def test_special_tokens_of_the_file(tmp_path):
     ],
 )
 def test_invalid_files_are_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=f"tekken.json: .*{message}"):
+    with pytest.raises(ValueError, match=f"tekken.json .*{message}"):
         load(tmp_path, content() | changes)

@@ -1,3 +1,5 @@
+from npllm.utils.file_errors import FileError
+
 """tiktoken's *.tiktoken, whole and line by line."""
 
 import base64
@@ -34,11 +36,11 @@ def test_other_spellings_are_read(content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"IQ== 0\nnonsense\n", "line 2 of v.tiktoken is b'nonsense'; it must be base64, a space and a rank"),
-        (b"IQ== 0 1\n", "line 1 of v.tiktoken"),
-        (b"IQ== x\n", "line 1 of v.tiktoken"),
-        (b"I?Q== 0\n", "line 1 of v.tiktoken"),
-        (b"IQ== 0\nIQ== 1\n", "line 2 of v.tiktoken repeats the token b'!'"),
+        (b"IQ== 0\nnonsense\n", "v.tiktoken has line 2, b'nonsense'; it must be base64, a space and a rank"),
+        (b"IQ== 0 1\n", "v.tiktoken has line 1"),
+        (b"IQ== x\n", "v.tiktoken has line 1"),
+        (b"I?Q== 0\n", "v.tiktoken has line 1"),
+        (b"IQ== 0\nIQ== 1\n", "v.tiktoken repeats the token b'!' in line 2"),
     ],
 )
 def test_invalid_lines_are_named(content, message):
@@ -56,3 +58,14 @@ def test_an_id_that_is_too_large_names_the_file(tmp_path):
     path.write_bytes(b"".join(lines) + b"%b %d\n" % (base64.b64encode(b"ab"), 2**70))
     with pytest.raises(ValueError, match=rf"large\.tiktoken.* {2**70}"):
         BPETokenizer.load(path, "gpt2")
+
+
+def test_a_file_without_a_line_or_without_its_end_is_refused(tmp_path):
+    path = tmp_path / "v.tiktoken"
+    train_bpe("the ferry's lamps in the harbour " * 3, 280).save(path)
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    for damaged in (content[:-1], content[:-2], b"".join(lines[:270] + lines[271:])):
+        path.write_bytes(damaged)
+        with pytest.raises(FileError, match="v.tiktoken is (truncated|damaged)"):
+            BPETokenizer.load(path, "gpt2")
