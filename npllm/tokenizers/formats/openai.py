@@ -91,8 +91,6 @@ def _check_complete(ranks, special_tokens, merges_file):
         token = unicode_to_token(text)
         parts = ((token[:i], token[i:]) for i in range(1, len(token)))
         joins = special_tokens[text] > last and any(left in ranks and right in ranks for left, right in parts)
-            token[:i] in ranks and token[i:] in ranks for i in range(1, len(token))
-        )
         if among or joins:
             raise FileError(merges_file, f"has no merge for the token {text!r}; lines are missing")
 

@@ -1,5 +1,3 @@
-from npllm.utils.file_errors import FileError
-
 """OpenAI's encoder.json and vocab.bpe: what is refused, and the ids that follow from the merges."""
 
 import json
@@ -9,6 +7,7 @@ import pytest
 from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.byte_pair.bytes_to_unicode import token_to_unicode
 from npllm.tokenizers.formats.openai import ranks_from_merges, read_merges
+from npllm.utils.file_errors import FileError
 from tests.tokenizers.peers import gpt2
 
 

@@ -1,5 +1,3 @@
-from npllm.utils.file_errors import FileError
-
 """tiktoken's *.tiktoken, whole and line by line."""
 
 import base64
@@ -8,6 +6,7 @@ import pytest
 
 from npllm.tokenizers import BPETokenizer, train_bpe
 from npllm.tokenizers.formats.tiktoken_ranks import from_tiktoken, to_tiktoken
+from npllm.utils.file_errors import FileError
 
 
 @pytest.fixture
