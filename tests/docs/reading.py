@@ -15,8 +15,8 @@ ORDER = {  # folder: its files in reading order
         "text_blocks loading"
     ),
     "tokenizers/byte_pair": (
-        "train pretokenize backtracking published_patterns pattern_spellings pre_tokenizers merge special_tokens normalizers "
-        "added_tokens surrogates encode bytes_to_unicode unicode_tables normalization_table"
+        "train pretokenize backtracking published_patterns pattern_spellings pre_tokenizers merge special_tokens "
+        "normalizers added_tokens surrogates encode bytes_to_unicode unicode_tables normalization_table"
     ),
     "tokenizers/character_bpe": ("merge vocabulary segments added_tokens normalization charsmap encode decode"),
     "tokenizers/formats": (

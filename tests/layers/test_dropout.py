@@ -52,7 +52,7 @@ def test_layer_equals_pytorch(data, dtype, batch, channels, dropout):
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan")])
-def test_bad_probability(p):
+def test_invalid_probability(p):
     with pytest.raises(ValueError, match="p is"):
         F.dropout(np.zeros(3), p)
     with pytest.raises(ValueError, match="p is"):

@@ -7,8 +7,6 @@ from npllm import functional as F
 from npllm.core.gradient_check import check_gradients
 from npllm.layers import Embedding
 from npllm.layers.embedding import sum_by_id
-from npllm.layers import Embedding
-from npllm.layers.embedding import sum_by_id
 from tests.equivalence import check_function, check_layer, implementation
 from tests.strategies import arrays, dtypes, integers, leading, sizes
 
@@ -87,39 +85,6 @@ class TestLayer:
         check_layer("Embedding", config, data.draw(integers((*batch, 5), rows)), dtype=dtype)
 
     def test_invalid_arguments(self):
-        with pytest.raises(IndexError, match=r"padding_idx is 4; it must be in \[-4, 4\)"):
-            Embedding(4, 2, padding_idx=4)
-        with pytest.raises(ValueError, match="num_embeddings is 0; it must be at least 1"):
-            Embedding(0, 2)
-
-
-class TestSumById:
-    @given(st.data(), dtypes, st.integers(0, 40), sizes, sizes)
-    def test_equals_a_plain_loop(self, data, dtype, num_rows, num_ids, channels):
-        ids = data.draw(integers((num_rows,), num_ids))
-        rows = data.draw(arrays((num_rows, channels), dtype))
-        expected = np.zeros((num_ids, channels), dtype)
-        for id_, row in zip(ids, rows):
-            expected[id_] += row
-        y = sum_by_id(rows, ids, num_ids)
-        assert y.dtype == dtype
-        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-
-    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "uint64"])
-    def test_ids_of_every_integer_dtype(self, dtype):
-        y = sum_by_id(np.array([[1.0], [2.0], [4.0]]), np.array([2, 0, 2], dtype), 3)
-        np.testing.assert_array_equal(y, [[2], [0], [5]])
-
-
-@pytest.mark.covers("Embedding")
-class TestLayer:
-    @given(st.data(), dtypes, leading, sizes, sizes)
-    def test_equals_pytorch(self, data, dtype, batch, rows, channels):
-        config = {"num_embeddings": rows, "embedding_dim": channels}
-        config["padding_idx"] = data.draw(st.none() | st.integers(0, rows - 1))
-        check_layer("Embedding", config, data.draw(integers((*batch, 5), rows)), dtype=dtype)
-
-    def test_bad_arguments(self):
         with pytest.raises(IndexError, match=r"padding_idx is 4; it must be in \[-4, 4\)"):
             Embedding(4, 2, padding_idx=4)
         with pytest.raises(ValueError, match="num_embeddings is 0; it must be at least 1"):

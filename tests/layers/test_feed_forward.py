@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from npllm.core.gradient_check import check_layer_gradients
 from npllm.layers import FeedForward
+from npllm.layers.activations import ACTIVATIONS
 from tests.equivalence import check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
@@ -13,13 +14,23 @@ NAME = "FeedForward"
 pytestmark = pytest.mark.covers(NAME)
 
 
-@given(st.data(), dtypes, leading, sizes, st.none() | sizes)
-def test_equals_pytorch(data, dtype, batch, channels, hidden):
+@given(st.data(), dtypes, leading, sizes, st.none() | sizes, st.sampled_from(list(ACTIVATIONS)), st.booleans())
+def test_equals_pytorch(data, dtype, batch, channels, hidden, activation, bias):
     x = data.draw(arrays((*batch, channels), dtype, scale=3.0))
-    check_layer(NAME, {"d_model": channels, "d_hidden": hidden}, x, dtype=dtype)
+    config = {"d_model": channels, "d_hidden": hidden, "activation": activation, "bias": bias}
+    check_layer(NAME, config, x, dtype=dtype)
 
 
-def test_equals_gpt2s():
+def test_defaults_equal_those_of_the_reference():
+    check_layer(NAME, {"d_model": 5}, np.random.default_rng(0).standard_normal((2, 5)), dtype="float64")
+
+
+def test_an_unknown_activation():
+    with pytest.raises(ValueError, match="activation is 'swish'; it must be one of relu, squared_relu, sigmoid"):
+        FeedForward(4, activation="swish")
+
+
+def test_equals_the_layer_of_gpt2():
     from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Config
 
     layer = implementation(NAME)(6, 10, rng=np.random.default_rng(0), dtype="float64")

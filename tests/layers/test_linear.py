@@ -31,7 +31,7 @@ class TestFunction:
         expected = [[sum(a * w for a, w in zip(row, out)) + b for out, b in zip(weight, bias)] for row in x]
         np.testing.assert_allclose(implementation("linear")(x, weight, bias), expected, rtol=1e-12)
 
-    def test_bad_arguments(self):
+    def test_invalid_arguments(self):
         x = np.zeros((2, 3), np.float32)
         with pytest.raises(ValueError, match=r"x has shape \(2, 3\); it must be \(..., I\) with I = 5"):
             F.linear(x, np.zeros((4, 5), np.float32))
@@ -58,7 +58,7 @@ class TestLayer:
         assert abs(ours).max() <= 1 / np.sqrt(50)
         assert ours.std() == pytest.approx(theirs.std(), rel=0.05)  # 20,000 draws: the standard error is half a percent
 
-    def test_a_float64_input_of_a_float32_layer_is_an_error_that_says_what_to_do(self):
+    def test_the_error_for_a_float64_input_of_a_float32_layer_names_the_remedy(self):
         message = r'x\.astype\("float32"\), or construct the layer with dtype="float64"'
         with pytest.raises(TypeError, match=message):
             Linear(3, 2)(np.zeros((1, 3)))

@@ -11,9 +11,6 @@ from npllm import functional as F
 from npllm.layers import LearnedPositionalEmbedding, SinusoidalPositionalEncoding, TokenPositionEmbedding
 from tests.equivalence import check_layer, implementation
 from tests.strategies import dtypes, integers, leading, sizes
-from npllm.layers import LearnedPositionalEmbedding, SinusoidalPositionalEncoding, TokenPositionEmbedding
-from tests.equivalence import check_layer, implementation
-from tests.strategies import dtypes, integers, leading, sizes
 
 
 @given(st.integers(0, 300), st.integers(1, 33), st.sampled_from([100.0, 10000.0]))
