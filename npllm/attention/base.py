@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npllm.attention.kv_cache import SequenceState
+from npllm.attention.kv_cache import KVCache, SequenceState
 from npllm.attention.masks import document_mask, document_positions, position_mask
 from npllm.core.cache import Cache
-from npllm.core.checks import as_sequence, check_context_length
+from npllm.core.checks import as_sequence, check_context_length, check_instance
 from npllm.core.module import Module
 from npllm.layers.linear import Linear
 
@@ -58,16 +58,19 @@ def query_positions(
     context_length: int,
     kv_cache: SequenceState | None = None,
     document_ids: np.ndarray | None = None,
+    kinds: tuple[type, ...] = (KVCache,),
 ) -> np.ndarray:
     """The position of every query: from 0, or from the number of cached columns, or counted in each document.
 
-    (..., T, C) → (T), or with an axis for the heads (..., 1, T). Raises ValueError beyond the context_length, and for
-    document_ids together with a kv_cache: a sequence that is processed in chunks is one document.
+    (..., T, C) → (T), or with an axis for the heads (..., 1, T). `kinds` are the classes that the kv_cache may have.
+    Raises ValueError beyond the context_length, and for document_ids together with a kv_cache: a sequence that is
+    processed in chunks is one document.
     """
     length = as_sequence(x).shape[-2]
     if kv_cache is not None:
         if document_ids is not None:
             raise ValueError("document_ids and kv_cache are both set; with a kv_cache document_ids must be None")
+        check_instance("kv_cache", kv_cache, *kinds)
         return kv_cache.positions(length)
     check_context_length(length, context_length)
     return np.arange(length) if document_ids is None else document_positions(document_ids)

@@ -14,7 +14,7 @@ from npllm.attention.base import Attention, project_backward, project_forward
 from npllm.attention.masks import causal_mask
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_sequence, check_context_length, check_positive
+from npllm.core.checks import as_floats, as_sequence, check_context_length, check_positive, check_probability
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
@@ -27,7 +27,7 @@ def causal_weights_by_renormalizing(scores: np.ndarray) -> np.ndarray:
     The most direct way: weights of later positions are computed and discarded. If these have nearly all of the weight,
     the remaining weights lose precision; if they have all of it, ValueError is raised.
     """
-    scores = as_floats(scores=scores)
+    scores = as_sequence(as_floats(scores=scores), "scores")
     mask = causal_mask(*scores.shape[-2:])
     return normalize_by_sum(softmax(scores) * mask)
 
@@ -37,7 +37,7 @@ def causal_weights_by_prefix(scores: np.ndarray) -> np.ndarray:
 
     The definition, row by row: later scores are not used. Every other way must give the same result.
     """
-    scores = as_floats(scores=scores)
+    scores = as_sequence(as_floats(scores=scores), "scores")
     weights = np.zeros_like(scores)
     for t in range(scores.shape[-2]):
         weights[..., t, : t + 1] = softmax(scores[..., t, : t + 1])
@@ -49,7 +49,7 @@ def causal_weights_by_infinity(scores: np.ndarray) -> np.ndarray:
 
     The way that the layers use: exp(−∞) = 0, so later positions get the weight 0 in one softmax of the whole matrix.
     """
-    scores = as_floats(scores=scores)
+    scores = as_sequence(as_floats(scores=scores), "scores")
     mask = causal_mask(*scores.shape[-2:])
     return softmax(np.where(mask, scores, -np.inf))
 
@@ -72,12 +72,12 @@ class CausalAttention(Attention):
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
-        check_positive(context_length=context_length)
+        check_positive(d_in=d_in, d_out=d_out, context_length=context_length)
         self.context_length = context_length
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         if init:
             self.init_weights(as_generator(rng))
 

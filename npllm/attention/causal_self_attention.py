@@ -14,7 +14,7 @@ from npllm.attention.base import Attention, attention_mask, join_heads, query_po
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import check_heads, check_positive
+from npllm.core.checks import check_above_zero, check_heads, check_positive, check_probability
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
@@ -43,10 +43,12 @@ class CausalSelfAttention(Attention):
     ) -> None:
         check_heads(num_heads, d_model=d_model)
         check_positive(context_length=context_length)
+        if scale is not None:
+            check_above_zero("scale", scale)
         self.context_length, self.num_heads, self.scale = context_length, num_heads, scale
         self.c_attn = Linear(d_model, 3 * d_model, bias=qkv_bias, dtype=dtype, init=False)
         self.c_proj = Linear(d_model, d_model, dtype=dtype, init=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         if init:
             self.init_weights(as_generator(rng))
 

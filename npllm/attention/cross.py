@@ -15,7 +15,7 @@ import numpy as np
 from npllm.attention.base import Attention, join_heads, project_backward, project_forward, split_heads
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_sequence, check_heads
+from npllm.core.checks import as_sequence, check_heads, check_positive, check_probability
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
@@ -41,12 +41,13 @@ class CrossAttention(Attention):
     ) -> None:
         check_heads(num_heads, d_model=d_model)
         d_context = d_model if d_context is None else d_context
+        check_positive(d_context=d_context)
         self.num_heads = num_heads
         self.q_proj = Linear(d_model, d_model, bias=qkv_bias, dtype=dtype, init=False)
         self.k_proj = Linear(d_context, d_model, bias=qkv_bias, dtype=dtype, init=False)
         self.v_proj = Linear(d_context, d_model, bias=qkv_bias, dtype=dtype, init=False)
         self.o_proj = Linear(d_model, d_model, bias=False, dtype=dtype, init=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         if init:
             self.init_weights(as_generator(rng))
 
@@ -91,5 +92,5 @@ class CrossAttention(Attention):
         return self.q_proj.backward(dq, cache.q_proj), dcontext
 
     def _keys_and_values(self, context):
-        kv, projections = project_forward(as_sequence(context), (self.k_proj, self.v_proj))
+        kv, projections = project_forward(as_sequence(context, "context"), (self.k_proj, self.v_proj))
         return tuple(split_heads(projected, self.num_heads) for projected in kv), projections

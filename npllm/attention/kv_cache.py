@@ -22,8 +22,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npllm.attention.masks import position_mask
-from npllm.core.checks import check_positive
+from npllm.attention.masks import check_counts, check_window, position_mask
+from npllm.core.checks import MAX_SIZE, as_indices, check_instance, check_integer, check_positive, check_shape
 
 
 class SequenceState:
@@ -32,14 +32,15 @@ class SequenceState:
     def __init__(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> None:
         check_positive(batch_size=batch_size)
         self.batch_size, self.length = batch_size, 0
-        self.left_padding = None if left_padding is None or not np.any(left_padding) else np.asarray(left_padding)
-        if self.left_padding is not None and self.left_padding.shape != (batch_size,):
-            raise ValueError(
-                f"left_padding has shape {self.left_padding.shape}; it must be ({batch_size},), one for each sequence"
-            )
+        self.left_padding = None
+        if left_padding is not None:
+            left_padding = as_indices("left_padding", left_padding, 0, MAX_SIZE).astype(np.int64)
+            check_shape("left_padding", left_padding, "(B)", B=batch_size)
+            self.left_padding = left_padding if left_padding.any() else None
 
     def positions(self, num_new: int) -> np.ndarray:
         """The positions of the next columns: (T), or (B, 1, T) where there is padding."""
+        check_counts(num_new=num_new)
         return self._positions_of(np.arange(self.length, self.length + num_new))
 
     @property
@@ -53,12 +54,22 @@ class SequenceState:
     def _positions_of(self, columns: np.ndarray) -> np.ndarray:
         return columns if self.left_padding is None else columns - self.left_padding[:, None, None]
 
-    def _check_batch(self, new: tuple[np.ndarray, ...]) -> None:
+    def _check_batch(self, new: Sequence[np.ndarray], kept: Sequence[np.ndarray] = ()) -> None:
+        """Raise unless the arrays have this batch size, and the dtype and the other axes of those that are kept."""
         for x in new:
             if x.ndim < 3 or len(x) != self.batch_size:
                 raise ValueError(
                     f"the kv_cache has batch_size {self.batch_size} but the input has shape {x.shape}; its first axis "
                     "must be the batch"
+                )
+        if kept and len(kept) != len(new):
+            raise ValueError(f"the kv_cache holds {len(kept)} arrays and gets {len(new)}; it is that of another layer")
+        for x, old in zip(new, kept):
+            if x.dtype != old.dtype:
+                raise TypeError(f"the kv_cache holds {old.dtype} but the input is {x.dtype}; they must have one dtype")
+            if x.shape[:-2] != old.shape[:-2] or x.shape[-1] != old.shape[-1]:
+                raise ValueError(
+                    f"the kv_cache holds arrays {old.shape} and gets {x.shape}; they may differ in axis -2 only"
                 )
 
 
@@ -74,7 +85,7 @@ class KVCache(SequenceState):
 
         The arrays must come in the same order and, except for T, in the same shapes in every call.
         """
-        self._check_batch(new)
+        self._check_batch(new, self._arrays)
         end = self.length + new[0].shape[-2]
         if not self._arrays:
             self._arrays = [_with_capacity(x[..., :0, :], max(end, 16)) for x in new]
@@ -90,6 +101,7 @@ class KVCache(SequenceState):
 
     def truncate(self, length: int) -> None:
         """Drop all columns from `length` on."""
+        check_counts(length=length)
         self.length = min(length, self.length)
 
     @property
@@ -104,6 +116,8 @@ class SlidingWindowKVCache(SequenceState):
     def __init__(
         self, window: int, sinks: int = 0, batch_size: int = 1, left_padding: np.ndarray | None = None
     ) -> None:
+        check_positive(window=window)
+        check_window(window, sinks)
         super().__init__(batch_size, left_padding)
         self.window, self.sinks = window, sinks
         self._kept: list[np.ndarray] = []
@@ -115,7 +129,7 @@ class SlidingWindowKVCache(SequenceState):
         Columns that no later query needs are dropped afterwards: a chunk of T columns still attends to the window
         before it.
         """
-        self._check_batch(new)
+        self._check_batch(new, self._kept)
         num_new = new[0].shape[-2]
         arrays = [np.concatenate(pair, axis=-2) for pair in zip(self._kept, new)] if self._kept else list(new)
         columns = np.concatenate([self._columns, np.arange(self.length, self.length + num_new)])
@@ -163,6 +177,12 @@ class ModelKVCache:
     """The caches of all `layers` of a model that takes at most `context_length` positions."""
 
     def __init__(self, context_length: int, layers: Sequence[SequenceState]) -> None:
+        check_positive(context_length=context_length)
+        check_instance("layers", layers, list, tuple)
+        for index, layer in enumerate(layers):
+            check_instance(f"layers[{index}]", layer, SequenceState)
+        if not layers:
+            raise ValueError("layers is empty; it must have a cache for each layer of the model")
         self.capacity, self.layers = context_length, layers
 
     @property
@@ -177,6 +197,7 @@ class ModelKVCache:
 
     def truncate(self, length: int) -> bool:
         """Drop all columns from `length` on, and return True; return False where a layer does not keep every column."""
+        check_counts(length=length)
         layers = [layer for layer in self.layers if isinstance(layer, KVCache)]
         if length > self.length or len(layers) < len(self.layers):
             return False
@@ -189,9 +210,11 @@ class ModelKVCache:
 
         Raises ValueError where the context_length is exceeded.
         """
-        end = self.length + num_new
+        end = self.length + check_integer("num_new", num_new, 0)
         if end > self.capacity:
-            raise ValueError(f"{num_new} tokens after {self.length} make {end}; the context_length is {self.capacity}")
+            raise ValueError(
+                f"num_new is {num_new}: with {self.length} before they are {end}; the context_length is {self.capacity}"
+            )
         positions = self.layers[0].positions(num_new)
         return positions if positions.ndim == 1 else np.maximum(positions[:, 0], 0)
 

@@ -13,12 +13,13 @@ Krell et al. 2021, Efficient Sequence Packing without Cross-contamination, secti
 
 import numpy as np
 
-from npllm.core.checks import check_positive
+from npllm.core.checks import MAX_SIZE, as_indices, check_integer, check_positive, check_shape
 
 
 def distances(query_positions: np.ndarray, key_positions: np.ndarray) -> np.ndarray:
     """distance[t, s] = t − s, positive for earlier keys      (..., T), (..., S) → (..., T, S)"""
-    return np.asarray(query_positions)[..., :, None] - np.asarray(key_positions)[..., None, :]
+    query, key = as_positions("query_positions", query_positions), as_positions("key_positions", key_positions)
+    return query[..., :, None] - key[..., None, :]
 
 
 def causal_mask(
@@ -28,8 +29,7 @@ def causal_mask(
 
     `offset` is the position of the first query among the keys; it is greater than 0 where keys are kept in a cache.
     """
-    if offset < 0:
-        raise ValueError(f"offset is {offset}; it must be at least 0, the position of the first query among the keys")
+    check_counts(num_queries=num_queries, num_keys=num_keys, offset=offset)
     return position_mask(np.arange(offset, offset + num_queries), np.arange(num_keys), window, sinks)
 
 
@@ -43,7 +43,8 @@ def position_mask(
     the weight that softmax must put somewhere.
     """
     check_window(window, sinks)
-    query, key = np.asarray(query_positions)[..., :, None], np.asarray(key_positions)[..., None, :]
+    query = as_positions("query_positions", query_positions)[..., :, None]
+    key = as_positions("key_positions", key_positions)[..., None, :]
     mask = (key >= 0) & (key <= query)
     if window is not None:
         mask &= (query - key < window) | (key < sinks)
@@ -53,9 +54,13 @@ def position_mask(
 def padding_mask(lengths: np.ndarray, num_keys: int) -> np.ndarray:
     """mask[b, s] = (s < lengths[b])      (B) → (B, 1, 1, S)
 
-    For sequences of different lengths that are padded at the end: no query of any head attends to the padding.
+    For sequences of different lengths that are padded at the end: no query of any head attends to the padding. Raises
+    IndexError for a length that is not in [0, num_keys].
     """
-    return (np.arange(num_keys) < np.asarray(lengths)[:, None])[:, None, None, :]
+    check_counts(num_keys=num_keys)
+    lengths = as_indices("lengths", lengths, 0, num_keys + 1)
+    check_shape("lengths", lengths, "(B)")
+    return (np.arange(num_keys) < lengths[:, None])[:, None, None, :]
 
 
 def document_mask(document_ids: np.ndarray) -> np.ndarray:
@@ -78,9 +83,7 @@ def document_positions(document_ids: np.ndarray) -> np.ndarray:
 
 def document_starts(document_ids: np.ndarray) -> np.ndarray:
     """starts[t] = (t = 0 or document_ids[t] ≠ document_ids[t − 1])      (..., T) → (..., T)"""
-    document_ids = np.asarray(document_ids)
-    if document_ids.ndim == 0:
-        raise ValueError("document_ids is a single number; it must have one for each position, (T) or (B, T)")
+    document_ids = as_positions("document_ids", document_ids)
     starts = np.ones(document_ids.shape, bool)
     starts[..., 1:] = document_ids[..., 1:] != document_ids[..., :-1]
     return starts
@@ -105,7 +108,8 @@ def block_mask(query_positions: np.ndarray, key_positions: np.ndarray, block: in
     """
     check_positive(block=block)
     layout = np.asarray(layout, bool)
-    rows, columns = (np.maximum(positions, 0) // block for positions in (query_positions, key_positions))
+    query, key = as_positions("query_positions", query_positions), as_positions("key_positions", key_positions)
+    rows, columns = np.maximum(query, 0) // block, np.maximum(key, 0) // block
     needed = (int(rows.max(initial=-1)) + 1, int(columns.max(initial=-1)) + 1)
     if layout.ndim != 2 or layout.shape[0] < needed[0] or layout.shape[1] < needed[1]:
         raise ValueError(
@@ -116,9 +120,30 @@ def block_mask(query_positions: np.ndarray, key_positions: np.ndarray, block: in
 
 def check_window(window: int | None, sinks: int) -> None:
     """Raise ValueError unless the window is at least 1 and sinks at least 0, and 0 without a window."""
+    check_integer("sinks", sinks, 0)
     if window is not None:
         check_positive(window=window)
     elif sinks:
         raise ValueError(f"sinks is {sinks} but window is None; sinks need a window")
-    if sinks < 0:
-        raise ValueError(f"sinks is {sinks}; it must be at least 0")
+
+
+def check_counts(**counts: int) -> None:
+    """Raise TypeError unless every named count is an integer, ValueError unless it is at least 0 and below 2³¹."""
+    for name, count in counts.items():
+        if check_integer(name, count, 0) >= MAX_SIZE:
+            raise ValueError(f"{name} is {count}; it must be less than {MAX_SIZE}")
+
+
+def as_positions(name: str, positions: np.ndarray) -> np.ndarray:
+    """Return an array of signed integers (..., T): unsigned ones would wrap around below 0.
+
+    Raises TypeError for another dtype, ValueError for a single number.
+    """
+    positions = np.asarray(positions)
+    if positions.ndim == 0:
+        raise ValueError(f"{name} is a single number; it must have one for each position, (T) or (B, T)")
+    if positions.dtype.kind == "i":
+        return positions
+    if positions.dtype.kind != "u" and positions.size:  # an empty list has the dtype float64
+        raise TypeError(f"{name} has dtype {positions.dtype}; it must be an integer dtype")
+    return positions.astype(np.int64)

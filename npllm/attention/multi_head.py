@@ -15,7 +15,7 @@ from npllm.attention.causal import CausalAttention
 from npllm.attention.masks import causal_mask
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive
+from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive, check_probability
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
@@ -40,7 +40,7 @@ class MultiHeadAttentionWrapper(Attention):
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
-        check_positive(num_heads=num_heads)
+        check_positive(d_in=d_in, d_out=d_out, num_heads=num_heads)
         self.heads = [
             CausalAttention(d_in, d_out, context_length, dropout, qkv_bias, dtype=dtype, init=False)
             for _ in range(num_heads)
@@ -84,13 +84,13 @@ class MultiHeadAttention(Attention):
         init: bool = True,
     ) -> None:
         check_heads(num_heads, d_out=d_out)
-        check_positive(context_length=context_length)
+        check_positive(d_in=d_in, context_length=context_length)
         self.context_length, self.num_heads = context_length, num_heads
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
         self.out_proj = Linear(d_out, d_out, dtype=dtype, init=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         if init:
             self.init_weights(as_generator(rng))
 

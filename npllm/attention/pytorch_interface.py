@@ -6,7 +6,7 @@ Options that PyTorch does not have (softcap, bias, window, sinks, offset) come a
 
 import numpy as np
 
-from npllm.attention.masks import causal_mask
+from npllm.attention.masks import causal_mask, check_counts
 from npllm.attention.scaled_dot_product import (
     attend_backward,
     attend_forward,
@@ -17,7 +17,7 @@ from npllm.attention.scaled_dot_product import (
 from npllm.attention.softcap import check_cap, softcap_backward, softcap_forward
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, drop_none, reject_half
+from npllm.core.checks import as_floats, check_given, check_positive, drop_none, reject_half
 
 
 def scaled_dot_product_attention(
@@ -77,6 +77,7 @@ def scaled_dot_product_attention_forward(
     offset: int = 0,
 ) -> tuple[np.ndarray, Cache]:
     """y, and the cache of the core: q, k, v, the `weights` (..., T, S); and what the further options need."""
+    check_given(q=q, k=k, v=v)
     q, k, v = as_floats(q=q, k=k, v=v)
     reject_half(q)
     scores_shape = _check_shapes(q, k, v, enable_gqa)
@@ -85,6 +86,9 @@ def scaled_dot_product_attention_forward(
     dropout_mask = _check_addend("dropout_mask", dropout_mask, q.dtype, scores_shape)
     if softcap is not None:
         check_cap(softcap, q.dtype)
+    check_counts(offset=offset, sinks=sinks)
+    if window is not None:
+        check_positive(window=window)
     if is_causal:
         num_queries, num_keys = scores_shape[-2:]
         mask, added = causal_mask(num_queries, num_keys, offset, window, sinks), None
@@ -162,7 +166,7 @@ def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
 
 def _check_needs_causal(**options):
     for name, value in options.items():
-        if value:
+        if value is not None and value != 0:
             raise ValueError(
                 f"{name} is {value} but is_causal is False; it is relative to each query's position, so it needs "
                 "is_causal=True"

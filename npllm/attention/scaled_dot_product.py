@@ -16,7 +16,7 @@ import numpy as np
 
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, reject_half
+from npllm.core.checks import as_floats, check_given, check_gradient, check_number, reject_half
 from npllm.layers.softmax import softmax_backward, softmax_forward
 
 
@@ -70,10 +70,11 @@ def scores_forward(q: np.ndarray, k: np.ndarray, scale: float | None = None) -> 
 
     The cache holds q, k and the scale.
     """
+    check_given(q=q, k=k)
     q, k = as_floats(q=q, k=k)
     reject_half(q)
     _check_queries_and_keys(q, k)
-    scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
+    scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else check_number("scale", scale)
     groups = _heads_per_group(q, k)
     scores = ungroup_heads(group_heads(q, groups) @ k.mT, groups) * scale
     return scores, Cache(q=q, k=k, scale=scale)
@@ -103,7 +104,9 @@ def attend_forward(
 
     The cache holds the `weights` before dropout, `dropped` after it, v and the options.
     """
+    check_given(scores=scores, v=v)
     scores, v, bias, dropout_mask = as_floats(scores=scores, v=v, bias=bias, dropout_mask=dropout_mask)
+    mask = None if mask is None else np.asarray(mask)
     _check_options(scores, v, mask, bias, dropout_mask)
     if bias is not None:
         scores = scores + bias

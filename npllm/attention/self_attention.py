@@ -14,7 +14,7 @@ import numpy as np
 from npllm.attention.base import Attention, project_backward, project_forward
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_sequence, check_shape
+from npllm.core.checks import as_floats, as_sequence, check_positive, check_shape
 from npllm.core.module import Parameter, as_generator
 from npllm.layers.linear import Linear
 
@@ -34,6 +34,7 @@ class SelfAttentionV1(Attention):
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
+        check_positive(d_in=d_in, d_out=d_out)
         self.W_query = Parameter(np.zeros((d_in, d_out), dtype))
         self.W_key = Parameter(np.zeros((d_in, d_out), dtype))
         self.W_value = Parameter(np.zeros((d_in, d_out), dtype))
@@ -80,6 +81,7 @@ class SelfAttentionV2(Attention):
         dtype: str = "float32",
         init: bool = True,
     ) -> None:
+        check_positive(d_in=d_in, d_out=d_out)
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, dtype=dtype, init=False)

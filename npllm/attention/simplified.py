@@ -13,7 +13,7 @@ import numpy as np
 from npllm.attention.base import Attention
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_shape
+from npllm.core.checks import as_floats, as_sequence, check_given, check_shape
 
 
 def attention_scores_of_query(query: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -21,8 +21,10 @@ def attention_scores_of_query(query: np.ndarray, inputs: np.ndarray) -> np.ndarr
 
     One query against every input; each score is a dot product, written as the sum over the channels.
     """
+    check_given(query=query, inputs=inputs)
     query, inputs = as_floats(query=query, inputs=inputs)
-    check_shape("query", query, "(C)", C=inputs.shape[1])
+    sizes = check_shape("inputs", inputs, "(S, C)")
+    check_shape("query", query, "(C)", C=sizes["C"])
     scores = np.empty(len(inputs), inputs.dtype)
     for s, key in enumerate(inputs):
         scores[s] = sum(query[c] * key[c] for c in range(len(key)))
@@ -35,6 +37,7 @@ def attention_scores_by_loops(inputs: np.ndarray) -> np.ndarray:
     Two nested loops, over the queries and over the keys.
     """
     inputs = as_floats(inputs=inputs)
+    check_shape("inputs", inputs, "(T, C)")
     scores = np.empty((len(inputs), len(inputs)), inputs.dtype)
     for t, query in enumerate(inputs):
         for s, key in enumerate(inputs):
@@ -47,7 +50,7 @@ def attention_scores(inputs: np.ndarray) -> np.ndarray:
 
     The same scores as one matrix product.
     """
-    inputs = as_floats(inputs=inputs)
+    inputs = as_sequence(as_floats(inputs=inputs), "inputs")
     return inputs @ inputs.mT
 
 
@@ -56,8 +59,10 @@ def context_of_query(weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 
     The weighted sum for one query, added up input by input.
     """
+    check_given(weights=weights, inputs=inputs)
     weights, inputs = as_floats(weights=weights, inputs=inputs)
-    check_shape("weights", weights, "(S)", S=len(inputs))
+    sizes = check_shape("inputs", inputs, "(S, C)")
+    check_shape("weights", weights, "(S)", S=sizes["S"])
     context = np.zeros(inputs.shape[-1], inputs.dtype)
     for weight, value in zip(weights, inputs, strict=True):
         context += weight * value
@@ -69,7 +74,10 @@ def context_vectors(weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 
     The weighted sums for all queries as one matrix product.
     """
+    check_given(weights=weights, inputs=inputs)
     weights, inputs = as_floats(weights=weights, inputs=inputs)
+    check_shape("inputs", inputs, "(..., S, C)")
+    check_shape("weights", weights, "(..., T, S)", S=inputs.shape[-2])
     return weights @ inputs
 
 
@@ -81,6 +89,7 @@ class SimplifiedSelfAttention(Attention):
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """y, and the cache of the core as `attention`."""
+        x = as_sequence(x)
         y, attention = attention_forward(x, x, x, scale=1.0)
         return y, Cache(attention=attention)
 

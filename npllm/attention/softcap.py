@@ -12,7 +12,7 @@ Gemma 2, section 2.
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient
+from npllm.core.checks import as_floats, check_gradient, check_real
 
 
 def softcap(scores: np.ndarray, cap: float) -> np.ndarray:
@@ -42,6 +42,7 @@ def softcap_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 def check_cap(cap: float, dtype: np.dtype) -> float:
     """Return the cap as a float; raise ValueError unless it is positive and finite in this dtype."""
     limits = np.finfo(dtype)
-    if not limits.tiny <= cap <= limits.max:
+    check_real("softcap, the cap,", cap)
+    if not float(limits.tiny) <= cap <= float(limits.max):
         raise ValueError(f"softcap is {cap}; it must be greater than 0 and finite in {dtype}, or None for no cap")
     return float(cap)

@@ -18,7 +18,7 @@ import numpy as np
 
 from npllm.before_transformers.alignment import AlignmentAttention
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive, check_shape
+from npllm.core.checks import as_floats, check_given, check_gradient, check_positive, check_shape
 from npllm.core.module import Parameter, as_generator
 from npllm.layers.linear import Linear
 
@@ -34,6 +34,7 @@ def additive_scores(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def additive_scores_forward(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, Cache]:
     """The scores; the cache holds v and `hidden` (..., T, S, A), the hidden layers of all pairs."""
+    check_given(q=q, k=k, v=v)
     q, k, v = as_floats(q=q, k=k, v=v)
     size = check_shape("v", v, "(A)")["A"]
     check_shape("q", q, "(..., T, A)", A=size)

@@ -18,7 +18,7 @@ import numpy as np
 
 from npllm.attention.scaled_dot_product import attend_backward, attend_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_sequence
+from npllm.core.checks import as_floats, as_sequence, check_given
 from npllm.core.module import Module
 
 
@@ -34,6 +34,7 @@ def weighted_average_forward(
     scores: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
 ) -> tuple[np.ndarray, Cache]:
     """The context y; the cache is that of `attend_forward` and holds the `weights` (..., T, S) and the values."""
+    check_given(scores=scores, v=v)
     scores, v = as_floats(scores=scores, v=v)
     _check_shapes(scores, v)
     mask = None if mask is None else _check_mask(mask, v.shape[:-1])[..., None, :]  # the same keys for every query
@@ -78,7 +79,7 @@ class AlignmentAttention(Module):
         self, q: np.ndarray, k: np.ndarray, v: np.ndarray, *, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, Cache]:
         """The context; the cache holds those of projection, scores and average. `mask` (..., S) is False at padding."""
-        keys, projection = self.project_keys_forward(as_sequence(k))
+        keys, projection = self.project_keys_forward(as_sequence(k, "k"))
         context, cache = self.attend_forward(q, keys, v, mask=mask)
         cache.projection = projection
         return context, cache
@@ -92,7 +93,7 @@ class AlignmentAttention(Module):
         self, q: np.ndarray, keys: np.ndarray, v: np.ndarray, *, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, Cache]:
         """The context for projected keys; the cache holds those of scores and average."""
-        scores, score = self.score_forward(as_sequence(q), keys)
+        scores, score = self.score_forward(as_sequence(q, "q"), keys)
         context, attention = weighted_average_forward(scores, v, mask)
         return context, Cache(score=score, attention=attention)
 

@@ -12,7 +12,7 @@ Mikolov, Sutskever, Chen, Corrado, Dean 2013, Distributed Representations of Wor
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_indices, check_gradient, check_shape
+from npllm.core.checks import as_floats, as_indices, check_given, check_gradient, check_shape
 from npllm.layers.activations import sigmoid
 
 
@@ -30,6 +30,7 @@ def negative_sampling_forward(
     x: np.ndarray, weight: np.ndarray, targets: np.ndarray, negatives: np.ndarray
 ) -> tuple[np.ndarray, Cache]:
     """The loss; the cache holds x, the ids (..., 1 + K), target first, their vectors, and the scores w · x."""
+    check_given(x=x, weight=weight)
     x, weight = as_floats(x=x, weight=weight)
     targets, negatives = _check(x, weight, targets, negatives)
     ids = np.concatenate([targets[..., None], negatives], axis=-1)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive, drop_none
+from npllm.core.checks import as_floats, check_given, check_gradient, check_positive, drop_none
 from npllm.core.module import Module, Parameter, as_generator
 from npllm.layers.activations import sigmoid
 from npllm.layers.linear import linear_backward, linear_forward
@@ -66,7 +66,7 @@ class RecurrentCell(Module):
         draw_recurrent_weights(self, self.hidden_size, rng)
 
     def _initial_state(self, name: str, state: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-        return initial_state(name, state, (*np.shape(x)[:-1], self.hidden_size), x)
+        return initial_state(name, state, (*as_floats(x=x).shape[:-1], self.hidden_size), x)
 
     def _gates_forward(self, x: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray, Cache]:
         """x_gates, h_gates, and the caches of the two linear maps."""
@@ -94,6 +94,7 @@ def rnn_step(x_gates: np.ndarray, h_gates: np.ndarray) -> np.ndarray:
 
 def rnn_step_forward(x_gates: np.ndarray, h_gates: np.ndarray) -> tuple[np.ndarray, Cache]:
     """The new state h′, which is also all that the cache holds."""
+    check_given(x_gates=x_gates, h_gates=h_gates)
     x_gates, h_gates = as_floats(x_gates=x_gates, h_gates=h_gates)
     _check_equal_shapes(x_gates, h_gates)
     h = np.tanh(x_gates + h_gates)
@@ -149,6 +150,7 @@ def gru_step(x_gates: np.ndarray, h_gates: np.ndarray, h: np.ndarray) -> np.ndar
 
 def gru_step_forward(x_gates: np.ndarray, h_gates: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, Cache]:
     """The new state; the cache holds the gates r and z, the candidate n, the block h_n and the old state h."""
+    check_given(x_gates=x_gates, h_gates=h_gates, h=h)
     x_gates, h_gates, h = as_floats(x_gates=x_gates, h_gates=h_gates, h=h)
     _check_blocks(3, x_gates, h_gates, "h", h)
     x_r, x_z, x_n = np.split(x_gates, 3, axis=-1)
@@ -223,6 +225,7 @@ def lstm_step_forward(
     x_gates: np.ndarray, h_gates: np.ndarray, c: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], Cache]:
     """(h′, c′); the cache holds the gates i, f, o, the candidate g, the old cell state c and tanh_c = tanh(c′)."""
+    check_given(x_gates=x_gates, h_gates=h_gates, c=c)
     x_gates, h_gates, c = as_floats(x_gates=x_gates, h_gates=h_gates, c=c)
     _check_blocks(4, x_gates, h_gates, "c", c)
     i, f, g, o = np.split(x_gates + h_gates, 4, axis=-1)

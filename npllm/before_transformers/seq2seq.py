@@ -18,7 +18,7 @@ import numpy as np
 
 from npllm.before_transformers.seq2seq_decoders import ATTENTIONS, LAYERS, build_decoder
 from npllm.core.cache import Cache
-from npllm.core.checks import as_id_sequence, as_indices, check_positive
+from npllm.core.checks import as_id_sequence, as_indices, check_positive, check_shape
 from npllm.core.module import Module, as_generator
 from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from npllm.layers.embedding import Embedding
@@ -53,9 +53,9 @@ class Seq2Seq(Module):
             source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size,
             embedding_dim=embedding_dim, hidden_size=hidden_size,
         )  # fmt: skip
-        if attention not in ATTENTIONS:
+        if not isinstance(attention, str) or attention not in ATTENTIONS:
             raise ValueError(f"attention is {attention!r}; it must be one of {', '.join(ATTENTIONS)}")
-        if cell not in LAYERS:
+        if not isinstance(cell, str) or cell not in LAYERS:
             raise ValueError(f"cell is {cell!r}; it must be one of {', '.join(LAYERS)}")
         self.source_embedding = Embedding(source_vocab_size, embedding_dim, dtype=dtype, init=False)
         self.encoder = LAYERS[cell](embedding_dim, hidden_size, dtype=dtype, init=False)
@@ -126,7 +126,7 @@ class Seq2Seq(Module):
         """
         check_positive(max_length=max_length)
         for name, token in (("bos_id", bos_id), ("eos_id", eos_id)):
-            as_indices(name, token, 0, self.head.weight.shape[0])
+            check_shape(name, as_indices(name, token, 0, self.head.weight.shape[0]), "()")
         x = self.source_embedding(as_id_sequence("source", source, min_length=1))
         states, *state = self.encoder(x, mask=mask)
         tokens = np.full(states.shape[:-2], bos_id)

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npllm.core.checks import MAX_SIZE, as_indices, check_above_zero, check_integer, check_number, check_positive
+from npllm.core.module import as_generator
+
 
 def skip_gram_pairs(ids: np.ndarray, window_size: int) -> tuple[np.ndarray, np.ndarray]:
     """All pairs of a center word and a context word at most `window_size` positions away      (N) → (P), (P)
@@ -22,11 +25,11 @@ def skip_gram_pairs(ids: np.ndarray, window_size: int) -> tuple[np.ndarray, np.n
     """
     ids = _check_ids(ids, window_size)
     centers, contexts = [], []
-    for distance in range(1, window_size + 1):
+    for distance in range(1, min(window_size, len(ids)) + 1):
         left, right = ids[:-distance], ids[distance:]
         centers += [left, right]  # each word is in the context of the other
         contexts += [right, left]
-    return np.concatenate(centers), np.concatenate(contexts)
+    return np.concatenate([ids[:0], *centers]), np.concatenate([ids[:0], *contexts])
 
 
 def cbow_windows(ids: np.ndarray, window_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,9 +51,10 @@ def subsample(ids: np.ndarray, threshold: float, *, rng: np.random.Generator) ->
     Very frequent words such as "the" are in almost every context and carry little information about it. Without them,
     a window also reaches further.
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold is {threshold}; it must be greater than 0")
-    ids = np.asarray(ids)
+    check_above_zero("threshold", threshold)
+    _require_generator(rng)
+    ids = _check_ids(ids, 1)
+    as_indices("ids", ids, 0, 2**31)
     frequencies = np.bincount(ids) / max(len(ids), 1)
     with np.errstate(divide="ignore"):
         keep_probability = np.sqrt(threshold / frequencies)
@@ -64,8 +68,12 @@ class NegativeSampler:
     """
 
     def __init__(self, counts: Sequence[int] | np.ndarray, power: float = 0.75) -> None:
-        counts = np.asarray(counts, np.float64)
-        if counts.ndim != 1 or not (counts >= 0).all() or not counts.any():
+        counts = np.asarray(counts)
+        if counts.dtype.kind not in "fiu":
+            raise TypeError(f"counts has dtype {counts.dtype}; it must be an integer dtype")
+        counts = counts.astype(np.float64)
+        check_number("power", power)
+        if counts.ndim != 1 or not ((counts >= 0) & (counts < np.inf)).all() or not counts.any():
             raise ValueError("counts must be a count of at least 0 for each word, and not all of them 0")
         weights = np.where(counts > 0, counts, 1.0) ** power * (counts > 0)  # a word with count 0 is never drawn
         self.probabilities = weights / weights.sum()
@@ -74,13 +82,22 @@ class NegativeSampler:
 
     def sample(self, shape: int | tuple[int, ...], *, rng: np.random.Generator) -> np.ndarray:
         """Ids of this shape: word w is drawn where a uniform number is in [cumulative[w − 1], cumulative[w])."""
+        _require_generator(rng)
+        for size in shape if isinstance(shape, (tuple, list)) else [shape]:
+            if check_integer("shape", size, 0) >= MAX_SIZE:
+                raise ValueError(f"shape is {shape}; each size must be less than {MAX_SIZE}")
         return np.searchsorted(self.cumulative, rng.random(shape), side="right")
 
 
 def _check_ids(ids: np.ndarray, window_size: int) -> np.ndarray:
-    if window_size < 1:
-        raise ValueError(f"window_size is {window_size}; it must be at least 1")
+    check_positive(window_size=window_size)
     ids = np.asarray(ids)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise TypeError(f"ids has shape {ids.shape} and dtype {ids.dtype}; it must be one-dimensional, of integers")
     return ids
+
+
+def _require_generator(rng: np.random.Generator) -> None:
+    if rng is None:
+        raise TypeError("rng is None; it must be a numpy.random.Generator, such as np.random.default_rng(0)")
+    as_generator(rng)

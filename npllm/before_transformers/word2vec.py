@@ -18,7 +18,7 @@ import numpy as np
 
 from npllm.before_transformers.negative_sampling import negative_sampling_backward, negative_sampling_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_indices, check_positive
+from npllm.core.checks import as_indices, check_positive, check_shape
 from npllm.core.module import Module, as_generator
 from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from npllm.layers.embedding import Embedding
@@ -106,7 +106,7 @@ class Word2Vec(Module):
         cos(a, b) = a · b / (|a| |b|). The word itself is not among them.
         """
         vectors = self.word_vectors.weight.data
-        as_indices("word_id", word_id, 0, len(vectors))
+        check_shape("word_id", as_indices("word_id", word_id, 0, len(vectors)), "()")
         check_positive(count=count)
         lengths = np.sqrt((vectors * vectors).sum(axis=-1))
         cosines = vectors @ vectors[word_id] / np.maximum(lengths * lengths[word_id], np.finfo(vectors.dtype).tiny)

@@ -3,11 +3,15 @@
 Every function starts with these: the dtype (`as_floats`, `as_indices`), then the shape (`check_shape`).
 """
 
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+MAX_SIZE = 2**31  # of an axis or a count: larger ones are mistakes, and NumPy's message would not name them
+MAX_NUMBER = sys.float_info.max
 
 
 def as_floats(**arguments: Any) -> Any:
@@ -76,12 +80,19 @@ def as_id_sequence(name: str, ids: Any, min_length: int = 0) -> np.ndarray:
     return ids
 
 
-def as_sequence(x: Any) -> np.ndarray:
+def check_given(**arguments: Any) -> None:
+    """Raise TypeError for an argument that is None."""
+    for name, value in arguments.items():
+        if value is None:
+            raise TypeError(f"{name} is None; it must be an array")
+
+
+def as_sequence(x: Any, name: str = "x") -> np.ndarray:
     """Return x as an array; raise ValueError unless it is a sequence (T, C) or a batch of them (..., T, C)."""
     x = np.asarray(x)
     if x.ndim < 2:
         raise ValueError(
-            f"x has shape {x.shape}; it must be a sequence of vectors (T, C), or a batch of them (B, T, C)"
+            f"{name} has shape {x.shape}; it must be a sequence of vectors (T, C), or a batch of them (B, T, C)"
         )
     return x
 
@@ -128,23 +139,25 @@ def check_gradient(dy: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def check_probability(name: str, p: float) -> float:
-    """Return p as a float; raise ValueError unless 0 ≤ p < 1."""
+    """Return p as a float; raise TypeError unless it is a number, ValueError unless 0 ≤ p < 1."""
+    check_real(name, p)
     if not 0.0 <= p < 1.0:
         raise ValueError(f"{name} is {p}; it must be at least 0 and less than 1")
     return float(p)
 
 
 def check_positive(**sizes: int) -> None:
-    """Raise ValueError unless every named size is 1 or more."""
+    """Raise TypeError unless every named size is an integer, ValueError unless it is at least 1 and below 2³¹."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1")
+        if check_integer(name, size, 1) >= MAX_SIZE:
+            raise ValueError(f"{name} is {size}; it must be less than {MAX_SIZE}")
 
 
 def check_heads(num_heads: int, **sizes: int) -> None:
-    """Raise ValueError unless num_heads is at least 1 and divides every named size."""
+    """Raise TypeError or ValueError unless all are integers of at least 1 and num_heads divides the others."""
+    check_positive(num_heads=num_heads, **sizes)
     for name, size in sizes.items():
-        if num_heads < 1 or size % num_heads:
+        if size % num_heads:
             raise ValueError(f"{name} is {size} and num_heads {num_heads}; num_heads must divide {name}")
 
 
@@ -193,8 +206,43 @@ def check_integer(name: str, value: Any, low: int) -> int:
 
 def check_number(name: str, value: Any) -> float:
     """Return the value as a float; raise TypeError unless it is a number (no bool), ValueError unless it is finite."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}; it must be a number")
-    if not np.isfinite(value):
+    check_real(name, value)
+    if not abs(value) <= MAX_NUMBER:
         raise ValueError(f"{name} is {value}; it must be a finite number")
     return float(value)
+
+
+def check_real(name: str, value: Any) -> None:
+    """Raise TypeError unless the value is a number, nan and ±∞ included (no bool)."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r:.80}; it must be a number")
+
+
+def check_not_negative(name: str, value: Any) -> float:
+    """Return the value as a float; raise TypeError unless it is a number, ValueError unless it is ≥ 0 and finite."""
+    check_real(name, value)
+    if not 0 <= value <= MAX_NUMBER:
+        raise ValueError(f"{name} is {value}; it must be at least 0 and finite")
+    return float(value)
+
+
+def check_above_zero(name: str, value: Any) -> float:
+    """Return the value as a float; raise TypeError unless it is a number, ValueError unless it is > 0 and finite."""
+    check_real(name, value)
+    if not 0 < value <= MAX_NUMBER:
+        raise ValueError(f"{name} is {value}; it must be greater than 0 and finite")
+    return float(value)
+
+
+def check_instance(name: str, value: Any, *kinds: type) -> None:
+    """Raise TypeError unless the value is an instance of one of the classes."""
+    if not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+        raise TypeError(f"{name} is {value!r:.80}; it must be {expected}{' or None' if type(None) in kinds else ''}")
+
+
+def check_list(name: str, value: Any) -> list[Any]:
+    """Return the value as a list; raise TypeError unless it is an iterable other than a text."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        raise TypeError(f"{name} is {value!r:.80}; it must be a sequence")
+    return list(value)

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from npllm.core.checks import as_indices, check_integer
+from npllm.core.checks import as_indices, check_instance, check_integer
+from npllm.core.module import as_generator
 from npllm.generation.filters import exclude_ids
-from npllm.generation.next_logits import NextLogits
+from npllm.generation.next_logits import NextLogits, check_model
 from npllm.generation.sampling import Sampling
 from npllm.generation.stop_strings import StopStrings
 from npllm.models.language_model import LanguageModel
@@ -62,9 +63,11 @@ def generate(
     Ends after `max_new_tokens` steps, or when all sequences have ended. The other options: see Sampling. Raises
     ValueError for an empty prompt and IndexError for an id that the model does not have, before the first step.
     """
+    check_model(model)
     max_new_tokens = check_integer("max_new_tokens", max_new_tokens, 0)
+    logit_bias = {} if logit_bias is None else logit_bias
     sampling = Sampling(
-        temperature, top_k, top_p, repetition_penalty, min_p, frequency_penalty, presence_penalty, logit_bias or {}
+        temperature, top_k, top_p, repetition_penalty, min_p, frequency_penalty, presence_penalty, logit_bias
     )
     vocab_size = model.config.vocab_size
     as_indices("logit_bias", list(sampling.logit_bias), 0, vocab_size)
@@ -75,16 +78,19 @@ def generate(
     ]
     for sequence in sequences:
         sequence.stop_strings = _stop_strings(stop_strings, tokenizer, sequence.ids)
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng is {rng!r}; it must be a generator such as numpy.random.default_rng(0)")
-    generators = (np.random.default_rng() if rng is None else rng).spawn(len(sequences))
+    excluded_ids = _check_ids("excluded_ids", excluded_ids, vocab_size)
+    impossible = {token_id for token_id, bias in sampling.logit_bias.items() if bias == -np.inf}
+    if len(impossible.union(excluded_ids)) == vocab_size:
+        raise ValueError("excluded_ids and logit_bias exclude every id of the vocabulary; one must remain")
+    if on_logits is not None and not callable(on_logits):
+        raise TypeError(f"on_logits is {on_logits!r:.80}; it must be a function")
     return _steps(
-        next_logits or NextLogits(model, use_kv_cache),
+        _next_logits(next_logits, model, use_kv_cache),
         sequences,
-        generators,
+        as_generator(rng).spawn(len(sequences)),
         max_new_tokens,
         sampling,
-        _check_ids("excluded_ids", excluded_ids, vocab_size),
+        excluded_ids,
         _check_ids("stop_ids", stop_ids, vocab_size),
         on_logits,
     )
@@ -92,6 +98,7 @@ def generate(
 
 def complete(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Any) -> list[int]:
     """The ids that continue one prompt; options as for `generate`."""
+    check_model(model)
     prompt = check_prompt("prompt", prompt, model.config.vocab_size)
     steps = generate(model, [prompt], max_new_tokens, **options)
     return [new_id for (new_id,) in steps if new_id is not None]
@@ -112,7 +119,7 @@ def check_prompt(name: str, prompt: Sequence[int], vocab_size: int) -> list[int]
 
 def as_list(name: str, values: Any) -> list[Any]:
     """The values as a list; raises TypeError for a single number or text."""
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         raise TypeError(f"{name} is {values!r}; it must be a list")
     return list(values)
 
@@ -158,6 +165,8 @@ class _Sequence:
 
 def _stop_strings(strings, tokenizer, prompt) -> tuple[StopStrings, StreamDecoder] | None:
     """For one sequence its StopStrings, and a decoder that has decoded the prompt; None without stop strings."""
+    if tokenizer is not None:
+        check_tokenizer(tokenizer)
     if not strings:
         return None
     if tokenizer is None:
@@ -165,6 +174,21 @@ def _stop_strings(strings, tokenizer, prompt) -> tuple[StopStrings, StreamDecode
     decoder = StreamDecoder(tokenizer)
     decoder.push(prompt)  # whether a token begins with a space can depend on the token before it
     return StopStrings(strings), decoder
+
+
+def check_tokenizer(tokenizer: Tokenizer) -> None:
+    """Raise TypeError unless the ids can be decoded one by one."""
+    if not hasattr(tokenizer, "decode_bytes") and not hasattr(tokenizer, "incremental_decoder"):
+        raise TypeError(f"tokenizer is {tokenizer!r:.80}; it must have decode_bytes, as a BPETokenizer has")
+
+
+def _next_logits(next_logits: NextLogits | None, model: LanguageModel, use_kv_cache: bool) -> NextLogits:
+    if next_logits is None:
+        return NextLogits(model, use_kv_cache)
+    check_instance("next_logits", next_logits, NextLogits)
+    if next_logits.model is not model:
+        raise ValueError("next_logits has the key-value cache of another model; it must be NextLogits(model)")
+    return next_logits
 
 
 def _check_sequence(name: str, value: Any, kind: str) -> Any:

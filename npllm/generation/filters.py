@@ -13,7 +13,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from npllm.core.checks import as_floats, as_indices, check_integer, check_number, check_shape
+from npllm.core.checks import (
+    as_floats,
+    as_indices,
+    check_integer,
+    check_list,
+    check_not_negative,
+    check_number,
+    check_shape,
+)
 from npllm.layers.softmax import softmax
 
 ROUNDING = 8.0  # in units of the dtype's ε: differences that small are taken for rounding errors
@@ -24,7 +32,7 @@ def top_k_filter(logits: np.ndarray, k: int) -> np.ndarray:
 
     Exactly k: of equal logits those of the lower ids. Raises ValueError unless k ≥ 1.
     """
-    logits = as_logits(logits)
+    logits = _without_nan(logits)
     k = check_integer("k", k, 1)
     if k >= len(logits):
         return logits.copy()
@@ -41,13 +49,13 @@ def top_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -
     Probabilities 0.5, 0.3, 0.2 and p = 0.8: the first two reach p, although their sum in floating point may be smaller
     than 0.8 by a rounding error. At least one token is kept, and all with p = 1. Raises ValueError unless 0 < p ≤ 1.
     """
-    logits = as_logits(logits)
+    logits = _without_nan(logits)
     p = check_number("p", p)
     if not 0.0 < p <= 1.0:
         raise ValueError(f"p is {p}; it must be greater than 0 and at most 1")
     if p == 1.0:
         return logits.copy()
-    tolerance = rounding_error(logits) if tolerance is None else tolerance
+    tolerance = rounding_error(logits) if tolerance is None else check_not_negative("tolerance", tolerance)
     order = np.argsort(-logits, kind="stable")
     cumulative = np.cumsum(softmax(logits[order].astype(np.float64)))
     num_kept = int(np.searchsorted(cumulative, p - tolerance, side="left")) + 1
@@ -61,14 +69,14 @@ def min_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -
     by at most `tolerance` is kept; the default is 8 ε of the dtype. p = 0 keeps all. Raises ValueError unless
     0 ≤ p ≤ 1.
     """
-    logits = as_logits(logits)
+    logits = _without_nan(logits)
     p = check_number("p", p)
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p is {p}; it must be at least 0 and at most 1")
     if p == 0.0:
         return logits.copy()
-    tolerance = rounding_error(logits) if tolerance is None else tolerance
-    return _keep(logits, logits.astype(np.float64) >= float(logits.max()) + float(np.log(p)) - tolerance)
+    tolerance = rounding_error(logits) if tolerance is None else check_not_negative("tolerance", tolerance)
+    return _keep(logits, logits.astype(np.float64) >= float(logits.max(initial=-np.inf)) + float(np.log(p)) - tolerance)
 
 
 def exclude_ids(logits: np.ndarray, ids: Iterable[int]) -> np.ndarray:
@@ -77,7 +85,7 @@ def exclude_ids(logits: np.ndarray, ids: Iterable[int]) -> np.ndarray:
     Such as the ids of a padded vocabulary, which have a logit but no token.
     """
     logits = as_logits(logits).copy()
-    logits[as_indices("ids", list(ids), 0, len(logits))] = -np.inf
+    logits[as_indices("ids", check_list("ids", ids), 0, len(logits))] = -np.inf
     return logits
 
 
@@ -85,6 +93,15 @@ def as_logits(logits: np.ndarray) -> np.ndarray:
     """Return the logits as an array; raise TypeError or ValueError unless they are floating point of the shape (V)."""
     logits = as_floats(logits=logits)
     check_shape("logits", logits, "(V)")
+    return logits
+
+
+def _without_nan(logits: np.ndarray) -> np.ndarray:
+    """The logits (V); raises ValueError for nan and +∞, which have no order or no probability."""
+    logits = as_logits(logits)
+    largest = logits.max(initial=-np.inf)
+    if not largest < np.inf:
+        raise ValueError(f"the largest of the logits is {largest}; they must be finite or −∞")
     return logits
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npllm.attention.kv_cache import ModelKVCache
+from npllm.core.checks import check_integer, check_positive
 from npllm.models.language_model import LanguageModel
 
 CHUNK = 256  # tokens of a prompt that are processed at once: bounds the memory of attention
@@ -26,6 +27,7 @@ class NextLogits:
     """
 
     def __init__(self, model: LanguageModel, use_kv_cache: bool = True) -> None:
+        check_model(model)
         self.model, self.use_kv_cache = model, use_kv_cache
         self.kv_cache: ModelKVCache | None = None
         self.num_computed = 0
@@ -65,8 +67,16 @@ class NextLogits:
         return self.model.new_kv_cache(len(contexts), np.array(left_padding)), rows
 
 
+def check_model(model: LanguageModel) -> None:
+    """Raise TypeError unless the model has what generation calls."""
+    if not all(hasattr(model, name) for name in ("config", "context_length", "hidden_states", "head_forward")):
+        raise TypeError(f"model is {model!r:.80}; it must be a language model, such as a GPT or a Decoder")
+
+
 def context_start(num_ids: int, context_length: int) -> int:
     """How many ids at the start are dropped: none while all fit, then half a context at once      () → ()"""
+    check_positive(context_length=context_length)
+    check_integer("num_ids", num_ids, 0)
     half = max(context_length // 2, 1)
     return 0 if num_ids <= context_length else -(-(num_ids - context_length) // half) * half
 

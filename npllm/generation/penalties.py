@@ -9,11 +9,12 @@ Repetition penalty: Keskar et al. 2019 (CTRL), section 4.1; frequency penalty, p
 API reference.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from npllm.core.checks import as_indices, check_number, check_shape
+from npllm.core.checks import as_indices, check_above_zero, check_integer, check_number, check_shape
 from npllm.generation.filters import as_logits
 
 
@@ -23,9 +24,7 @@ def penalize_repetition(logits: np.ndarray, ids: Sequence[int], penalty: float) 
     With a penalty above 1 the ids become less likely; 1 changes nothing. Raises ValueError unless penalty > 0.
     """
     logits = as_logits(logits)
-    penalty = check_number("penalty", penalty)
-    if not penalty > 0:
-        raise ValueError(f"penalty is {penalty}; it must be greater than 0")
+    penalty = check_above_zero("penalty", penalty)
     penalized = logits.copy()
     used = np.unique(_as_ids(ids, len(logits)))
     penalized[used] = np.where(logits[used] > 0, logits[used] / penalty, logits[used] * penalty)
@@ -54,9 +53,20 @@ def add_bias(logits: np.ndarray, logit_bias: Mapping[int, float]) -> np.ndarray:
     A bias of −∞ excludes the id. Raises IndexError for an id outside of the vocabulary.
     """
     logits = as_logits(logits).copy()
+    check_logit_bias(logit_bias)
     ids = as_indices("logit_bias", list(logit_bias), 0, len(logits))
     logits[ids] += np.array(list(logit_bias.values()), logits.dtype)
     return logits
+
+
+def check_logit_bias(logit_bias: Mapping[int, float]) -> None:
+    """Raise TypeError or ValueError unless it is a dict from ids to numbers, which are finite or −∞."""
+    if not isinstance(logit_bias, Mapping):
+        raise TypeError(f"logit_bias is {logit_bias!r:.80}; it must be a dict from ids to numbers")
+    for token_id, bias in logit_bias.items():
+        check_integer("an id of logit_bias", token_id, 0)
+        if not (isinstance(bias, float) and bias == -math.inf):
+            check_number(f"logit_bias[{token_id}]", bias)
 
 
 def _as_ids(ids: Sequence[int], vocab_size: int) -> np.ndarray:

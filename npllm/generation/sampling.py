@@ -10,12 +10,13 @@ Temperature: Ackley, Hinton, Sejnowski 1985.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 
-from npllm.core.checks import check_integer, check_number
+from npllm.core.checks import check_above_zero, check_integer, check_number
 from npllm.generation.filters import as_logits, min_p_filter, rounding_error, top_k_filter, top_p_filter
-from npllm.generation.penalties import add_bias, penalize_frequency, penalize_repetition
+from npllm.generation.penalties import add_bias, check_logit_bias, penalize_frequency, penalize_repetition
 from npllm.layers.softmax import softmax
 
 
@@ -53,23 +54,43 @@ class Sampling:
             raise ValueError(f"top_p is {self.top_p}; it must be greater than 0 and at most 1")
         if self.min_p is not None and not 0.0 <= check_number("min_p", self.min_p) <= 1.0:
             raise ValueError(f"min_p is {self.min_p}; it must be at least 0 and at most 1")
-        if not check_number("repetition_penalty", self.repetition_penalty) > 0:
-            raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it must be greater than 0")
+        check_above_zero("repetition_penalty", self.repetition_penalty)
         check_number("frequency_penalty", self.frequency_penalty)
         check_number("presence_penalty", self.presence_penalty)
-        _check_logit_bias(self.logit_bias)
+        check_logit_bias(self.logit_bias)
 
     def next_id(
         self, logits: np.ndarray, ids: Sequence[int], rng: np.random.Generator, *, prompt_length: int = 0
     ) -> int:
         """Draw the token that follows `ids`; the first `prompt_length` of them are the prompt      (V) → an int"""
+        check_integer("prompt_length", prompt_length, 0)
         if self.logit_bias:
             logits = add_bias(logits, self.logit_bias)
         if self.repetition_penalty != 1.0:
             logits = penalize_repetition(logits, ids, self.repetition_penalty)
         if self.frequency_penalty or self.presence_penalty:
             logits = penalize_frequency(logits, ids[prompt_length:], self.frequency_penalty, self.presence_penalty)
-        return sample(logits, rng, self.temperature, self.top_k, self.top_p, self.min_p)
+        return self.draw(logits, rng)
+
+    def draw(self, logits: np.ndarray, rng: np.random.Generator) -> int:
+        """Draw an id with the probabilities softmax(logits / temperature), after the filters      (V) → an int"""
+        logits = as_logits(logits)
+        if not np.isfinite(logits.max(initial=-np.inf)):  # nan if there is one
+            raise ValueError("the logits have no finite maximum; the model's weights may have overflowed")
+        if self.temperature == 0:
+            return int(logits.argmax())
+        if not callable(getattr(rng, "random", None)) or isinstance(rng, (np.random.RandomState, ModuleType)):
+            raise TypeError(f"rng is {rng!r}; it must be a numpy.random.Generator, such as np.random.default_rng(0)")
+        tolerance = rounding_error(logits)
+        logits = _divide(logits, float(self.temperature))
+        if self.top_k is not None:
+            logits = top_k_filter(logits, self.top_k)
+        if self.top_p is not None:
+            logits = top_p_filter(logits, self.top_p, tolerance)
+        if self.min_p is not None:
+            logits = min_p_filter(logits, self.min_p, tolerance)
+        cumulative = np.cumsum(softmax(logits))
+        return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
 
 
 def sample(
@@ -85,24 +106,7 @@ def sample(
     temperature 0 takes the largest logit (of equal ones the lowest id) and draws nothing. Raises ValueError for a
     negative temperature, for logits of another shape, and for logits that are nan or have no finite maximum.
     """
-    logits = as_logits(logits)
-    temperature = _check_temperature(temperature)
-    if np.isnan(logits).any() or not np.isfinite(logits.max(initial=-np.inf)):
-        raise ValueError("the logits have no finite maximum; the model's weights may have overflowed")
-    if temperature == 0:
-        return int(logits.argmax())
-    if not callable(getattr(rng, "random", None)):
-        raise TypeError(f"rng is {rng!r}; it must be a generator such as numpy.random.default_rng(0)")
-    tolerance = rounding_error(logits)
-    logits = _divide(logits, temperature)
-    if top_k is not None:
-        logits = top_k_filter(logits, top_k)
-    if top_p is not None:
-        logits = top_p_filter(logits, top_p, tolerance)
-    if min_p is not None:
-        logits = min_p_filter(logits, min_p, tolerance)
-    cumulative = np.cumsum(softmax(logits))
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    return Sampling(temperature, top_k, top_p, min_p=min_p).draw(logits, rng)
 
 
 def _divide(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -117,12 +121,3 @@ def _check_temperature(temperature: float) -> float:
     if temperature < 0:
         raise ValueError(f"temperature is {temperature}; it must be at least 0")
     return temperature
-
-
-def _check_logit_bias(logit_bias: Mapping[int, float]) -> None:
-    if not isinstance(logit_bias, Mapping):
-        raise TypeError(f"logit_bias is {logit_bias!r}; it must be a dict from ids to numbers")
-    for token_id, bias in logit_bias.items():
-        check_integer("an id of logit_bias", token_id, 0)
-        if bias != -np.inf:
-            check_number(f"logit_bias[{token_id}]", bias)

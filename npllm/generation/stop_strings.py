@@ -8,6 +8,8 @@ beginning of a stop string.
 
 from collections.abc import Iterable
 
+from npllm.core.checks import check_text
+
 
 class StopStrings:
     """Text in parts, up to the first stop string.
@@ -22,7 +24,7 @@ class StopStrings:
     def __init__(self, strings: Iterable[str]) -> None:
         if isinstance(strings, str):
             raise TypeError(f"stop_strings is the text {strings!r}; it must be a list of texts")
-        if not isinstance(strings, Iterable):
+        if isinstance(strings, bytes) or not isinstance(strings, Iterable) or hasattr(strings, "dtype"):
             raise TypeError(f"stop_strings is {strings!r}; it must be a list of texts")
         self.strings = tuple(strings)
         for string in self.strings:
@@ -35,6 +37,7 @@ class StopStrings:
 
     def push(self, text: str) -> str:
         """Append a part of the text; return what is certainly before any stop string. After one: nothing."""
+        check_text("text", text)
         if self.found is not None:
             return ""
         self._held += text

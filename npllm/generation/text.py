@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npllm.generation.autoregressive import as_list, check_prompt, generate
+from npllm.generation.autoregressive import as_list, check_prompt, check_tokenizer, generate
+from npllm.generation.next_logits import check_model
 from npllm.generation.stop_strings import StopStrings
 from npllm.models.language_model import LanguageModel
 from npllm.tokenizers.base import Tokenizer
@@ -44,6 +45,8 @@ def generate_tokens(
     The texts, joined, are the generated text before the first stop string or stop id. An id for which the tokenizer has
     no token is never drawn. Options as for `generate`; the same errors are raised before the first step.
     """
+    check_model(model)
+    check_tokenizer(tokenizer)
     prompt = check_prompt("prompt", prompt, model.config.vocab_size)
     rows: list[np.ndarray] = []
     stop = StopStrings(stop_strings)

@@ -10,6 +10,7 @@ Kaplan et al. 2020, Scaling Laws for Neural Language Models, section 2.1.
 import numpy as np
 
 from npllm.core.cache import Cache
+from npllm.core.checks import check_instance, check_positive
 from npllm.core.module import Module
 from npllm.models.gpt import GPTConfig
 
@@ -20,6 +21,7 @@ KEPT_BY_ACTIVATION = {  # arrays of the hidden size that the backward needs, bes
 
 def count_parameters(config: GPTConfig) -> dict[str, int]:
     """The number of parameters of each part, and their "total"; a tied head is counted once."""
+    check_instance("config", config, GPTConfig)
     V, T, C, L = config.vocab_size, config.context_length, config.d_model, config.num_layers
     F = _hidden(config)
     attention = C * 3 * C + C * C + C + (3 * C if config.qkv_bias else 0)
@@ -40,6 +42,7 @@ def count_operations(config: GPTConfig, batch_size: int, length: int) -> dict[st
 
     The backward has two products for each of the forward: one for the gradient of each factor.
     """
+    _check_sizes(config, batch_size, length)
     C, rows = config.d_model, batch_size * length
     parts = {
         "attention projections": config.num_layers * 2 * rows * (3 * C * C + C * C),
@@ -58,6 +61,7 @@ def count_activation_bytes(config: GPTConfig, batch_size: int, length: int, dtyp
     deviations, the inputs of its four linear maps (C, C, C and F), q, k and v (3 C), and GELU's input and Φ (2 F); and
     its attention weights, one for every pair of positions. Other activations keep fewer numbers than GELU.
     """
+    _check_sizes(config, batch_size, length)
     C, rows, itemsize = config.d_model, batch_size * length, np.dtype(dtype).itemsize
     hidden = (1 + KEPT_BY_ACTIVATION[config.activation]) * _hidden(config)
     block = rows * (8 * C + hidden + 2) + batch_size * config.num_heads * length * length
@@ -68,6 +72,7 @@ def count_activation_bytes(config: GPTConfig, batch_size: int, length: int, dtyp
 
 def count_training_bytes(config: GPTConfig, batch_size: int, length: int, dtype: str = "float32") -> dict[str, int]:
     """The bytes of a training step with AdamW: weights, gradients, both averages, activations; and their sum."""
+    _check_sizes(config, batch_size, length)
     weights = count_parameters(config)["total"] * np.dtype(dtype).itemsize
     parts = {
         "weights": weights,
@@ -82,6 +87,11 @@ def activation_bytes(model: Module, cache: Cache) -> int:
     """The bytes of memory that a cache keeps alive, each buffer once, without the model's own parameters."""
     own = Cache(parameters=[parameter.data for _, parameter in model.named_parameters()]).buffers()
     return sum(buffer.nbytes for key, buffer in cache.buffers().items() if key not in own)
+
+
+def _check_sizes(config: GPTConfig, batch_size: int, length: int) -> None:
+    check_instance("config", config, GPTConfig)
+    check_positive(batch_size=batch_size, length=length)
 
 
 def _hidden(config: GPTConfig) -> int:

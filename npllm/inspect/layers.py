@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_id_sequence
+from npllm.core.checks import as_floats, as_id_sequence, check_instance, check_list, check_shape
 from npllm.models.decoder import Decoder
 from npllm.models.gpt import GPT
 
@@ -35,6 +35,7 @@ class Layers:
 
 def layers_of(model: GPT | Decoder, ids: np.ndarray) -> Layers:
     """The hidden states and the attention weights of a sequence of ids (T)."""
+    check_instance("model", model, GPT, Decoder)
     ids = as_id_sequence("ids", ids, min_length=1)
     if ids.ndim != 1:
         raise ValueError(f"ids has shape {ids.shape}; it must be (T)")
@@ -47,6 +48,9 @@ def layers_of(model: GPT | Decoder, ids: np.ndarray) -> Layers:
 
 def logit_lens(model: GPT | Decoder, hidden_state: np.ndarray) -> np.ndarray:
     """logits = head(norm(x)): what the model would predict if the given layer were its last      (..., C) → (..., V)"""
+    check_instance("model", model, GPT, Decoder)
+    hidden_state = as_floats(hidden_state=hidden_state)
+    check_shape("hidden_state", hidden_state, "(..., C)", C=model.lm_head.weight.shape[1])
     norm = model.norm if isinstance(model, Decoder) else model.ln_f
     return model.head_forward(norm(hidden_state))[0]
 
@@ -56,16 +60,19 @@ def attention_to_previous(weights: np.ndarray) -> np.ndarray:
 
     Over the queries from position 2 on, for which it is not the first token.
     """
+    weights = _as_weights(weights)
     return weights[:, np.arange(2, weights.shape[1]), np.arange(1, weights.shape[1] - 1)].mean(axis=-1)
 
 
 def attention_to_first(weights: np.ndarray) -> np.ndarray:
     """The mean weight of the first token, of each head, over the queries from position 2 on      (H, T, T) → (H)"""
+    weights = _as_weights(weights)
     return weights[:, 2:, 0].mean(axis=-1)
 
 
 def attention_to_itself(weights: np.ndarray) -> np.ndarray:
     """The mean weight of the query's own token, of each head, from position 2 on      (H, T, T) → (H)"""
+    weights = _as_weights(weights)
     return weights[:, np.arange(2, weights.shape[1]), np.arange(2, weights.shape[1])].mean(axis=-1)
 
 
@@ -75,21 +82,33 @@ def induction(weights: np.ndarray) -> np.ndarray:
 
     The query at position N + i has the token of position i; the token that followed it is at position i + 1.
     """
+    weights = _as_weights(weights)
     half = weights.shape[1] // 2
     return weights[:, np.arange(half, 2 * half - 1), np.arange(1, half)].mean(axis=-1)
 
 
 def strongest_head(weights: list[np.ndarray | None], measure: Any) -> tuple[float, int, int]:
     """The largest value of a measure such as `attention_to_previous`, with its layer and head."""
+    if not callable(measure):
+        raise TypeError(f"measure is {measure!r:.80}; it must be a function such as attention_to_previous")
     found = [
         (float(value), layer, head)
-        for layer, table in enumerate(weights)
+        for layer, table in enumerate(check_list("weights", weights))
         if table is not None
         for head, value in enumerate(measure(table))
     ]
     if not found:
         raise ValueError("the model has no layer with attention weights")
     return max(found, key=lambda entry: entry[0])
+
+
+def _as_weights(weights: np.ndarray) -> np.ndarray:
+    """The attention weights (H, T, T); raises ValueError unless there are at least three positions."""
+    weights = as_floats(weights=weights)
+    check_shape("weights", weights, "(H, T, T)")
+    if weights.shape[1] < 3:
+        raise ValueError(f"weights has shape {weights.shape}; it must have at least three positions")
+    return weights
 
 
 class _Recorder:

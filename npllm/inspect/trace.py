@@ -17,7 +17,8 @@ from npllm.attention.base import join_heads, split_heads
 from npllm.attention.masks import causal_mask
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward, weights_backward
 from npllm.core.broadcasting import unbroadcast
-from npllm.core.module import Module
+from npllm.core.checks import check_instance
+from npllm.core.module import Module, as_generator
 from npllm.layers.activations import gelu_backward, gelu_forward
 from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from npllm.layers.softmax import softmax_backward
@@ -40,6 +41,8 @@ def trace(model: GPT, ids: np.ndarray, targets: np.ndarray, *, rng: np.random.Ge
     are q, k, v, scores, weights and context (..., H, T, ·); at the end logits and loss. "h.0.mlp.c_fc.weight" is a
     parameter. With `rng` dropout is active. The `grad` of the parameters is left as it was.
     """
+    check_instance("model", model, GPT)
+    rng = None if rng is None else as_generator(rng)
     before = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
     recorder = _Recorder(model)

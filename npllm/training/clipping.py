@@ -13,12 +13,26 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from npllm.core.checks import check_list, check_number
 from npllm.core.module import Parameter
+
+SMALLEST_EXACT = 1e-140  # a norm above it is the root of a sum that has lost no digits to underflow
 
 
 def grad_norm(parameters: Iterable[tuple[str, Parameter]]) -> float:
-    """√(Σ gradient²) over all parameters; `parameters` are pairs, as `named_parameters()` yields them."""
-    return math.sqrt(sum(_sum_of_squares(gradient) for gradient in _gradients(parameters)))
+    """√(Σ gradient²) over all parameters; `parameters` are pairs, as `named_parameters()` yields them.
+
+    The squares of very large or very small float64 numbers would leave the range of float64; then the gradients are
+    divided by the largest element first.
+    """
+    gradients = _gradients(parameters)
+    norm = math.sqrt(sum(_sum_of_squares(gradient) for gradient in gradients))
+    if SMALLEST_EXACT < norm < math.inf:
+        return norm
+    largest = max((float(np.abs(gradient).max(initial=0.0)) for gradient in gradients), default=0.0)
+    if math.isnan(norm) or largest == 0.0 or largest == math.inf:
+        return norm
+    return largest * math.sqrt(sum(_sum_of_squares(gradient / largest) for gradient in gradients))
 
 
 def clip_grad_norm(parameters: Iterable[tuple[str, Parameter]], max_norm: float) -> float:
@@ -27,20 +41,37 @@ def clip_grad_norm(parameters: Iterable[tuple[str, Parameter]], max_norm: float)
     Raises ValueError unless max_norm > 0, and FloatingPointError if the norm is not finite (the gradients are then
     unchanged): a step along such a gradient would make every weight nan.
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm is {max_norm}; it must be greater than 0")
-    parameters = list(parameters)
+    check_max_norm("max_norm", max_norm)
+    parameters = check_list("parameters", parameters)
     norm = grad_norm(parameters)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the gradient norm is {norm}; a smaller learning rate may keep it finite")
     if norm > max_norm:
+        factor = max_norm / (norm + 1e-6)  # 1e-6 as in PyTorch, so that the results are the same
         for gradient in _gradients(parameters):
-            gradient *= max_norm / (norm + 1e-6)  # 1e-6 as in PyTorch, so that the results are the same
+            _multiply(gradient, factor)
     return norm
 
 
+def check_max_norm(name: str, max_norm: float) -> None:
+    """Raise TypeError unless it is a number, ValueError unless it is greater than 0; ∞ means no limit."""
+    if not (isinstance(max_norm, float) and max_norm == math.inf) and not check_number(name, max_norm) > 0:
+        raise ValueError(f"{name} is {max_norm}; it must be greater than 0")
+
+
 def _gradients(parameters):
-    return [parameter.grad for _, parameter in parameters if parameter.grad is not None]
+    pairs = check_list("parameters", parameters)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Parameter) for pair in pairs):
+        raise TypeError("parameters must be pairs of a name and a Parameter, as model.named_parameters() yields them")
+    return [parameter.grad for _, parameter in pairs if parameter.grad is not None]
+
+
+def _multiply(gradient, factor):
+    """gradient ← gradient · factor. A factor that float32 cannot represent exactly enough is applied in steps."""
+    while factor < 2.0**-64:
+        gradient *= 2.0**-64
+        factor *= 2.0**64
+    gradient *= factor
 
 
 def _sum_of_squares(gradient):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from npllm.core.checks import check_probability
+from npllm.core.checks import check_list, check_not_negative, check_probability
 from npllm.core.module import Parameter
 from npllm.core.state import copy_into
 
@@ -81,8 +81,12 @@ class AdamW:
         weight_decay_filter: Callable[[str, Parameter], bool] | None = None,
     ):
         _check_not_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas is {betas!r:.80}; it must be a pair of numbers, such as (0.9, 0.999)")
         for index, beta in enumerate(betas):
             check_probability(f"betas[{index}]", beta)
+        if weight_decay_filter is not None and not callable(weight_decay_filter):
+            raise TypeError(f"weight_decay_filter is {weight_decay_filter!r:.80}; it must be a function or None")
         self.parameters = _as_dict(parameters)
         self.learning_rate, self.betas, self.eps, self.weight_decay = learning_rate, betas, eps, weight_decay
         decays = weight_decay_filter or (lambda name, parameter: True)
@@ -148,8 +152,8 @@ def _zero_grad(parameters):
 
 def _as_dict(parameters: NamedParameters) -> dict[str, Parameter]:
     """The parameters as a dict by name; raise unless there is at least one."""
-    pairs = [*parameters.items()] if isinstance(parameters, Mapping) else [*parameters]
-    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+    pairs = [*parameters.items()] if isinstance(parameters, Mapping) else check_list("parameters", parameters)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Parameter) for pair in pairs):
         raise TypeError("parameters must be pairs of a name and a Parameter, as model.named_parameters() yields them")
     if not pairs:
         raise ValueError("parameters is empty (a generator can be used once only); it must have at least one")
@@ -158,5 +162,4 @@ def _as_dict(parameters: NamedParameters) -> dict[str, Parameter]:
 
 def _check_not_negative(**numbers):
     for name, number in numbers.items():
-        if not number >= 0:
-            raise ValueError(f"{name} is {number}; it must be at least 0")
+        check_not_negative(name, number)

@@ -10,6 +10,8 @@ Loshchilov, Hutter 2017, SGDR, equation 5; warm-up: Goyal et al. 2017, section 2
 
 import math
 
+from npllm.core.checks import check_integer, check_number
+
 
 def warmup_cosine(
     step: int, num_steps: int, learning_rate: float, min_learning_rate: float = 0.0, warmup_steps: int = 0
@@ -22,7 +24,11 @@ def warmup_cosine(
     with progress = (step − warmup_steps) / (num_steps − warmup_steps). From num_steps on it is min_learning_rate.
     Raises ValueError unless 0 ≤ warmup_steps ≤ num_steps and 0 ≤ min_learning_rate ≤ learning_rate.
     """
-    if not 0 <= warmup_steps <= num_steps:
+    check_integer("step", step, 0)
+    check_integer("num_steps", num_steps, 0)
+    check_number("learning_rate", learning_rate)
+    check_number("min_learning_rate", min_learning_rate)
+    if not 0 <= check_integer("warmup_steps", warmup_steps, 0) <= num_steps:
         raise ValueError(f"warmup_steps is {warmup_steps}; it must be at least 0 and at most num_steps, {num_steps}")
     if not 0 <= min_learning_rate <= learning_rate:
         raise ValueError(

@@ -3,10 +3,12 @@
 batch → [loss_forward → loss_backward → clip → optimizer.step] → updated parameters
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from npllm.training.clipping import clip_grad_norm
+import numpy as np
+
+from npllm.training.clipping import check_max_norm, clip_grad_norm
 
 
 class StepResult(NamedTuple):
@@ -40,6 +42,10 @@ def accumulated_training_step(
 
     `micro_batches` yields pairs (weight, arguments of `loss_forward`). One micro-batch at a time is in memory.
     """
+    if not all(callable(getattr(optimizer, name, None)) for name in ("zero_grad", "step")):
+        raise TypeError(f"optimizer is {optimizer!r:.80}; it must be an optimizer, such as AdamW")
+    if max_grad_norm is not None:
+        check_max_norm("max_grad_norm", max_grad_norm)
     optimizer.zero_grad()
     loss = accumulate_gradients(model, micro_batches, **options)
     grad_norm = None if max_grad_norm is None else clip_grad_norm(optimizer.parameters.items(), max_grad_norm)
@@ -49,6 +55,10 @@ def accumulated_training_step(
 
 def accumulate_gradients(model: Any, micro_batches: Iterable[tuple[float, tuple]], **options) -> float:
     """Add ∂loss/∂parameters to every gradient and return loss = Σ weightᵢ · model.loss(*micro_batchᵢ)."""
+    if not all(callable(getattr(model, name, None)) for name in ("loss_forward", "loss_backward")):
+        raise TypeError(f"model is {model!r:.80}; it must have loss_forward and loss_backward")
+    if isinstance(micro_batches, (str, bytes, Mapping, np.ndarray)) or not isinstance(micro_batches, Iterable):
+        raise TypeError(f"micro_batches is {micro_batches!r:.80}; it must yield pairs (weight, batch)")
     loss = 0.0
     for weight, batch in micro_batches:
         batch_loss, cache = model.loss_forward(*batch, **options)

@@ -196,7 +196,7 @@ def test_invalid_arguments():
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="d_out is 5 and num_heads 2; num_heads must divide d_out"):
         MultiHeadAttention(3, 5, 4, 0.0, 2)
-    with pytest.raises(ValueError, match="d_out is 5 and num_heads 0"):
+    with pytest.raises(ValueError, match="num_heads is 0; it must be at least 1"):
         MultiHeadAttention(3, 5, 4, 0.0, 0)
     for layer in (
         CausalAttention(3, 2, 4, 0.0, rng=rng),

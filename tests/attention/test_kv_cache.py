@@ -65,7 +65,7 @@ def test_the_default_is_one_sequence_without_padding():
 def test_invalid_arguments():
     with pytest.raises(ValueError, match="batch_size is 0"):
         KVCache(0)
-    with pytest.raises(ValueError, match=r"left_padding has shape \(3,\); it must be \(2,\)"):
+    with pytest.raises(ValueError, match=r"left_padding has shape \(3,\); it must be \(B\) with B = 2"):
         KVCache(2, [1, 0, 0])
     for kv_cache in (KVCache(3), SlidingWindowKVCache(2, 0, 3)):
         with pytest.raises(ValueError, match=r"the kv_cache has batch_size 3 but the input has shape \(2, 3, 2, 4\)"):

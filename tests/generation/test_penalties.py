@@ -53,7 +53,11 @@ def test_a_bias_of_minus_infinity_excludes_an_id():
     ("call", "error", "message"),
     [
         (lambda x: penalize_repetition(x, [0], 0.0), ValueError, "penalty is 0.0; it must be greater than 0"),
-        (lambda x: penalize_repetition(x, [0], np.inf), ValueError, "penalty is inf; it must be a finite number"),
+        (
+            lambda x: penalize_repetition(x, [0], np.inf),
+            ValueError,
+            "penalty is inf; it must be greater than 0 and finite",
+        ),
         (lambda x: penalize_repetition(x, [3], 2.0), IndexError, r"ids\[0\] is 3"),
         (lambda x: penalize_repetition(x[None], [0], 2.0), ValueError, r"logits has shape \(1, 3\); it must be \(V\)"),
         (lambda x: penalize_repetition(x, [[0]], 2.0), ValueError, r"ids has shape \(1, 1\); it must be \(N\)"),
@@ -61,7 +65,7 @@ def test_a_bias_of_minus_infinity_excludes_an_id():
         (lambda x: penalize_frequency(x, [0], "1"), TypeError, "frequency_penalty is '1'; it must be a number"),
         (lambda x: penalize_frequency(x, [-1], 1.0), IndexError, r"ids\[0\] is -1"),
         (lambda x: add_bias(x, {3: 1.0}), IndexError, r"logit_bias\[0\] is 3; it must be in \[0, 3\)"),
-        (lambda x: add_bias(x, {1.0: 1.0}), TypeError, "logit_bias has dtype float64"),
+        (lambda x: add_bias(x, {1.0: 1.0}), TypeError, "an id of logit_bias is 1.0; it must be an integer"),
     ],
 )
 def test_invalid_arguments(call, error, message):

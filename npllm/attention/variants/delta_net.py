@@ -187,7 +187,9 @@ class DeltaNet(Module):
         `rng` is not used: there is no dropout.
         """
         document_ids = per_head(document_ids, x)
-        query_positions(x, self.context_length, kv_cache, document_ids)  # raises ValueError beyond the context
+        query_positions(
+            x, self.context_length, kv_cache, document_ids, (RecurrentState,)
+        )  # raises ValueError beyond the context
         (q, k, v, b), projections = project_forward(x, self._projections)
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
         q, q_unit = l2_normalize_forward(q)

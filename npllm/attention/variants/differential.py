@@ -34,7 +34,7 @@ from npllm.attention.base import (
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import check_positive
+from npllm.core.checks import check_number, check_positive, check_probability
 from npllm.core.module import Parameter, as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
@@ -66,10 +66,11 @@ class DifferentialAttention(Attention):
         dtype: DTypeLike = "float32",
         init: bool = True,
     ) -> None:
-        if num_heads < 1 or d_model % (2 * num_heads):
+        check_positive(d_model=d_model, num_heads=num_heads)
+        if d_model % (2 * num_heads):
             raise ValueError(f"d_model is {d_model} and num_heads {num_heads}; 2 num_heads must divide d_model")
         check_positive(context_length=context_length)
-        if not 0.0 <= lambda_init < 1.0:
+        if not 0.0 <= check_number("lambda_init", lambda_init) < 1.0:
             raise ValueError(f"lambda_init is {lambda_init}; it must be at least 0 and less than 1")
         head_dim = d_model // (2 * num_heads)
         self.context_length, self.num_heads, self.lambda_init = context_length, num_heads, float(lambda_init)
@@ -81,7 +82,7 @@ class DifferentialAttention(Attention):
         )
         self.norm = RMSNorm(2 * head_dim, eps=1e-5, dtype=dtype, init=False)
         self.o_proj = Linear(d_model, d_model, bias=False, dtype=dtype, init=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         if init:
             self.init_weights(as_generator(rng))
 

@@ -40,7 +40,7 @@ from npllm.attention.variants.options import (
 from npllm.attention.variants.relative_bias import ALiBi, T5Bias, t5_bias_backward, t5_bias_forward
 from npllm.attention.variants.rope import RoPE, rope_backward, rope_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import check_heads, check_positive
+from npllm.core.checks import check_above_zero, check_heads, check_instance, check_positive, check_probability
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.embedding import Embedding
@@ -88,6 +88,8 @@ class GroupedQueryAttention(Attention):
         init: bool = True,
     ) -> None:
         num_kv_heads, head_dim = _check_sizes(d_model, num_heads, num_kv_heads, head_dim, context_length)
+        check_instance("qk_norm", qk_norm, QKNorm, type(None))
+        check_instance("window", window, SlidingWindow, type(None))
         _check_options(context_length, num_heads, head_dim, rope, scale, softcap, relative_bias, sparsity)
         self.context_length, self.num_heads, self.num_kv_heads = context_length, num_heads, num_kv_heads
         self.qk_norm, self.rope, self.scale, self.softcap = qk_norm, rope, scale, softcap
@@ -96,7 +98,7 @@ class GroupedQueryAttention(Attention):
         self.k_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
         self.v_proj = Linear(d_model, num_kv_heads * head_dim, bias=qkv_bias, dtype=dtype, init=False)
         self.o_proj = Linear(num_heads * head_dim, d_model, bias=o_bias, dtype=dtype, init=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         self.q_norm = self.k_norm = self.relative_attention_bias = self.gate_proj = None
         if qk_norm is not None:
             num_q, num_k = (1, 1) if qk_norm.over == "head" else (num_heads, num_kv_heads)
@@ -131,7 +133,7 @@ class GroupedQueryAttention(Attention):
         document_ids   integers (..., T): several documents in one sequence; no position attends to another document
         """
         cache, document_ids = Cache(), per_head(document_ids, x)
-        positions = query_positions(x, self.context_length, kv_cache, document_ids)
+        positions = query_positions(x, self.context_length, kv_cache, document_ids, (KVCache, SlidingWindowKVCache))
         (q, k, v), cache.projections = project_forward(x, (self.q_proj, self.k_proj, self.v_proj))
         if self._normalizes("projection"):
             q, cache.q_norm = self.q_norm.forward(q)
@@ -265,12 +267,14 @@ def _check_options(
     sparsity: StridedMask | BlockSparseMask | None,
 ) -> None:
     """Raise ValueError for options that do not fit the sizes of the layer."""
+    check_instance("rope", rope, RoPE, type(None))
+    check_instance("relative_bias", relative_bias, ALiBi, T5Bias, type(None))
+    check_instance("sparsity", sparsity, StridedMask, BlockSparseMask, type(None))
     if rope is not None:
         rope.frequencies(head_dim)
-    if scale is not None and not 0 < scale < np.inf:
-        raise ValueError(f"scale is {scale}; it must be greater than 0 and finite, or None for 1/√D")
-    if softcap is not None and not 0 < softcap < np.inf:
-        raise ValueError(f"softcap is {softcap}; it must be greater than 0 and finite, or None for no cap")
+    for name, number in (("scale", scale), ("softcap", softcap)):
+        if number is not None:
+            check_above_zero(name, number)
     if isinstance(relative_bias, ALiBi):
         relative_bias.check_num_heads(num_heads)
     if isinstance(sparsity, BlockSparseMask):

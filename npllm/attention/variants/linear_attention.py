@@ -44,7 +44,7 @@ from npllm.attention.variants.recurrence import (
     vector_times,
 )
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_heads, check_positive, drop_none
+from npllm.core.checks import as_floats, check_given, check_gradient, check_heads, check_positive, drop_none
 from npllm.core.module import Module, as_generator
 from npllm.layers.linear import Linear
 
@@ -91,6 +91,7 @@ def linear_attention_forward(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, document_ids: np.ndarray | None = None
 ) -> tuple[np.ndarray, Cache]:
     """y; the cache holds q, k, [v | 1] as `values`, the `mask`, the `weights` A, and y with the inverse divisor."""
+    check_given(q=q, k=k, v=v)
     q, k, v = as_floats(q=q, k=k, v=v)
     check_qkv(q, k, v)
     check_document_ids(document_ids, q.shape[:-1])
@@ -142,6 +143,7 @@ def linear_attention_recurrent_forward(
     document_ids: np.ndarray | None = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray], Cache]:
     """y and the last state; the cache holds the inputs, the divisors and the first state, but no later state."""
+    check_given(q=q, k=k, v=v)
     q, k, v, state = as_floats(q=q, k=k, v=v, state=state)
     check_qkv(q, k, v)
     values = _append_ones(v)
@@ -207,7 +209,7 @@ class LinearAttention(Module):
     ) -> None:
         check_heads(num_heads, d_model=d_model)
         check_positive(context_length=context_length)
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise ValueError(f'mode is {mode!r}; it must be "parallel" or "recurrent"')
         self.context_length, self.num_heads, self.mode = context_length, num_heads, mode
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
@@ -234,7 +236,9 @@ class LinearAttention(Module):
         document_ids   integers (..., T), several documents in one sequence; the state is set to zeros where one starts
         """
         document_ids = per_head(document_ids, x)
-        query_positions(x, self.context_length, kv_cache, document_ids)  # raises ValueError beyond the context
+        query_positions(
+            x, self.context_length, kv_cache, document_ids, (RecurrentState,)
+        )  # raises ValueError beyond the context
         qkv, projections = project_forward(x, (self.q_proj, self.k_proj, self.v_proj))
         q, k, v = (split_heads(projected, self.num_heads) for projected in qkv)
         q, q_map = elu_plus_one_forward(q)

@@ -32,7 +32,7 @@ from npllm.attention.kv_cache import KVCache
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.attention.variants.rope import RoPE, rotary_backward, rotary_forward, text_length
 from npllm.core.cache import Cache
-from npllm.core.checks import check_positive
+from npllm.core.checks import check_instance, check_integer, check_positive, check_probability
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
@@ -71,9 +71,12 @@ class MultiHeadLatentAttention(Attention):
         dtype: DTypeLike = "float32",
         init: bool = True,
     ) -> None:
-        check_positive(context_length=context_length, num_heads=num_heads)
+        check_positive(d_model=d_model, context_length=context_length, num_heads=num_heads)
+        if q_lora_rank is not None:
+            check_positive(q_lora_rank=q_lora_rank)
+        check_instance("rope", rope, RoPE)
         check_positive(kv_lora_rank=kv_lora_rank, head_dim=head_dim)
-        if qk_rope_head_dim < 0 or qk_rope_head_dim % 2:
+        if check_integer("qk_rope_head_dim", qk_rope_head_dim, 0) % 2:
             raise ValueError(
                 f"qk_rope_head_dim is {qk_rope_head_dim}; it must be even, since channels are rotated in pairs, or 0"
             )
@@ -92,7 +95,7 @@ class MultiHeadLatentAttention(Attention):
         self.kv_a_layernorm = RMSNorm(kv_lora_rank, dtype=dtype, init=False)
         self.kv_b_proj = Linear(kv_lora_rank, num_heads * 2 * head_dim, bias=False, dtype=dtype, init=False)
         self.o_proj = Linear(num_heads * head_dim, d_model, bias=False, dtype=dtype, init=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         if init:
             self.init_weights(as_generator(rng))
 

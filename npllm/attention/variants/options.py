@@ -23,7 +23,6 @@ Efficient Streaming Language Models with Attention Sinks, section 3.2. Child et 
 4.3; Zaheer et al. 2020, Big Bird, section 2. Qiu et al. 2025, Gated Attention for Large Language Models, section 2.2.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +30,7 @@ import numpy as np
 
 from npllm.attention.masks import block_mask, strided_mask
 from npllm.core.cache import Cache
-from npllm.core.checks import check_positive
+from npllm.core.checks import check_integer, check_list, check_not_negative, check_positive
 from npllm.layers.activations import sigmoid_backward, sigmoid_forward
 
 
@@ -50,9 +49,8 @@ class QKNorm:
     unit_offset: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.eps < math.inf:
-            raise ValueError(f"eps is {self.eps}; it must be at least 0 and finite")
-        if self.over not in ("head", "projection"):
+        check_not_negative("eps", self.eps)
+        if not isinstance(self.over, str) or self.over not in ("head", "projection"):
             raise ValueError(f'over is {self.over!r}; it must be "head" or "projection"')
 
 
@@ -65,8 +63,7 @@ class SlidingWindow:
 
     def __post_init__(self) -> None:
         check_positive(size=self.size)
-        if self.num_sink_tokens < 0:
-            raise ValueError(f"num_sink_tokens is {self.num_sink_tokens}; it must be at least 0")
+        check_integer("num_sink_tokens", self.num_sink_tokens, 0)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,10 @@ class BlockSparseMask:
 
     def __post_init__(self) -> None:
         check_positive(block_size=self.block_size)
-        layout = tuple(tuple(bool(entry) for entry in row) for row in self.layout)
+        layout = tuple(
+            tuple(bool(entry) for entry in check_list("a row of layout", row))
+            for row in check_list("layout", self.layout)
+        )
         object.__setattr__(self, "layout", layout)
         if not layout or any(len(row) != len(layout) or not row[i] for i, row in enumerate(layout)):
             rows = ", ".join(str(len(row)) for row in layout)

@@ -6,8 +6,8 @@ Loops over positions use views with the time axis first, so that x[t] is positio
 import numpy as np
 from numpy.typing import DTypeLike
 
-from npllm.attention.masks import document_starts
-from npllm.core.checks import as_floats, check_gradient, reject_half
+from npllm.attention.masks import as_positions, document_starts
+from npllm.core.checks import as_floats, check_given, check_gradient, reject_half
 
 
 def initial_state(state: np.ndarray | None, k: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def check_document_ids(document_ids: np.ndarray | None, shape: tuple[int, ...]) 
     """Raise ValueError unless document_ids, if there are any, broadcast to the shape (..., T)."""
     if document_ids is None:
         return
-    found = np.shape(document_ids)
+    found = as_positions("document_ids", document_ids).shape
     try:
         fits = found[-1:] == shape[-1:] and np.broadcast_shapes(found, shape) == shape
     except ValueError:
@@ -85,6 +85,7 @@ def check_delta_rule_inputs(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, beta: np.ndarray, state: np.ndarray | None
 ) -> tuple[np.ndarray, ...]:
     """The arguments of the rule as arrays of one dtype; raise ValueError for shapes that do not fit."""
+    check_given(q=q, k=k, v=v, beta=beta)
     q, k, v, beta, state = as_floats(q=q, k=k, v=v, beta=beta, state=state)
     check_qkv(q, k, v)
     if beta.shape != q.shape[:-1]:

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from npllm.attention.masks import distances
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
-from npllm.core.checks import check_positive
+from npllm.core.checks import check_list, check_not_negative, check_positive, check_shape
 from npllm.layers.embedding import embedding_backward, embedding_forward
 
 
@@ -31,7 +31,11 @@ def alibi_bias(
     Positions are (T), or (B, 1, T), with one row for all heads. Nothing is learned, so there is no backward.
     """
     distance = np.abs(distances(query_positions, key_positions))
-    return (-np.asarray(slopes)[:, None, None] * distance).astype(dtype)
+    slopes = np.asarray(slopes)
+    if slopes.dtype.kind not in "fiu":
+        raise TypeError(f"slopes has dtype {slopes.dtype}; it must be floating point")
+    check_shape("slopes", slopes, "(H)")
+    return (-slopes[:, None, None] * distance).astype(dtype)
 
 
 def alibi_slopes(num_heads: int) -> np.ndarray:
@@ -79,6 +83,7 @@ def t5_buckets(
     the last one holds all distances from `max_distance` on. With causal=False, half of all buckets are for t < s.
     """
     distance = distances(query_positions, key_positions)
+    check_positive(num_buckets=num_buckets)
     start = 0
     if not causal:
         num_buckets //= 2
@@ -104,9 +109,10 @@ class ALiBi:
     def __post_init__(self) -> None:
         if self.slopes is None:
             return
-        object.__setattr__(self, "slopes", tuple(float(slope) for slope in self.slopes))
-        if not all(0.0 <= slope < math.inf for slope in self.slopes):
-            raise ValueError(f"slopes is {self.slopes}; they must be finite and at least 0")
+        slopes = (
+            check_not_negative(f"slopes[{i}]", slope) for i, slope in enumerate(check_list("slopes", self.slopes))
+        )
+        object.__setattr__(self, "slopes", tuple(slopes))
 
     def check_num_heads(self, num_heads: int) -> None:
         """Raise ValueError unless there is one slope for each head."""
@@ -133,6 +139,7 @@ class T5Bias:
 
 
 def _check_buckets(num_buckets: int, max_distance: int) -> None:
+    check_positive(num_buckets=num_buckets, max_distance=max_distance)
     if not 1 <= num_buckets // 2 < max_distance:
         raise ValueError(
             f"num_buckets is {num_buckets} and max_distance is {max_distance}; half of the buckets of a direction must "

@@ -11,14 +11,15 @@ Su et al. 2021, RoFormer, section 3.2.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from npllm.attention.masks import as_positions, check_counts
 from npllm.attention.variants.rope_frequencies import check_theta, rotary_frequencies
 from npllm.attention.variants.rope_scaling import RoPEScaling
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient
+from npllm.core.checks import as_floats, check_gradient, check_instance, check_number, check_positive
 
 
 def rotary(
@@ -44,12 +45,13 @@ def rotary_forward(
 ) -> tuple[np.ndarray, Cache]:
     """The value; the cache holds the cosines and sines (..., T, F), times the amplitude."""
     x = as_floats(x=x)
-    frequencies, positions = np.asarray(frequencies, np.float64), np.asarray(positions)
+    frequencies, positions = as_frequencies(frequencies), as_positions("positions", positions)
+    amplitude = check_number("amplitude", amplitude)
     if frequencies.ndim != 1 or x.ndim < 2 or 2 * len(frequencies) > x.shape[-1]:
         raise ValueError(
             f"frequencies has shape {frequencies.shape} and x {x.shape}; they must be (F) and (..., T, D) with 2 F ≤ D"
         )
-    if positions.ndim == 0 or positions.shape[-1] != x.shape[-2]:
+    if positions.shape[-1] != x.shape[-2]:
         raise ValueError(f"positions has shape {positions.shape}; its last axis must be {x.shape[-2]}, that of x (T)")
     angles = positions[..., None] * frequencies
     cos, sin = (amplitude * np.cos(angles)).astype(x.dtype), (amplitude * np.sin(angles)).astype(x.dtype)
@@ -71,6 +73,7 @@ def halves_from_pairs(head_dim: int) -> np.ndarray:
     Weights trained with one layout work with the other if the rows of the query and key projections are permuted so,
     head by head. Scores do not change: both sides of every dot product are permuted alike.
     """
+    check_positive(head_dim=head_dim)
     return np.concatenate([np.arange(0, head_dim, 2), np.arange(1, head_dim, 2)])
 
 
@@ -90,15 +93,18 @@ class RoPE:
     scaling: RoPEScaling | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.partial_rotary_factor <= 1.0:
+        if not 0.0 < check_number("partial_rotary_factor", self.partial_rotary_factor) <= 1.0:
             raise ValueError(
                 f"partial_rotary_factor is {self.partial_rotary_factor}; it must be greater than 0 and at most 1"
             )
         check_theta(self.theta)
         check_layout(self.layout)
+        check_instance("scaling", self.scaling, *get_args(RoPEScaling), type(None))
 
     def frequencies(self, head_dim: int, num_positions: int = 0) -> np.ndarray:
         """The frequencies of all pairs, for heads of head_dim channels and a text of num_positions."""
+        check_positive(head_dim=head_dim)
+        check_counts(num_positions=num_positions)
         rotary_dim = int(head_dim * self.partial_rotary_factor)
         if self.scaling is None:
             return rotary_frequencies(rotary_dim, self.theta)
@@ -129,13 +135,21 @@ def rope_backward(dq: np.ndarray, dk: np.ndarray, cache: Cache) -> tuple[np.ndar
 
 
 def text_length(positions: np.ndarray) -> int:
-    """The largest position + 1; 0 if there is none."""
-    return int(positions.max()) + 1 if positions.size else 0
+    """The largest position + 1; 0 if there is none, or only padding, whose positions are negative."""
+    return max(int(positions.max()) + 1, 0) if positions.size else 0
+
+
+def as_frequencies(frequencies: np.ndarray) -> np.ndarray:
+    """Return the frequencies as float64; raise TypeError unless they are numbers, ValueError unless they are finite."""
+    frequencies = np.asarray(frequencies)
+    if frequencies.dtype.kind not in "fiu":
+        raise TypeError(f"frequencies has dtype {frequencies.dtype}; it must be floating point")
+    return frequencies.astype(np.float64, copy=False)
 
 
 def check_layout(layout: str) -> None:
     """Raise ValueError unless the layout is "halves" or "pairs"."""
-    if layout not in ("halves", "pairs"):
+    if not isinstance(layout, str) or layout not in ("halves", "pairs"):
         raise ValueError(f'layout is {layout!r}; it must be "halves" or "pairs"')
 
 

@@ -14,10 +14,11 @@ section 3.2; Ding et al. 2024, LongRoPE, section 3.
 """
 
 import math
+import sys
 
 import numpy as np
 
-from npllm.core.checks import check_positive
+from npllm.core.checks import check_above_zero, check_integer, check_number, check_positive
 
 
 def rotary_frequencies(rotary_dim: int, theta: float = 10000.0) -> np.ndarray:
@@ -26,7 +27,8 @@ def rotary_frequencies(rotary_dim: int, theta: float = 10000.0) -> np.ndarray:
     From 1 down to about 1/theta: the fast pairs distinguish neighbours, the slow ones distant positions. `rotary_dim`
     is R, the number of channels that are rotated. Raises ValueError unless it is even and at least 2.
     """
-    if rotary_dim < 2 or rotary_dim % 2:
+    check_positive(rotary_dim=rotary_dim)
+    if rotary_dim % 2:
         raise ValueError(f"rotary_dim is {rotary_dim}; it must be even and at least 2: channels are rotated in pairs")
     check_theta(theta)
     return float(theta) ** (-np.arange(0, rotary_dim, 2) / rotary_dim)
@@ -39,9 +41,14 @@ def interpolated_frequencies(rotary_dim: int, theta: float, factor: float) -> np
 
 def ntk_aware_frequencies(rotary_dim: int, theta: float, factor: float) -> np.ndarray:
     """Frequencies for theta · factor^(R/(R−2)): the lowest is divided by the factor, the highest is unchanged."""
+    check_factor(factor)
     if rotary_dim == 2:
         return interpolated_frequencies(rotary_dim, theta, factor)
-    return rotary_frequencies(rotary_dim, theta * check_factor(factor) ** (rotary_dim / (rotary_dim - 2)))
+    rotary_frequencies(rotary_dim, theta)  # raises for another rotary_dim or theta
+    exponent = math.log(theta) + math.log(factor) * (rotary_dim / (rotary_dim - 2))
+    if not exponent < math.log(sys.float_info.max):
+        raise ValueError(f"factor is {factor}; theta · factor^(R/(R−2)) must be finite, with theta {theta}")
+    return rotary_frequencies(rotary_dim, theta * float(factor) ** (rotary_dim / (rotary_dim - 2)))
 
 
 def dynamic_ntk_frequencies(
@@ -53,6 +60,7 @@ def dynamic_ntk_frequencies(
     positions the lowest is divided by factor² − factor + 1.
     """
     check_positive(original_length=original_length)
+    check_integer("num_positions", num_positions, 0)
     ratio = max(num_positions, original_length) / original_length
     return ntk_aware_frequencies(rotary_dim, theta, check_factor(factor) * ratio - (factor - 1.0))
 
@@ -73,6 +81,8 @@ def yarn_frequencies(
     With `truncate` the two limits of i are rounded outwards to integers.
     """
     plain = rotary_frequencies(rotary_dim, theta)
+    check_above_zero("beta_fast", beta_fast)
+    check_above_zero("beta_slow", beta_slow)
     low = _index_of_rotations(beta_fast, rotary_dim, theta, original_length)
     high = _index_of_rotations(beta_slow, rotary_dim, theta, original_length)
     if truncate:
@@ -89,6 +99,9 @@ def yarn_amplitude(factor: float, mscale: float | None = None, mscale_all_dim: f
     With both `mscale` and `mscale_all_dim`:  (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1).
     """
     log_factor = 0.1 * math.log(check_factor(factor))
+    for name, value in (("mscale", mscale), ("mscale_all_dim", mscale_all_dim)):
+        if value is not None and check_number(name, value) < 0:
+            raise ValueError(f"{name} is {value}; it must be at least 0")
     if mscale and mscale_all_dim:
         return (mscale * log_factor + 1.0) / (mscale_all_dim * log_factor + 1.0)
     return log_factor + 1.0
@@ -96,6 +109,7 @@ def yarn_amplitude(factor: float, mscale: float | None = None, mscale_all_dim: f
 
 def longrope_amplitude(factor: float, original_length: int) -> float:
     """√(1 + ln(factor) / ln(L)), a factor of queries and of keys; L is `original_length`."""
+    check_positive(original_length=original_length)
     if original_length < 2:
         raise ValueError(f"original_length is {original_length}; it must be at least 2")
     return math.sqrt(1.0 + math.log(check_factor(factor)) / math.log(original_length))
@@ -124,13 +138,14 @@ def llama3_frequencies(
 
 def check_theta(theta: float) -> None:
     """Raise ValueError unless theta is greater than 1 and finite."""
-    if not 1.0 < theta < math.inf:
+    if not check_number("theta", theta) > 1.0:
         raise ValueError(f"theta is {theta}; it must be greater than 1 and finite, for frequencies that decrease")
 
 
 def check_low_high(low_freq_factor: float, high_freq_factor: float) -> None:
     """Raise ValueError unless high_freq_factor is the greater."""
-    if not high_freq_factor > low_freq_factor:
+    check_number("low_freq_factor", low_freq_factor)
+    if not check_number("high_freq_factor", high_freq_factor) > low_freq_factor:
         raise ValueError(
             f"high_freq_factor is {high_freq_factor}; it must be greater than low_freq_factor, {low_freq_factor}"
         )
@@ -138,7 +153,7 @@ def check_low_high(low_freq_factor: float, high_freq_factor: float) -> None:
 
 def check_factor(factor: float) -> float:
     """Return the factor as a float; raise ValueError unless it is at least 1 and finite."""
-    if not 1.0 <= factor < math.inf:
+    if not check_number("factor", factor) >= 1.0:
         raise ValueError(
             f"factor is {factor}; it must be at least 1 and finite, the ratio of the new to the original length"
         )

@@ -9,7 +9,6 @@ With DynamicNTKScaling and LongRoPEScaling the frequencies depend on the length 
 those of the length at each step; keys that are already in the key-value cache keep the frequencies of theirs.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ from npllm.attention.variants.rope_frequencies import (
     yarn_amplitude,
     yarn_frequencies,
 )
-from npllm.core.checks import check_positive
+from npllm.core.checks import check_above_zero, check_list, check_positive
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,10 @@ class YaRNScaling:
     def __post_init__(self) -> None:
         check_factor(self.factor)
         check_positive(original_length=self.original_length)
-        _check_above_zero(beta_fast=self.beta_fast, beta_slow=self.beta_slow, attention_factor=self.attention_factor)
+        check_above_zero("beta_fast", self.beta_fast)
+        check_above_zero("beta_slow", self.beta_slow)
+        _check_above_zero(attention_factor=self.attention_factor)
+        yarn_amplitude(self.factor, self.mscale, self.mscale_all_dim)
 
     def frequencies(self, rotary_dim: int, theta: float, num_positions: int = 0) -> np.ndarray:
         """See yarn_frequencies."""
@@ -171,7 +173,7 @@ class LongRoPEScaling:
         check_positive(original_length=self.original_length)
         _check_above_zero(attention_factor=self.attention_factor)
         for name in ("short_factor", "long_factor"):
-            for divisor in getattr(self, name):
+            for divisor in check_list(name, getattr(self, name)):
                 _check_above_zero(**{name: divisor})
         if self.attention_factor is None:
             longrope_amplitude(self.factor, self.original_length)
@@ -201,5 +203,5 @@ RoPEScaling = LinearScaling | NTKScaling | DynamicNTKScaling | YaRNScaling | Lla
 def _check_above_zero(**numbers: float | None) -> None:
     """Raise ValueError unless every named number that is given is greater than 0 and finite."""
     for name, value in numbers.items():
-        if value is not None and not 0.0 < value < math.inf:
-            raise ValueError(f"{name} is {value}; it must be greater than 0 and finite")
+        if value is not None:
+            check_above_zero(name, value)

@@ -27,14 +27,17 @@ from npllm.attention.base import (
 )
 from npllm.attention.kv_cache import KVCache
 from npllm.attention.masks import distances
+from npllm.attention.scaled_dot_product import check_broadcasts
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import (
     as_floats,
     as_indices,
+    check_given,
     check_gradient,
     check_heads,
     check_positive,
+    check_probability,
     check_shape,
     drop_none,
     reject_half,
@@ -79,19 +82,23 @@ def relative_attention_forward(
     dropout_mask: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Cache]:
     """y; the cache holds the `weights` (..., T, S), `dropped` after dropout, and their sums by bucket (..., T, R)."""
+    check_given(q=q, k=k, v=v, key_table=key_table, value_table=value_table)
     q, k, v, key_table, value_table, dropout_mask = as_floats(
         q=q, k=k, v=v, key_table=key_table, value_table=value_table, dropout_mask=dropout_mask
     )
     reject_half(q)
+    check_shape("q", q, "(..., T, D)")
     check_shape("k", k, "(..., S, D)", D=q.shape[-1])
     check_shape("key_table", key_table, "(R, D)", D=q.shape[-1])
+    check_shape("v", v, "(..., S, E)", S=k.shape[-2])
     check_shape("value_table", value_table, "(R, E)", R=len(key_table), E=v.shape[-1])
-    scale = 1.0 / math.sqrt(q.shape[-1])
+    _check_leading_axes(q, k, v)
+    scale = 1.0 / math.sqrt(max(q.shape[-1], 1))
     scores = q @ k.mT
     buckets = _check_buckets(buckets, len(key_table), scores.shape)
     scores = (scores + np.take_along_axis(q @ key_table.T, buckets, axis=-1)) * scale
     if attn_mask is not None:
-        scores = np.where(_check_boolean(attn_mask), scores, -np.inf)
+        scores = np.where(_check_boolean(attn_mask, scores.shape), scores, -np.inf)
     weights, softmax = softmax_forward(scores)
     dropped = weights if dropout_mask is None else weights * dropout_mask
     by_bucket = _sum_by_bucket(dropped, buckets, len(value_table))
@@ -167,7 +174,7 @@ class ShawAttention(Attention):
         table_shape = (max_distance + 1, d_model // num_heads)
         self.key_table = Parameter(np.zeros(table_shape, dtype))
         self.value_table = Parameter(np.zeros(table_shape, dtype))
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(check_probability("dropout", dropout))
         if init:
             self.init_weights(as_generator(rng))
 
@@ -240,10 +247,18 @@ class Shaw:
         return ShawAttention(d_model, context_length, dropout, **vars(self), rng=rng, dtype=dtype, init=init)
 
 
-def _check_boolean(attn_mask: np.ndarray) -> np.ndarray:
+def _check_leading_axes(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+    try:
+        np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    except ValueError:
+        raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape}: the leading axes must broadcast") from None
+
+
+def _check_boolean(attn_mask: np.ndarray, scores_shape: tuple[int, ...]) -> np.ndarray:
     attn_mask = np.asarray(attn_mask)
     if attn_mask.dtype != bool:
         raise TypeError(f"attn_mask has dtype {attn_mask.dtype}; it must be bool, True where a query may attend")
+    check_broadcasts("attn_mask", attn_mask, scores_shape)
     return attn_mask
 
 
