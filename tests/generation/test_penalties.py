@@ -56,7 +56,7 @@ def test_a_bias_of_minus_infinity_excludes_an_id():
         (
             lambda x: penalize_repetition(x, [0], np.inf),
             ValueError,
-            "penalty is inf; it must be greater than 0 and finite",
+            "penalty is inf; it must be greater than 0",
         ),
         (lambda x: penalize_repetition(x, [3], 2.0), IndexError, r"ids\[0\] is 3"),
         (lambda x: penalize_repetition(x[None], [0], 2.0), ValueError, r"logits has shape \(1, 3\); it must be \(V\)"),

@@ -70,7 +70,7 @@ def test_buckets():
     for invalid in (lambda: F.t5_buckets([0], [0], 1), lambda: T5Bias(num_buckets=1)):
         with pytest.raises(ValueError, match="num_buckets is 1 and max_distance is 128"):
             invalid()
-    with pytest.raises(ValueError, match="they must be finite and at least 0"):
+    with pytest.raises(ValueError, match=r"slopes\[\d\] is .*; it must be at least 0 and finite"):
         ALiBi(slopes=[1.0, -1.0])
 
 
