@@ -115,7 +115,8 @@ def run(console: Console, options: argparse.Namespace) -> int:
         if "num_steps" in options.given:
             training_run.set_num_steps(options.num_steps)
     else:
-        refuse(options, {"previous"}, "has an effect with --resume only")
+        if options.previous:
+            raise UsageError("--previous has an effect with --resume only")
         _check_combinations(options)
         training_run, about = _create_run(options)
     recorded = training_run.num_threads or options.threads or 1

@@ -175,13 +175,13 @@ class Trainer:
         started = time.perf_counter()
         inputs, targets = next(self.batches)
         self.optimizer.learning_rate = config.learning_rate_at(step)
-        loss, grad_norm = accumulated_training_step(
-            self.model,
-            self.optimizer,
-            split_batch(inputs, targets, config.grad_accum_steps),
-            config.max_grad_norm,
-            rng=self.dropout_rng,
-        )
+        micro_batches = split_batch(inputs, targets, config.grad_accum_steps)
+        try:
+            loss, grad_norm = accumulated_training_step(
+                self.model, self.optimizer, micro_batches, config.max_grad_norm, rng=self.dropout_rng
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {step} diverged: {error}") from None
         for what, value in (("loss", loss), ("gradient norm", grad_norm)):
             if value is not None and not math.isfinite(value):
                 raise FloatingPointError(_diverged(f"the {what} of step {step}", value))

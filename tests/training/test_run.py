@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from npllm.cli.main import main
 from npllm.models import GPTConfig
 from npllm.tokenizers import CharacterTokenizer, train_bpe
 from npllm.training import TrainingConfig, create_run, open_run, open_trained, warmup_cosine
-from npllm.training.log import StepLog
+from npllm.training.run_config import write_run
+from npllm.utils.file_errors import FileError
 from tests.fingerprint import fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
@@ -114,9 +116,58 @@ def test_the_files_of_a_new_run(tmp_path):
         begin(tmp_path / "run")
 
 
-def test_a_run_without_a_checkpoint_starts_at_step_0(tmp_path):
+def test_a_run_that_was_not_saved_starts_at_step_0(tmp_path):
     begin(tmp_path / "run").trainer.run()
     assert open_run(tmp_path / "run").trainer.steps_done == 0
+
+
+def test_files_of_another_run_are_refused(tmp_path):
+    begin(tmp_path / "run")
+    other = create_run(
+        tmp_path / "other", TEXT[::-1], CharacterTokenizer.from_text(TEXT + "z"), GPTConfig(30, 16, 16, 1, 2)
+    )
+    for name in ("vocabulary.json", "train.tokens", "validation.tokens"):
+        own = (tmp_path / "run" / name).read_bytes()
+        shutil.copy(other.folder / name, tmp_path / "run")
+        with pytest.raises(FileError, match=f"{name} does not belong to this run: it is not the file that run.json"):
+            open_run(tmp_path / "run")
+        (tmp_path / "run" / name).write_bytes(own)
+
+
+def test_an_edited_run_json_is_refused(tmp_path):
+    begin(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    path.write_text(path.read_text().replace('"learning_rate": 0.001', '"learning_rate": 0.002'))
+    with pytest.raises(FileError, match="run.json is damaged or was edited"):
+        open_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("changes", [{"num_layers": 10**9}, {"d_hidden": 10**13}, {"vocab_size": 3}])
+def test_sizes_that_do_not_fit_are_refused_before_a_model_is_built(tmp_path, changes):
+    run = begin(tmp_path / "run")
+    write_run(run.folder, replace(run.config, model=replace(run.config.model, **changes)))
+    with pytest.raises(FileError, match="run.json has"):
+        open_run(tmp_path / "run")
+
+
+def test_a_token_file_that_was_replaced_during_the_run_stops_it(tmp_path):
+    run = begin(tmp_path / "run")
+    shutil.copy(tmp_path / "run" / "validation.tokens", tmp_path / "run" / "train.tokens")
+    with pytest.raises(FileError, match="train.tokens was replaced during the run"):
+        run.save()
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+def test_a_diverged_run_stops_and_keeps_its_checkpoint(tmp_path):
+    run = begin(tmp_path / "run", weight_decay=1e9)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        run.trainer.run([lambda *_: run.save()])
+    assert open_run(tmp_path / "run").trainer.steps_done > 0
+    run.model.wpe.weight.data[0, 0] = np.nan
+    before = fingerprint(tmp_path / "run" / "checkpoint.safetensors")
+    with pytest.raises(FloatingPointError, match="model.wpe.weight has values that are nan or infinite"):
+        run.save()
+    assert fingerprint(tmp_path / "run" / "checkpoint.safetensors") == before
 
 
 def test_a_run_with_byte_pair_encoding(tmp_path):
@@ -169,20 +220,6 @@ def test_nothing_is_written_for_a_text_that_is_too_short(tmp_path):
     with pytest.raises(ValueError, match="the validation text has 10 tokens; .* at least 17"):
         create_run(tmp_path / "run", TEXT[:100], tokenizer, GPTConfig(tokenizer.vocab_size, 16, 16, 1, 2))
     assert not (tmp_path / "run").exists()
-
-
-def test_an_incomplete_last_line_of_the_log_is_dropped(tmp_path):
-    log = StepLog(tmp_path / "log", 0)
-    for step in range(5):
-        log.add({"step": step, "loss": float(step)})
-    with open(tmp_path / "log", "a") as file:
-        file.write('{"step": 5, "lo')
-    assert [r["step"] for r in StepLog(tmp_path / "log", 9).records] == [0, 1, 2, 3, 4]
-    again = StepLog(tmp_path / "log", 3)
-    assert [r["step"] for r in again.records] == [0, 1, 2]
-    again.add({"step": 3, "loss": 9.0})
-    assert again.recent_loss(2) == 5.5
-    assert len((tmp_path / "log").read_text().splitlines()) == 4
 
 
 def test_the_best_weights_are_kept(tmp_path):
