@@ -18,7 +18,7 @@ import sys
 
 import numpy as np
 
-from npllm.core.checks import check_above_zero, check_integer, check_number, check_positive
+from npllm.core.checks import check_above_zero, check_integer, check_number, check_positive, check_real
 
 
 def rotary_frequencies(rotary_dim: int, theta: float = 10000.0) -> np.ndarray:
@@ -138,7 +138,8 @@ def llama3_frequencies(
 
 def check_theta(theta: float) -> None:
     """Raise ValueError unless theta is greater than 1 and finite."""
-    if not check_number("theta", theta) > 1.0:
+    check_real("theta", theta)
+    if not 1.0 < theta < math.inf:
         raise ValueError(f"theta is {theta}; it must be greater than 1 and finite, for frequencies that decrease")
 
 
@@ -153,7 +154,8 @@ def check_low_high(low_freq_factor: float, high_freq_factor: float) -> None:
 
 def check_factor(factor: float) -> float:
     """Return the factor as a float; raise ValueError unless it is at least 1 and finite."""
-    if not check_number("factor", factor) >= 1.0:
+    check_real("factor", factor)
+    if not 1.0 <= factor < math.inf:
         raise ValueError(
             f"factor is {factor}; it must be at least 1 and finite, the ratio of the new to the original length"
         )
