@@ -142,7 +142,7 @@ def test_an_edited_run_json_is_refused(tmp_path):
         open_run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("changes", [{"num_layers": 10**9}, {"d_hidden": 10**13}, {"vocab_size": 3}])
+@pytest.mark.parametrize("changes", [{"num_layers": 10**4}, {"vocab_size": 3}])
 def test_sizes_that_do_not_fit_are_refused_before_a_model_is_built(tmp_path, changes):
     run = begin(tmp_path / "run")
     write_run(run.folder, replace(run.config, model=replace(run.config.model, **changes)))

@@ -75,7 +75,8 @@ def test_the_command_continues_from_the_previous_checkpoint(folder, capsys):
 
 
 def test_previous_needs_resume(tmp_path):
-    assert main(["train", "--out", str(tmp_path), "--previous"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--out", str(tmp_path), "--previous"])
 
 
 def test_a_damaged_file_of_the_best_weights(tmp_path):
