@@ -5,6 +5,7 @@ import random
 import threading
 import time
 import zipfile
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -49,9 +50,10 @@ class Index:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 step = max(1, len(data) // 20)
-                for start in range(0, len(data), step):
-                    self.wfile.write(data[start : start + step])
-                    time.sleep(seconds / 20 if data[:1] != b"<" else 0)
+                with suppress(ConnectionError):  # the client was killed
+                    for start in range(0, len(data), step):
+                        self.wfile.write(data[start : start + step])
+                        time.sleep(seconds / 20 if data[:1] != b"<" else 0)
 
             def log_message(self, *arguments):
                 pass
