@@ -95,6 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--command", metavar="TEXT", default="", help="only the commands whose name contains this")
     options = parser.parse_args(arguments)
     print(f"seed {options.seed}", flush=True)
+    for sent in SIGNALS[1:]:  # commands inherit a signal that is ignored, as SIGHUP under nohup
+        signal.signal(getattr(signal, sent), signal.SIG_DFL)
     rng, end = np.random.default_rng(options.seed), time.monotonic() + 60 * options.minutes
     done, failed = Counter(), Counter()
     with prepared() as commands:

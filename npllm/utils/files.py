@@ -64,14 +64,17 @@ def atomic_write(path: str | PathLike, *, keep_as: str | PathLike | None = None)
 
     After an exception (a full disk, Ctrl-C) the temporary file is removed and `path` is unchanged. A new file has the
     permissions that `open` would give it, a replaced file keeps its own. If `path` is a symbolic link, the file that it
-    points to is replaced. Temporary files that a killed process left in the folder are removed.
+    points to is replaced. A folder, a pipe or a device is refused as by `check_regular_file`. Temporary files that a
+    killed process left in the folder are removed.
 
     keep_as   a path in the same folder: the replaced file is kept under this name. A complete file is at `path` at
               every moment.
     """
-    path = Path(path).resolve()
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; it must be the name of a file")
+    path = Path(os.path.realpath(path))
+    if path.is_symlink():  # links that point to each other
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if path.exists():  # a rename would replace a device such as /dev/null
+        check_regular_file(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
     remove_dead(path.parent)

@@ -130,7 +130,9 @@ def _verify(path, recorded, text, data, required):
         return
     if recorded is None:
         raise FileError(path, f"has no checksum; its header must have {CHECKSUM}", field=CHECKSUM)
-    zeroed = text.replace(f'"{CHECKSUM}":"{recorded}"'.encode(), f'"{CHECKSUM}":"{NO_CHECKSUM}"'.encode(), 1)
+    zeroed = text.replace(
+        f'"{CHECKSUM}":"{recorded}"'.encode(errors="replace"), f'"{CHECKSUM}":"{NO_CHECKSUM}"'.encode(), 1
+    )
     digest = hashlib.sha256(zeroed)
     for start in range(0, len(data), HASHED_AT_ONCE):
         digest.update(data[start : start + HASHED_AT_ONCE])

@@ -25,6 +25,19 @@ def write(path, *contents):
 
 
 class TestAtomicWrite:
+    def test_a_pipe_or_device_is_not_replaced(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(FileError, match="pipe is a pipe, a socket or a device; it must be a regular file$"):
+            write(tmp_path / "pipe", b"1")
+        assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+    def test_links_that_point_to_each_other_are_refused(self, tmp_path):
+        (tmp_path / "a").symlink_to(tmp_path / "b")
+        (tmp_path / "b").symlink_to(tmp_path / "a")
+        with pytest.raises(OSError, match="symbolic links"):
+            write(tmp_path / "a", b"1")
+        assert (tmp_path / "a").is_symlink() and (tmp_path / "b").is_symlink()
+
     @given(chunks, st.none() | st.binary(max_size=200))
     def test_the_content_replaces_the_old_one(self, contents, before):
         with tempfile.TemporaryDirectory() as folder:

@@ -226,3 +226,11 @@ class TestChecksum:
         safetensors.numpy.save_file({"a": np.ones(3)}, tmp_path / "x", {"npllm_sha256": ""})
         with pytest.raises(FileError, match="is damaged, or another program changed it"):
             ours.load(tmp_path / "x")
+
+    def test_a_checksum_with_half_a_character_is_refused(self, tmp_path):
+        ours.save(tmp_path / "x", {"a": np.ones(3)})
+        content = (tmp_path / "x").read_bytes()
+        start = content.index(b'npllm_sha256":"') + 15
+        (tmp_path / "x").write_bytes(content[:start] + rb"\ud800" + content[start + 6 :])
+        with pytest.raises(FileError, match="is damaged, or another program changed it"):
+            ours.load(tmp_path / "x")
