@@ -21,9 +21,14 @@ The folders, in the order in which data flows; read them from top to bottom:
 An import points to a folder above in this list. `npllm.functional` offers every function under its public name.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("npllm")
-except PackageNotFoundError:  # used from a source tree that was never installed
-    __version__ = "unknown"
+def __getattr__(name: str) -> str:
+    """`npllm.__version__`: read when it is asked for, because the import of importlib.metadata takes 30 ms."""
+    if name != "__version__":
+        raise AttributeError(f"module 'npllm' has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("npllm")
+    except PackageNotFoundError:  # used from a source tree that was never installed
+        return "unknown"

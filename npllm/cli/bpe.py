@@ -29,6 +29,7 @@ from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.loading import load_tokenizer
 from npllm.tokenizers.text_blocks import read_text_blocks
 from npllm.utils.files import atomic_write
+from npllm.utils.signals import describe_interruption, signal_behind
 from npllm.utils.terminal import readable, visible
 from npllm.utils.text_files import check_text_file
 
@@ -207,7 +208,7 @@ def encode_text_file(
     overwrite: bool = False,
     pattern: str | None = None,
 ) -> int:
-    """Write the ids of a text file to a token file, resuming an interrupted run; return the exit status, 0 or 130."""
+    """Write the ids of a text file to a token file, resuming an interrupted run; return 0, or 128 + n."""
     check_text_file(text_path)
     tokenizer, size = load_vocabulary(vocabulary, pattern), Path(text_path).stat().st_size
     if special == "as-tokens" and not tokenizer.special_tokens:
@@ -227,10 +228,12 @@ def encode_text_file(
 
         try:
             count = encode_file(text_path, out, tokenizer, special, overwrite, progress)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
+            number = signal_behind(interruption)
             advice = f"progress is saved every {SAVE_INTERVAL >> 20} MiB; run the same command again to resume"
-            console.print(Text(f"interrupted after {num_bytes:,} of {size:,} bytes; {advice}"), soft_wrap=True)
-            return 130
+            message = f"{describe_interruption(number)} after {num_bytes:,} of {size:,} bytes; {advice}"
+            console.print(Text(message), soft_wrap=True)
+            return 128 + number
     rate = (size - (resumed_at or 0)) / 1e6 / (time.perf_counter() - start_time)
     console.print(f"{count:,} ids, {size / max(count, 1):.2f} bytes per id; {rate:.1f} MB/s", highlight=False)
     console.print(Text(f"wrote the ids to {out}"), soft_wrap=True)

@@ -13,7 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import MODEL_HELP, try_threads, use_threads
+from npllm.cli.options import MODEL_HELP, read_standard_input, try_threads, use_threads
+from npllm.cli.output import PrintableConsole
 from npllm.cli.text_generation import (
     Timer,
     add_generation_options,
@@ -24,6 +25,7 @@ from npllm.cli.text_generation import (
     stop_ids_of,
 )
 from npllm.generation.chat import Chat
+from npllm.utils.signals import TerminationSignal
 from npllm.utils.terminal import printable
 
 DEFAULT_MODEL = "smollm2"
@@ -44,15 +46,15 @@ def add_parser(commands) -> None:
 
 def run(console: Console, options: argparse.Namespace) -> None:
     """Print the answer to one question, or answer questions until the input ends."""
-    sampling, errors = generation_options(options), Console(stderr=True, highlight=False)
+    sampling, errors = generation_options(options), PrintableConsole(stderr=True)
     pretrained = open_model(options.model, options.vocabulary, options.best)
     chat = Chat(pretrained, options.system, stop_ids=stop_ids_of(pretrained), **sampling)
     num_threads, times = options.threads, ""
     if num_threads is None:
         num_threads, times = try_threads(lambda: pretrained.model(np.zeros((1, 1), int)))
     with use_threads(errors, num_threads, times):
-        if options.prompt is not None or not sys.stdin.isatty():
-            question = sys.stdin.read() if options.prompt is None else options.prompt
+        if options.prompt is not None or sys.stdin is None or not sys.stdin.isatty():
+            question = read_standard_input() if options.prompt is None else options.prompt
             if not question.strip() and options.prompt is None:
                 raise ValueError("standard input has no question; give one there, or with --prompt TEXT")
             if not question.strip():
@@ -73,6 +75,8 @@ def converse(console: Console, errors: Console, chat: Chat, options: argparse.Na
         except EOFError:
             console.print()
             return
+        except TerminationSignal:
+            raise
         except KeyboardInterrupt:
             console.print()
             continue
@@ -84,6 +88,8 @@ def converse(console: Console, errors: Console, chat: Chat, options: argparse.Na
         elif question.strip():
             try:
                 answer_and_show(console, errors, chat, question, options)
+            except TerminationSignal:
+                raise
             except KeyboardInterrupt:
                 console.print(Text("(stopped)", style="dim"))
             except ValueError as error:  # of the template or the context length: the conversation goes on

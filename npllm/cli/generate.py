@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from npllm.cli.options import MODEL_HELP, try_threads, use_threads
+from npllm.cli.output import PrintableConsole
 from npllm.cli.text_generation import (
     Timer,
     add_generation_options,
@@ -34,7 +35,7 @@ def add_parser(commands) -> None:
 
 def run(console: Console, options: argparse.Namespace) -> None:
     """Print the prompt and its continuation, and how many tokens a second that were."""
-    sampling, errors = generation_options(options), Console(stderr=True, highlight=False)
+    sampling, errors = generation_options(options), PrintableConsole(stderr=True)
     pretrained = open_model(options.model, options.vocabulary, options.best)
     ids = encode_prompt(pretrained.tokenizer, options.prompt)
     num_threads, times = options.threads, ""

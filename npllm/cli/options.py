@@ -10,12 +10,16 @@ import argparse
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
+
+from npllm.utils.terminal import printable
 
 FIELDS = {  # a field of the library → its option, where they differ by more than dashes
     "k": "--top-k",
@@ -43,6 +47,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*arguments, **{"formatter_class": _HelpWithDefaults, **options})
         self.register("action", None, _StoreAndRecord)
         self.set_defaults(parser=self, given=frozenset())
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, without control characters, and exit with 2."""
+        super().error(printable(message))
 
 
 class _HelpWithDefaults(argparse.HelpFormatter):
@@ -193,6 +201,16 @@ def read_text(options: argparse.Namespace) -> str:
     from npllm.utils.text_files import read_text_file
 
     return corpora.read(options.corpus or "story") if options.text is None else read_text_file(options.text)
+
+
+def read_standard_input() -> str:
+    """The text of standard input; raises ValueError if it is closed, or is not UTF-8."""
+    if sys.stdin is None:
+        raise ValueError("standard input is closed; it must be a text")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not a text in {error.encoding}: byte {error.start} is invalid") from None
 
 
 def check_output_folder(option: str, folder: str) -> None:

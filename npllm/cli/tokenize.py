@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from npllm.cli.options import VOCABULARY_HELP, UsageError, vocabulary_path
+from npllm.cli.options import VOCABULARY_HELP, UsageError, read_standard_input, vocabulary_path
 from npllm.tokenizers.base import Tokenizer
 from npllm.tokenizers.bpe_training import train_bpe
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS
@@ -116,9 +115,7 @@ def _text(options):
         return read_text_file(options.file)
     if options.text != "-":
         return options.text
-    if sys.stdin is None:
-        raise ValueError("TEXT is -, but there is no standard input")
-    return sys.stdin.read().removeprefix("\ufeff")
+    return read_standard_input().removeprefix("\ufeff")
 
 
 def _story_words():

@@ -108,7 +108,7 @@ def add_parser(commands) -> None:
 
 
 def run(console: Console, options: argparse.Namespace) -> int:
-    """Train a new run or resume one; return the exit status, 0 or 130 after Ctrl-C."""
+    """Train a new run or resume one; return the exit status, 0 or 128 + the number of a signal."""
     if options.resume:
         refuse(options, options.given - WITH_RESUME, "has no effect with --resume, which continues the run as it began")
         training_run, about = open_run(options.out, previous=options.previous), ""

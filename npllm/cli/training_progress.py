@@ -1,9 +1,8 @@
 """What `npllm train` shows and writes while it trains: progress, evaluations, samples, the log, the loss curve."""
 
 import math
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from npllm.training.log import StepLog
 from npllm.training.run import BEST, Run
 from npllm.training.trainer import StepMetrics, Trainer, evaluate
 from npllm.utils.markdown import markdown_table
+from npllm.utils.signals import TerminationSignal, defer_signals, describe_interruption
 from npllm.utils.terminal import printable
 
 LOG, PLOT = "log.jsonl", "loss.png"
@@ -27,38 +27,50 @@ SAMPLE_LENGTH, REPORT_LENGTH = 120, 400  # tokens of the samples during training
 
 
 def train_and_show(console: Console, training_run: Run, checkpoint_interval: int = 250) -> int:
-    """Train a Run to its end, or to Ctrl-C; return the exit status, 0 or 130.
+    """Train a Run to its end, or to a signal; return the exit status, 0 or 128 + the signal's number.
 
     Prints loss, learning rate and tokens per second, and at each evaluation the validation loss and a sample. Writes a
     checkpoint every `checkpoint_interval` steps and at the end, the weights with the lowest validation loss, a log with
-    one JSON object for each step, and a plot of the loss curve.
+    one JSON object for each step, and a plot of the loss curve. After a signal (Ctrl-C, SIGTERM, SIGHUP) the step is
+    completed and a checkpoint written; after a second one, neither.
     """
     trainer = training_run.trainer
     log = StepLog(training_run.folder / LOG, trainer.steps_done)
     if log.problem:
         console.print(Text(printable(log.problem)), soft_wrap=True)
     _introduce(console, training_run)
-    with _interruption() as interrupted, _bar(console, trainer) as (bar, task):
+    with defer_signals() as received, _bar(console, trainer) as (bar, task):
 
         def after_step(_, metrics: StepMetrics) -> None:
             log.add(_record(training_run, metrics))
-            if metrics.validation_loss is not None:
-                _show_evaluation(console, log.records[-1])
-            speed = f"{metrics.tokens / metrics.seconds:,.0f} tokens/s"
-            status = f"loss {log.recent_loss():.3f}  learning rate {metrics.learning_rate:.1e}  {speed}"
-            bar.update(task, completed=trainer.steps_done, status=status)
             if trainer.steps_done % checkpoint_interval == 0:
                 training_run.save()
+            try:
+                _show_step(console, bar, task, log, metrics)
+            except OSError:  # of standard output; the step is complete
+                training_run.save()
+                raise
 
-        trainer.run([after_step], interrupted, training_run.save_best)
-    training_run.save()
-    _draw_loss_curve(console, training_run, log)
-    if trainer.steps_done < trainer.config.num_steps:
-        status = f"interrupted after step {trainer.steps_done}; continue with"
+        trainer.run([after_step], lambda: received() is not None, training_run.save_best)
+        training_run.save()
+    number = received()
+    if number is not None:
+        status = f"{describe_interruption(number)} after step {trainer.steps_done}; continue with"
         console.print(Text(f"{status}: npllm train --out {training_run.folder} --resume"), soft_wrap=True)
-        return 130
+    _draw_loss_curve(console, training_run, log)
+    if number is not None:
+        return 128 + number
     _save_results(console, training_run)
     return 0
+
+
+def _show_step(console: Console, bar: Progress, task: TaskID, log: StepLog, metrics: StepMetrics) -> None:
+    """Print an evaluation; update the progress bar."""
+    if metrics.validation_loss is not None:
+        _show_evaluation(console, log.records[-1])
+    speed = f"{metrics.tokens / metrics.seconds:,.0f} tokens/s"
+    status = f"loss {log.recent_loss():.3f}  learning rate {metrics.learning_rate:.1e}  {speed}"
+    bar.update(task, completed=metrics.step + 1, status=status)
 
 
 def _save_results(console: Console, training_run: Run) -> None:
@@ -69,13 +81,15 @@ def _save_results(console: Console, training_run: Run) -> None:
         training_run.save_best(validation_loss)
     problem = training_run.save_model()
     loss = math.nan
-    with (
-        suppress(KeyboardInterrupt),
-        console.status("loss on the whole validation text (the model is saved; Ctrl-C skips this)"),
-    ):
-        loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
+    try:
+        with console.status("loss on the whole validation text (the model is saved; Ctrl-C skips this)"):
+            loss = evaluate(training_run.model, trainer.validation, trainer.config.batch_size)
         shown = f"loss on the whole validation text {loss:.4f}  perplexity {_perplexity(loss):.2f}"
         console.print(shown, highlight=False)
+    except TerminationSignal:
+        raise
+    except KeyboardInterrupt:
+        pass
     step, best_loss = training_run.best or (trainer.steps_done, loss)
     if step < trainer.steps_done:
         console.print(f"lowest validation loss {best_loss:.4f} after step {step:,}: {BEST}", highlight=False)
@@ -189,20 +203,3 @@ def _bar(console: Console, trainer: Trainer) -> Iterator[tuple[Progress, TaskID]
     columns = (TextColumn("{task.fields[status]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield bar, bar.add_task("", total=trainer.config.num_steps, completed=trainer.steps_done, status="")
-
-
-@contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether Ctrl-C was pressed, for the step to be completed. A second Ctrl-C stops at once."""
-    pressed = False
-
-    def press(*_):
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -8,7 +8,7 @@ ORDER = {  # folder: its files in reading order
     "core": "cache checks module broadcasting gradient_check state config",
     "utils": (
         "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora threads "
-        "terminal plots markdown"
+        "signals terminal plots markdown"
     ),
     "tokenizers": (
         "words characters base bpe_training vocabulary bpe dispatch gpt2 sentence_piece streaming counting offsets "
@@ -65,7 +65,7 @@ ORDER = {  # folder: its files in reading order
     "lessons": "bigram alignment_figure",
     "lessons/tour": "run state text attention learning figures published",
     "cli": (
-        "main options tour tokenize data models bpe verify attention train training_progress text_generation "
+        "main options output tour tokenize data models bpe verify attention train training_progress text_generation "
         "generate chat export word2vec seq2seq"
     ),
 }
