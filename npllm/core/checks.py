@@ -3,6 +3,7 @@
 Every function starts with these: the dtype (`as_floats`, `as_indices`), then the shape (`check_shape`).
 """
 
+import math
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
@@ -206,10 +207,10 @@ def check_integer(name: str, value: Any, low: int) -> int:
 
 def check_number(name: str, value: Any) -> float:
     """Return the value as a float; raise TypeError unless it is a number (no bool), ValueError unless it is finite."""
-    check_real(name, value)
-    if not abs(value) <= MAX_NUMBER:
+    number = _as_float(name, value)
+    if not abs(number) <= MAX_NUMBER:
         raise ValueError(f"{name} is {value}; it must be a finite number")
-    return float(value)
+    return number
 
 
 def check_real(name: str, value: Any) -> None:
@@ -220,18 +221,27 @@ def check_real(name: str, value: Any) -> None:
 
 def check_not_negative(name: str, value: Any) -> float:
     """Return the value as a float; raise TypeError unless it is a number, ValueError unless it is ≥ 0 and finite."""
-    check_real(name, value)
-    if not 0 <= value <= MAX_NUMBER:
+    number = _as_float(name, value)
+    if not 0 <= number <= MAX_NUMBER:
         raise ValueError(f"{name} is {value}; it must be at least 0 and finite")
-    return float(value)
+    return number
 
 
 def check_above_zero(name: str, value: Any) -> float:
     """Return the value as a float; raise TypeError unless it is a number, ValueError unless it is > 0 and finite."""
-    check_real(name, value)
-    if not 0 < value <= MAX_NUMBER:
+    number = _as_float(name, value)
+    if not 0 < number <= MAX_NUMBER:
         raise ValueError(f"{name} is {value}; it must be greater than 0 and finite")
-    return float(value)
+    return number
+
+
+def _as_float(name: str, value: Any) -> float:
+    """The number as a float, ±inf for an integer beyond the largest float."""
+    check_real(name, value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def check_instance(name: str, value: Any, *kinds: type) -> None:

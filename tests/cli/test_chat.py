@@ -134,7 +134,7 @@ def test_a_hostile_template_is_an_error_without_traceback(tmp_path, capsys):
     make_folder(tmp_path, template="{{ ''.__class__.__mro__[1].__subclasses__() }}")
     assert run(tmp_path, "--prompt", "Hi") == 1
     error = capsys.readouterr().err
-    assert "the chat template attempts what its sandbox does not allow" in error and "Traceback" not in error
+    assert "a chat template that attempts what its sandbox does not allow" in error and "Traceback" not in error
 
 
 def test_a_model_that_was_not_fetched(tmp_path, capsys, monkeypatch):

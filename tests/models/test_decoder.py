@@ -305,7 +305,7 @@ def test_invalid_input():
         model(np.zeros((1, 9), int))
     kv_cache = model.new_kv_cache()
     model(np.zeros((1, 6), int), kv_cache=kv_cache)
-    with pytest.raises(ValueError, match="3 tokens after 6 make 9; the context_length is 8"):
+    with pytest.raises(ValueError, match="num_new is 3: with 6 before they are 9; the context_length is 8"):
         model(np.zeros((1, 3), int), kv_cache=kv_cache)
     with pytest.raises(ValueError, match="ids is a single number"):
         model(3)

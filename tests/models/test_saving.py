@@ -116,5 +116,8 @@ def test_a_character_tokenizer_reads_its_tokenizer_json(tmp_path):
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     content["model"]["vocab"]["t"] = 99
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="tokenizer.json is damaged: model.vocab must assign the ids 0, 1, 2"):
+    with pytest.raises(
+        ValueError,
+        match="tokenizer.json is not a vocabulary that npllm can read: model.vocab must assign the ids 0, 1, 2",
+    ):
         CharacterTokenizer.load(tmp_path / "tokenizer.json")

@@ -20,6 +20,11 @@ from npllm.utils.signals import (
 )
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGHUP")
+def test_the_signals_that_end_a_command():
+    assert SIGNALS == (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def send(number):
     """Send the signal; its handler runs before the call returns."""
     signal.raise_signal(number)
