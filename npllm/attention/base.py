@@ -10,7 +10,7 @@ import numpy as np
 from npllm.attention.kv_cache import KVCache, SequenceState
 from npllm.attention.masks import document_mask, document_positions, position_mask
 from npllm.core.cache import Cache
-from npllm.core.checks import as_sequence, check_context_length, check_instance
+from npllm.core.checks import as_array, as_sequence, check_context_length, check_instance
 from npllm.core.module import Module
 from npllm.layers.linear import Linear
 
@@ -83,7 +83,7 @@ def per_head(document_ids: np.ndarray | None, x: np.ndarray) -> np.ndarray | Non
     """
     if document_ids is None:
         return None
-    document_ids, shape = np.asarray(document_ids), np.shape(x)[:-1]
+    document_ids, shape = as_array("document_ids", document_ids), np.shape(x)[:-1]
     if document_ids.shape not in (shape, shape[-1:]):
         raise ValueError(
             f"document_ids has shape {document_ids.shape}; it must have one id for each position of x, {shape}"

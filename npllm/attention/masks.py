@@ -13,7 +13,7 @@ Krell et al. 2021, Efficient Sequence Packing without Cross-contamination, secti
 
 import numpy as np
 
-from npllm.core.checks import MAX_SIZE, as_indices, check_integer, check_positive, check_shape
+from npllm.core.checks import MAX_SIZE, as_array, as_indices, check_integer, check_positive, check_shape
 
 
 def distances(query_positions: np.ndarray, key_positions: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def block_mask(query_positions: np.ndarray, key_positions: np.ndarray, block: in
     ValueError if the table is too small.
     """
     check_positive(block=block)
-    layout = np.asarray(layout, bool)
+    layout = as_array("layout", layout).astype(bool)
     query, key = as_positions("query_positions", query_positions), as_positions("key_positions", key_positions)
     rows, columns = np.maximum(query, 0) // block, np.maximum(key, 0) // block
     needed = (int(rows.max(initial=-1)) + 1, int(columns.max(initial=-1)) + 1)
@@ -139,7 +139,7 @@ def as_positions(name: str, positions: np.ndarray) -> np.ndarray:
 
     Raises TypeError for another dtype, ValueError for a single number.
     """
-    positions = np.asarray(positions)
+    positions = as_array(name, positions)
     if positions.ndim == 0:
         raise ValueError(f"{name} is a single number; it must have one for each position, (T) or (B, T)")
     if positions.dtype.kind == "i":

@@ -17,7 +17,7 @@ from npllm.attention.scaled_dot_product import (
 from npllm.attention.softcap import check_cap, softcap_backward, softcap_forward
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_given, check_positive, drop_none, reject_half
+from npllm.core.checks import as_array, as_floats, check_given, check_positive, drop_none, reject_half
 
 
 def scaled_dot_product_attention(
@@ -157,7 +157,7 @@ def _check_attn_mask(attn_mask, is_causal, dtype, scores_shape):
         return None
     if is_causal:
         raise ValueError("attn_mask and is_causal are both set; put the causal part into attn_mask, or leave one out")
-    attn_mask = np.asarray(attn_mask)
+    attn_mask = as_array("attn_mask", attn_mask)
     if attn_mask.dtype not in (np.dtype(bool), dtype):
         raise TypeError(f"attn_mask has dtype {attn_mask.dtype}; it must be bool or that of q, {dtype}")
     check_broadcasts("attn_mask", attn_mask, scores_shape)
@@ -177,7 +177,7 @@ def _check_addend(name, array, dtype, scores_shape):
     """Return the array, floating point and broadcastable to the scores; None stays None."""
     if array is None:
         return None
-    array = np.asarray(array)
+    array = as_array(name, array)
     if array.dtype != dtype:
         raise TypeError(f"{name} has dtype {array.dtype}; it must be that of q, {dtype}")
     check_broadcasts(name, array, scores_shape)

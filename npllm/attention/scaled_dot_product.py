@@ -16,7 +16,7 @@ import numpy as np
 
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_given, check_gradient, check_number, reject_half
+from npllm.core.checks import as_array, as_floats, check_given, check_gradient, check_number, reject_half
 from npllm.layers.softmax import softmax_backward, softmax_forward
 
 
@@ -106,7 +106,7 @@ def attend_forward(
     """
     check_given(scores=scores, v=v)
     scores, v, bias, dropout_mask = as_floats(scores=scores, v=v, bias=bias, dropout_mask=dropout_mask)
-    mask = None if mask is None else np.asarray(mask)
+    mask = None if mask is None else as_array("mask", mask)
     _check_options(scores, v, mask, bias, dropout_mask)
     if bias is not None:
         scores = scores + bias

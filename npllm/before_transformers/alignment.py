@@ -18,7 +18,7 @@ import numpy as np
 
 from npllm.attention.scaled_dot_product import attend_backward, attend_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_sequence, check_given
+from npllm.core.checks import as_array, as_floats, as_sequence, check_given
 from npllm.core.module import Module
 
 
@@ -119,7 +119,7 @@ def _check_shapes(scores: np.ndarray, v: np.ndarray) -> None:
 
 
 def _check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-    mask = np.asarray(mask)
+    mask = as_array("mask", mask)
     if mask.dtype != bool:
         raise TypeError(f"mask has dtype {mask.dtype}; it must be boolean, False at padding")
     if mask.shape != shape:

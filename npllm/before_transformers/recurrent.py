@@ -28,7 +28,7 @@ from npllm.before_transformers.recurrent_cells import (
     rnn_step_forward,
 )
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_sequence, check_gradient, check_positive, drop_none
+from npllm.core.checks import as_array, as_floats, as_sequence, check_gradient, check_positive, drop_none
 from npllm.core.module import Module, Parameter, as_generator
 from npllm.layers.linear import linear, linear_backward, linear_forward
 
@@ -227,7 +227,7 @@ def _check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the mask as a boolean array of this shape, (..., T)."""
     if mask is None:
         return None
-    mask = np.asarray(mask)
+    mask = as_array("mask", mask)
     if mask.dtype != bool:
         raise TypeError(f"mask has dtype {mask.dtype}; it must be boolean, False at padding")
     if mask.shape != shape:

@@ -5,6 +5,7 @@ npllm bpe decode: token file → text
 """
 
 import argparse
+import signal
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
@@ -229,7 +230,7 @@ def encode_text_file(
         try:
             count = encode_file(text_path, out, tokenizer, special, overwrite, progress)
         except KeyboardInterrupt as interruption:
-            number = signal_behind(interruption)
+            number = signal_behind(interruption) or signal.SIGINT
             advice = f"progress is saved every {SAVE_INTERVAL >> 20} MiB; run the same command again to resume"
             message = f"{describe_interruption(number)} after {num_bytes:,} of {size:,} bytes; {advice}"
             console.print(Text(message), soft_wrap=True)

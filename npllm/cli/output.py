@@ -52,7 +52,8 @@ class _NamedStream:
     """
 
     def __init__(self, stream: TextIO, name: str):
-        self._stream, self._name, self._error = stream, name, None
+        self._stream, self._name = stream, name
+        self._error: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

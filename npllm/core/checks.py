@@ -15,13 +15,39 @@ MAX_SIZE = 2**31  # of an axis or a count: larger ones are mistakes, and NumPy's
 MAX_NUMBER = sys.float_info.max
 
 
+def as_array(name: str, value: Any) -> np.ndarray:
+    """Return the value as a plain array in native byte order; a subclass of np.ndarray becomes one.
+
+    Raises TypeError for a masked array, whose mask would be lost, and ValueError for a list of unequal lists.
+    """
+    if type(value) is not np.ndarray:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array; it must be a plain array (try {name}.filled(0))")
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot become an array ({error}); it must be an array") from None
+    return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+
+
+def as_dtype(dtype: Any) -> np.dtype:
+    """Return the dtype of a layer's parameters; raise TypeError unless it is a floating-point dtype of NumPy."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if dtype is None or found.kind != "f":
+        raise TypeError(f'dtype is {dtype!r}; it must be floating point, such as "float32" or "float64"')
+    return found.newbyteorder("=")
+
+
 def as_floats(**arguments: Any) -> Any:
     """Return the arguments as arrays of one floating-point dtype; a single array is returned bare.
 
     `as_floats(x=x, weight=weight)` names them for the message. None, an optional argument left out, stays None. Raises
     TypeError for integers and for mixed dtypes, which NumPy would silently promote to float64.
     """
-    arrays = {name: None if value is None else np.asarray(value) for name, value in arguments.items()}
+    arrays = {name: None if value is None else as_array(name, value) for name, value in arguments.items()}
     first = next(iter(arrays))
     if arrays[first] is None:
         raise TypeError(f"{first} is None; it must be an array")
@@ -54,26 +80,26 @@ def widen(x: np.ndarray) -> np.ndarray:
 
 
 def as_indices(name: str, ids: Any, low: int, high: int) -> np.ndarray:
-    """Return `ids` as an integer array whose entries lie in [low, high).
+    """Return `ids` as an array of signed integers whose entries lie in [low, high).
 
     Raises TypeError for another dtype, and IndexError that names the first entry out of range: NumPy would take −1 as
     the last row.
     """
-    ids = np.asarray(ids)
+    ids = as_array(name, ids)
     if ids.size == 0 and ids.dtype == np.float64:
         ids = ids.astype(np.int64)  # NumPy's dtype for an empty list
-    if not np.issubdtype(ids.dtype, np.integer):
+    if ids.dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {ids.dtype}; it must be an integer dtype")
     outside = (ids < low) | (ids >= high)
     if outside.any():
         where = tuple(int(i) for i in np.argwhere(outside)[0])
         raise IndexError(f"{name}{list(where) if where else ''} is {ids[where]}; it must be in [{low}, {high})")
-    return ids
+    return ids if ids.dtype.kind == "i" else ids.astype(np.int64)  # uint64 and int64 together would be float64
 
 
 def as_id_sequence(name: str, ids: Any, min_length: int = 0) -> np.ndarray:
     """Return `ids` as an array (T) or (B, T); raise ValueError for a single number or a shorter sequence."""
-    ids = np.asarray(ids)
+    ids = as_array(name, ids)
     if ids.ndim == 0:
         raise ValueError(f"{name} is a single number; it must be a sequence (T) or a batch of them (B, T)")
     if ids.shape[-1] < min_length:
@@ -90,7 +116,7 @@ def check_given(**arguments: Any) -> None:
 
 def as_sequence(x: Any, name: str = "x") -> np.ndarray:
     """Return x as an array; raise ValueError unless it is a sequence (T, C) or a batch of them (..., T, C)."""
-    x = np.asarray(x)
+    x = as_array(name, x)
     if x.ndim < 2:
         raise ValueError(
             f"{name} has shape {x.shape}; it must be a sequence of vectors (T, C), or a batch of them (B, T, C)"
@@ -129,10 +155,10 @@ def check_gradient(dy: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     Raises ValueError or TypeError unless it has the shape and the dtype of the output: NumPy would silently
     broadcast or promote it, and the gradient would be wrong.
     """
-    dy = np.asarray(dy)
+    dy = as_array("dy", dy)
     if dy.shape != shape:
         raise ValueError(f"dy has shape {dy.shape}; it must be that of the output, {shape}")
-    if shape == () and np.issubdtype(dy.dtype, np.number) and not np.iscomplexobj(dy):
+    if shape == () and dy.dtype.kind in "iuf":
         return dy.astype(dtype)
     if dy.dtype != dtype:
         raise TypeError(f"dy has dtype {dy.dtype}; it must be that of the output, {dtype}")
@@ -145,6 +171,14 @@ def check_probability(name: str, p: float) -> float:
     if not 0.0 <= p < 1.0:
         raise ValueError(f"{name} is {p}; it must be at least 0 and less than 1")
     return float(p)
+
+
+def check_axis(axis: int, x: np.ndarray) -> int:
+    """Return the axis; raise TypeError unless it is an integer, IndexError unless x has this axis."""
+    axis = check_integer("axis", axis)
+    if not -x.ndim <= axis < x.ndim:
+        raise IndexError(f"axis is {axis} and x has shape {x.shape}; axis must be in [{-x.ndim}, {x.ndim})")
+    return axis
 
 
 def check_positive(**sizes: int) -> None:
@@ -196,11 +230,11 @@ def drop_none(*gradients: np.ndarray | None) -> Any:
     return present[0] if len(present) == 1 else present
 
 
-def check_integer(name: str, value: Any, low: int) -> int:
+def check_integer(name: str, value: Any, low: int | None = None) -> int:
     """Return the value as an int; raise TypeError unless it is an integer (no bool), ValueError if it is below low."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} is {value!r}; it must be an integer")
-    if value < low:
+    if low is not None and value < low:
         raise ValueError(f"{name} is {value}; it must be at least {low}")
     return int(value)
 

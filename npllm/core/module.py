@@ -55,6 +55,15 @@ class Parameter:
 class Module:
     """The base class of layers and models. Parameters, modules and lists of modules are found by attribute name."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; raise TypeError where a parameter would be replaced by another object, such as an array."""
+        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise TypeError(
+                f"{name} is a parameter and the new value {type(value).__name__}; it must be a Parameter or None "
+                f"(to set its numbers: {name}.data[...] = values)"
+            )
+        super().__setattr__(name, value)
+
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """The value, without the cache."""
         return self.forward(*inputs, **options)[0]
@@ -141,8 +150,11 @@ class Module:
 
 def as_generator(rng: np.random.Generator | None) -> np.random.Generator:
     """The generator itself, or, for None, one that is seeded by the operating system. Raises TypeError for others."""
-    if rng is None:
-        return np.random.default_rng()
+    return np.random.default_rng() if rng is None else check_generator(rng)
+
+
+def check_generator(rng: np.random.Generator) -> np.random.Generator:
+    """The generator itself; raise TypeError unless it is a numpy.random.Generator."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng is {rng!r}; it must be a numpy.random.Generator, such as np.random.default_rng(0)")
     return rng

@@ -18,6 +18,7 @@ import numpy as np
 
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.layers.erf import erf
 
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
@@ -31,17 +32,20 @@ def relu(x: np.ndarray) -> np.ndarray:
     return relu_forward(x)[0]
 
 
+@ieee_arithmetic
 def relu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """y = max(x, 0); the cache holds x."""
     x = as_floats(x=x)
     return np.maximum(x, 0), Cache(x=x)
 
 
+@ieee_arithmetic
 def relu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
-    """dx = dy where x > 0, else 0      (...) → (...)"""
-    return check_gradient(dy, cache.x.shape, cache.x.dtype) * (cache.x > 0)
+    """dx = 0 where x ≤ 0, else dy      (...) → (...)"""
+    return np.where(cache.x <= 0, 0, check_gradient(dy, cache.x.shape, cache.x.dtype))
 
 
+@ieee_arithmetic
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """σ(x) = 1 / (1 + exp(−x)) = exp(min(x, 0)) / (1 + exp(−|x|))      (...) → (...)
 
@@ -51,12 +55,14 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return np.exp(np.minimum(x, 0)) / (1.0 + np.exp(-np.abs(x)))
 
 
+@ieee_arithmetic
 def sigmoid_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """σ(x); the cache holds the output y."""
     y = sigmoid(x)
     return y, Cache(y=y)
 
 
+@ieee_arithmetic
 def sigmoid_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy σ (1 − σ)      (...) → (...)"""
     return check_gradient(dy, cache.y.shape, cache.y.dtype) * cache.y * (1.0 - cache.y)
@@ -70,20 +76,22 @@ def silu(x: np.ndarray) -> np.ndarray:
     return silu_forward(x)[0]
 
 
+@ieee_arithmetic
 def silu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """y = x σ(x); the cache holds x and σ(x), called `gate`."""
     x = as_floats(x=x)
     gate = sigmoid(x)
-    return x * gate, Cache(x=x, gate=gate)
+    return _without_minus_inf(x) * gate, Cache(x=x, gate=gate)
 
 
+@ieee_arithmetic
 def silu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
-    """dx = dy σ(x) (1 + x (1 − σ(x)))      (...) → (...)
+    """dx = dy (σ(x) + x σ(x) (1 − σ(x)))      (...) → (...)
 
     By the product rule the derivative is σ + x σ′, and σ′ = σ (1 − σ).
     """
-    x, gate = cache.x, cache.gate
-    return check_gradient(dy, x.shape, x.dtype) * gate * (1.0 + x * (1.0 - gate))
+    x, gate = _clip_to_finite(cache.x), cache.gate
+    return check_gradient(dy, x.shape, x.dtype) * (gate + x * gate * (1.0 - gate))
 
 
 def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
@@ -97,13 +105,15 @@ def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
     return gelu_forward(x, approximate)[0]
 
 
+@ieee_arithmetic
 def gelu_forward(x: np.ndarray, approximate: str = "none") -> tuple[np.ndarray, Cache]:
     """y = x Φ(x); the cache holds x, Φ(x) as `phi`, and `approximate`."""
     x = as_floats(x=x)
     phi = _normal_cdf(x, approximate)
-    return x * phi, Cache(x=x, phi=phi, approximate=approximate)
+    return _without_minus_inf(x) * phi, Cache(x=x, phi=phi, approximate=approximate)
 
 
+@ieee_arithmetic
 def gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy (Φ(x) + x Φ′(x))      (...) → (...)
 
@@ -127,20 +137,22 @@ def quick_gelu(x: np.ndarray) -> np.ndarray:
     return quick_gelu_forward(x)[0]
 
 
+@ieee_arithmetic
 def quick_gelu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """y = x σ(1.702 x); the cache holds x and the sigmoid, called `gate`."""
     x = as_floats(x=x)
     gate = sigmoid(QUICK * x)
-    return x * gate, Cache(x=x, gate=gate)
+    return _without_minus_inf(x) * gate, Cache(x=x, gate=gate)
 
 
+@ieee_arithmetic
 def quick_gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
-    """dx = dy gate (1 + 1.702 x (1 − gate))      (...) → (...)
+    """dx = dy (gate + 1.702 x gate (1 − gate))      (...) → (...)
 
     By the product rule the derivative is σ(u) + x σ′(u) u′ with u = 1.702 x and σ′ = σ (1 − σ).
     """
-    x, gate = cache.x, cache.gate
-    return check_gradient(dy, x.shape, x.dtype) * gate * (1.0 + QUICK * x * (1.0 - gate))
+    x, gate = _clip_to_finite(cache.x), cache.gate
+    return check_gradient(dy, x.shape, x.dtype) * (gate + QUICK * (x * gate * (1.0 - gate)))
 
 
 def tanh(x: np.ndarray) -> np.ndarray:
@@ -148,12 +160,14 @@ def tanh(x: np.ndarray) -> np.ndarray:
     return tanh_forward(x)[0]
 
 
+@ieee_arithmetic
 def tanh_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """y = tanh(x); the cache holds y."""
     y = np.tanh(as_floats(x=x))
     return y, Cache(y=y)
 
 
+@ieee_arithmetic
 def tanh_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy (1 − y²)      (...) → (...)"""
     return check_gradient(dy, cache.y.shape, cache.y.dtype) * (1.0 - cache.y * cache.y)
@@ -164,15 +178,18 @@ def squared_relu(x: np.ndarray) -> np.ndarray:
     return squared_relu_forward(x)[0]
 
 
+@ieee_arithmetic
 def squared_relu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """y = max(x, 0)²; the cache holds max(x, 0), called `root`."""
     root = np.maximum(as_floats(x=x), 0)
     return root * root, Cache(root=root)
 
 
+@ieee_arithmetic
 def squared_relu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = 2 dy max(x, 0)      (...) → (...)"""
-    return 2.0 * check_gradient(dy, cache.root.shape, cache.root.dtype) * cache.root
+    dy = check_gradient(dy, cache.root.shape, cache.root.dtype)
+    return np.where(cache.root == 0, 0, 2.0 * (dy * cache.root))
 
 
 ACTIVATIONS: dict[str, tuple[Any, Any]] = {  # the name in configurations: forward and backward
@@ -217,3 +234,14 @@ def _normal_cdf(x: np.ndarray, approximate: str) -> np.ndarray:
 def _clip_to_saturation(x: np.ndarray) -> np.ndarray:
     """x, limited to ±30: beyond, Φ(x) rounds to 0 or 1, and x³ could overflow."""
     return np.clip(x, -30.0, 30.0)
+
+
+def _without_minus_inf(x: np.ndarray) -> np.ndarray:
+    """x with the most negative finite number for −inf: the limit of x σ(x) is 0, and −inf · 0 is nan."""
+    return np.maximum(x, np.finfo(x.dtype).min)
+
+
+def _clip_to_finite(x: np.ndarray) -> np.ndarray:
+    """x with the largest finite numbers for ±inf: in a derivative, inf · 0 stands for a limit that is 0."""
+    limits = np.finfo(x.dtype)
+    return np.clip(x, limits.min, limits.max)

@@ -13,10 +13,21 @@ from typing import Any
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_indices, check_gradient, check_shape, reject_half
+from npllm.core.checks import (
+    as_array,
+    as_floats,
+    as_indices,
+    check_gradient,
+    check_integer,
+    check_number,
+    check_shape,
+    reject_half,
+)
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.layers.softmax import log_softmax
 
 
+@ieee_arithmetic
 def negative_log_likelihood_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, Cache]:
     """lossᵢ = −ln softmax(logitsᵢ)[tᵢ]      (..., V), (...) → (...)
 
@@ -27,6 +38,7 @@ def negative_log_likelihood_forward(logits: np.ndarray, targets: np.ndarray) -> 
     return -target_log_prob, Cache(log_probs=log_probs, targets=targets)
 
 
+@ieee_arithmetic
 def negative_log_likelihood_backward(dlosses: np.ndarray, cache: Cache) -> np.ndarray:
     """dlogitsᵢ = dlossᵢ (p − one_hot(tᵢ)),  p = softmax(logitsᵢ)      (...) → (..., V)
 
@@ -62,6 +74,7 @@ def cross_entropy(
     return cross_entropy_forward(logits, targets, weight, ignore_index, reduction, label_smoothing)[0]
 
 
+@ieee_arithmetic
 def cross_entropy_forward(
     logits: np.ndarray,
     targets: np.ndarray,
@@ -94,6 +107,7 @@ def cross_entropy_forward(
     )  # fmt: skip
 
 
+@ieee_arithmetic
 def cross_entropy_backward(dy: np.ndarray | float, cache: Cache) -> np.ndarray:
     """dlogitsᵢ = dyᵢ (p Σ_c q_c − q),  q = (1 − ε) weight[tᵢ] one_hot(tᵢ) + ε/V weight      (...) → (..., V)
 
@@ -106,6 +120,7 @@ def cross_entropy_backward(dy: np.ndarray | float, cache: Cache) -> np.ndarray:
     if epsilon:
         dmean = (epsilon / len(class_weight) * np.where(cache.is_counted, dlosses, 0))[..., None]
         dlogits += dmean * (np.exp(log_probs) * class_weight.sum() - class_weight)
+    dlogits[~cache.is_counted] = 0  # whatever the logits are: 0 · inf and 0 · nan are nan
     return dlogits
 
 
@@ -119,14 +134,17 @@ def _check_arguments(
     num_classes = logits.shape[-1]
     class_weight = np.ones(num_classes, logits.dtype) if weight is None else weight
     check_shape("weight", class_weight, "(V)", V=num_classes)
-    targets = np.asarray(targets)
-    if not np.issubdtype(targets.dtype, np.integer):
+    targets = as_array("targets", targets)
+    if targets.size == 0 and targets.dtype == np.float64:
+        targets = targets.astype(np.int64)  # NumPy's dtype for an empty list
+    if targets.dtype.kind not in "iu":
         raise TypeError(f"targets has dtype {targets.dtype}; it must be an integer dtype")
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"targets has shape {targets.shape}; it must be {logits.shape[:-1]}, a target for each logits")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is {reduction!r}; it must be "mean", "sum" or "none"')
-    if not 0.0 <= label_smoothing <= 1.0:
+    check_integer("ignore_index", ignore_index)
+    if not 0.0 <= check_number("label_smoothing", label_smoothing) <= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and at most 1")
     is_counted = targets != ignore_index
     targets = as_indices("targets", np.where(is_counted, targets, 0), 0, num_classes)

@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient, check_probability
-from npllm.core.module import Module
+from npllm.core.ieee_arithmetic import ieee_arithmetic
+from npllm.core.module import Module, check_generator
 
 
 def draw_dropout_mask(
@@ -24,39 +25,40 @@ def draw_dropout_mask(
     The same state of `rng` gives the same mask. Raises ValueError unless 0 ≤ p < 1, TypeError for another `rng`.
     """
     p = check_probability("p", p)
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng is {rng!r}; it must be a numpy.random.Generator, such as np.random.default_rng(0)")
-    kept = rng.random(shape, dtype=np.float32) >= p
+    kept = check_generator(rng).random(shape, dtype=np.float32) >= p
     return kept.astype(dtype) * (1.0 / (1.0 - p))
 
 
 def dropout(x: np.ndarray, p: float = 0.5, *, rng: np.random.Generator | None = None) -> np.ndarray:
     """y = x · dropout_mask      (...) → (...)
 
-    `rng` draws the mask; without it nothing is dropped, and y is x (inference).
+    `rng` draws the mask. Without it, or for p = 0, nothing is dropped: y is x itself, not a copy, and dx is dy itself.
     """
     return dropout_forward(x, p, rng=rng)[0]
 
 
+@ieee_arithmetic
 def dropout_forward(
     x: np.ndarray, p: float = 0.5, *, rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, Cache]:
-    """y = x · dropout_mask; the cache holds `dropout_mask`, which is None where nothing is dropped."""
+    """y = x · dropout_mask; the cache holds `dropout_mask`, None where nothing is dropped, and x's shape and dtype."""
     x, p = as_floats(x=x), check_probability("p", p)
+    if rng is not None:
+        check_generator(rng)
     if rng is None or p == 0.0:
-        return x, Cache(dropout_mask=None)
+        return x, Cache(dropout_mask=None, shape=x.shape, dtype=x.dtype)
     dropout_mask = draw_dropout_mask(x.shape, p, rng, x.dtype)
-    return x * dropout_mask, Cache(dropout_mask=dropout_mask)
+    return x * dropout_mask, Cache(dropout_mask=dropout_mask, shape=x.shape, dtype=x.dtype)
 
 
+@ieee_arithmetic
 def dropout_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy · dropout_mask      (...) → (...)
 
     y is x times a constant, so dx is dy times the same constant.
     """
-    if cache.dropout_mask is None:
-        return dy
-    return check_gradient(dy, cache.dropout_mask.shape, cache.dropout_mask.dtype) * cache.dropout_mask
+    dy = check_gradient(dy, cache.shape, cache.dtype)
+    return dy if cache.dropout_mask is None else dy * cache.dropout_mask
 
 
 class Dropout(Module):
@@ -72,6 +74,8 @@ class Dropout(Module):
         self, shape: tuple[int, ...], rng: np.random.Generator | None, dtype: DTypeLike
     ) -> np.ndarray | None:
         """A dropout mask of the given shape; None where nothing is dropped: without `rng`, or for p = 0."""
+        if rng is not None:
+            check_generator(rng)
         return None if rng is None or self.p == 0.0 else draw_dropout_mask(shape, self.p, rng, dtype)
 
     def forward(self, x: np.ndarray, *, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Cache]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, as_indices, check_gradient, check_positive, check_shape, reject_half
+from npllm.core.checks import as_dtype, as_floats, as_indices, check_gradient, check_positive, check_shape, reject_half
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, Parameter, as_generator
 
 
@@ -41,9 +42,10 @@ def embedding_forward(ids: np.ndarray, weight: np.ndarray, padding_idx: int | No
     ids = as_indices("ids", ids, 0, len(weight))
     if padding_idx is not None:
         as_indices("padding_idx", padding_idx, -len(weight), len(weight))
-    return weight[ids], Cache(ids=ids, shape=weight.shape, dtype=weight.dtype, padding_idx=padding_idx)
+    return weight.take(ids, axis=0), Cache(ids=ids, shape=weight.shape, dtype=weight.dtype, padding_idx=padding_idx)
 
 
+@ieee_arithmetic
 def embedding_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dweight[v] = Σ over i with idsᵢ = v of dyᵢ      (..., C) → (V, C)
 
@@ -79,7 +81,7 @@ class Embedding(Module):
         check_positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None:
             as_indices("padding_idx", padding_idx, -num_embeddings, num_embeddings)
-        self.weight = Parameter(np.zeros((num_embeddings, embedding_dim), dtype))
+        self.weight = Parameter(np.zeros((num_embeddings, embedding_dim), as_dtype(dtype)))
         self.padding_idx = padding_idx
         if init:
             self.init_weights(as_generator(rng))

@@ -15,6 +15,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.polynomial import chebyshev
 
+from npllm.core.checks import as_array
+from npllm.core.ieee_arithmetic import ieee_arithmetic
+
 # dtype: (limit, number of coefficients). More coefficients or a larger limit do not reduce the error, which
 # tests/layers/test_erf.py measures.
 _PRECISION = {
@@ -24,13 +27,14 @@ _PRECISION = {
 }
 
 
+@ieee_arithmetic
 def erf(x: np.ndarray) -> np.ndarray:
     """erf(x) = 2/√π ∫₀ˣ exp(−t²) dt      (...) → (...)
 
     The absolute error is at most 3e-14 in float64 and 3e-7 in float32. Raises TypeError for a dtype other than float16,
     float32 and float64.
     """
-    x = np.asarray(x)
+    x = as_array("x", x)
     if x.dtype not in _PRECISION:
         raise TypeError(f"x has dtype {x.dtype}; it must be float16, float32 or float64")
     limit, num_coefficients = _PRECISION[x.dtype]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, as_generator
 from npllm.layers.activations import activation_backward, activation_forward, check_activation
 from npllm.layers.linear import Linear
@@ -46,6 +47,7 @@ class GatedFeedForward(Module):
         if init:
             self.init_weights(as_generator(rng))
 
+    @ieee_arithmetic
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """y = h W_downᵀ,  h = gate · up,  gate = activation(x W_gateᵀ),  up = x W_upᵀ.
 
@@ -59,6 +61,7 @@ class GatedFeedForward(Module):
             gate_proj=gate_proj, activation=activation, gate=gate, up=up, up_proj=up_proj, down_proj=down_proj
         )
 
+    @ieee_arithmetic
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """dx = dx through `up_proj` + dx through `gate_proj`.
 

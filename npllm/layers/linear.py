@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive, check_shape, drop_none, reject_half
+from npllm.core.checks import as_dtype, as_floats, check_gradient, check_positive, check_shape, drop_none, reject_half
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, Parameter, as_generator
 
 
@@ -26,6 +27,7 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
     return linear_forward(x, weight, bias)[0]
 
 
+@ieee_arithmetic
 def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> tuple[np.ndarray, Cache]:
     """y = x Wᵀ + b; the cache holds x and weight."""
     x, weight, bias = _check_arguments(x, weight, bias)
@@ -35,6 +37,7 @@ def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = 
     return y, Cache(x=x, weight=weight, has_bias=bias is not None)
 
 
+@ieee_arithmetic
 def linear_backward(dy: np.ndarray, cache: Cache) -> Any:
     """dx = dy W,  dW = dyᵀ x,  db = Σ dy      (..., O) → (..., I), (O, I), (O)
 
@@ -67,6 +70,7 @@ class Linear(Module):
         init: bool = True,
     ) -> None:
         check_positive(in_features=in_features, out_features=out_features)
+        dtype = as_dtype(dtype)
         self.weight = Parameter(np.zeros((out_features, in_features), dtype))
         self.bias = Parameter(np.zeros(out_features, dtype)) if bias else None
         if init:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import check_gradient, check_shape
+from npllm.core.checks import as_array, check_gradient, check_integer, check_shape
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, as_generator
 from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.linear import Linear
@@ -46,7 +47,7 @@ class MixtureOfExperts(Module):
         dtype: DTypeLike = "float32",
         init: bool = True,
     ) -> None:
-        if not 1 <= top_k <= num_experts:
+        if not 1 <= check_integer("top_k", top_k) <= check_integer("num_experts", num_experts):
             raise ValueError(f"top_k is {top_k}; it must be at least 1 and at most num_experts, {num_experts}")
         self.top_k, self.norm_topk_prob = top_k, norm_topk_prob
         self.gate = Linear(d_model, num_experts, bias=False, dtype=dtype, init=False)
@@ -56,13 +57,14 @@ class MixtureOfExperts(Module):
         if init:
             self.init_weights(as_generator(rng))
 
+    @ieee_arithmetic
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """y = Σ w_e expert_e(x) over the selected experts.
 
         The cache holds the selected experts (`chosen`) and their `weights`, the caches of the router and of the
         experts, the `fraction` f of each expert, and `aux_loss`.
         """
-        x = np.asarray(x)
+        x = as_array("x", x)
         check_shape("x", x, "(..., C)", C=self.gate.weight.shape[1])
         rows = x.reshape(-1, x.shape[-1])  # (N, C): the experts differ from position to position
         logits, gate = self.gate.forward(rows)
@@ -85,6 +87,7 @@ class MixtureOfExperts(Module):
             fraction=fraction, aux_loss=aux_loss, shape=x.shape,
         )  # fmt: skip
 
+    @ieee_arithmetic
     def backward(self, dy: np.ndarray, cache: Cache, daux_loss: float = 0.0) -> np.ndarray:
         """dx = dx through the selected experts + dx through the router.
 

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_positive, check_shape, drop_none, reject_half
+from npllm.core.checks import (
+    as_dtype,
+    as_floats,
+    check_gradient,
+    check_not_negative,
+    check_positive,
+    check_shape,
+    drop_none,
+    reject_half,
+)
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, Parameter
 
 
@@ -30,6 +40,7 @@ def layer_norm(
     return layer_norm_forward(x, weight, bias, eps)[0]
 
 
+@ieee_arithmetic
 def layer_norm_forward(
     x: np.ndarray, weight: np.ndarray | None = None, bias: np.ndarray | None = None, eps: float = 1e-5
 ) -> tuple[np.ndarray, Cache]:
@@ -47,6 +58,7 @@ def _standardize(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
     return centered * inverse_std, inverse_std
 
 
+@ieee_arithmetic
 def layer_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
     """dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂)) / std      (..., C) → (..., C), (C), (C)
 
@@ -73,6 +85,7 @@ def rms_norm(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6)
     return rms_norm_forward(x, weight, eps)[0]
 
 
+@ieee_arithmetic
 def rms_norm_forward(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
     """y = x̂ · weight; the cache holds x̂ (`normalized`), 1/√(mean(x²) + eps) (`inverse_rms`) and the weight."""
     x, weight, _ = _check_channels(x, weight)
@@ -86,6 +99,7 @@ def _divide_by_rms(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
     return x * inverse_rms, inverse_rms
 
 
+@ieee_arithmetic
 def rms_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
     """dx = (dx̂ − x̂ mean(dx̂ x̂)) / rms      (..., C) → (..., C), (C)
 
@@ -108,6 +122,7 @@ def l2_normalize(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
     return l2_normalize_forward(x, eps)[0]
 
 
+@ieee_arithmetic
 def l2_normalize_forward(x: np.ndarray, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
     """y = x / √(Σ x² + eps); the cache holds y, and 1/√(Σ x² + eps) as `inverse_length`."""
     x, *_ = _check_channels(x)
@@ -120,6 +135,7 @@ def _divide_by_length(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
     return x * inverse_length, inverse_length
 
 
+@ieee_arithmetic
 def l2_normalize_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = (dy − y Σ dy y) / length      (..., C) → (..., C)
 
@@ -149,9 +165,9 @@ class LayerNorm(Module):
         init: bool = True,
     ) -> None:
         check_positive(num_channels=num_channels)
-        self.weight = Parameter(np.zeros(num_channels, dtype)) if elementwise_affine else None
-        self.bias = Parameter(np.zeros(num_channels, dtype)) if elementwise_affine and bias else None
-        self.eps = eps
+        self.weight = Parameter(np.zeros(num_channels, as_dtype(dtype))) if elementwise_affine else None
+        self.bias = Parameter(np.zeros(num_channels, as_dtype(dtype))) if elementwise_affine and bias else None
+        self.eps = check_not_negative("eps", eps)
         if init:
             self.init_weights(rng)
 
@@ -194,8 +210,8 @@ class RMSNorm(Module):
         init: bool = True,
     ) -> None:
         check_positive(num_channels=num_channels)
-        self.weight = Parameter(np.zeros(num_channels, dtype))
-        self.eps, self.unit_offset = eps, unit_offset
+        self.weight = Parameter(np.zeros(num_channels, as_dtype(dtype)))
+        self.eps, self.unit_offset = check_not_negative("eps", eps), unit_offset
         if init:
             self.init_weights(rng)
 
@@ -220,13 +236,13 @@ def _without_overflow(normalize: Callable, x: np.ndarray, eps: float) -> tuple[n
 
     The inverse of the scale, the second value, is divided by s.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        normalized, inverse = normalize(x, float(eps))
-        if (inverse > 0).all():  # an infinite sum of squares gives 0
-            return normalized, inverse
-        s = np.abs(x).max(axis=-1, keepdims=True)
-        s = np.where((s > 1) & (s < np.inf), s, 1).astype(x.dtype)
-        normalized, inverse = normalize(x / s, float(eps) / s / s)
+    eps = check_not_negative("eps", eps)
+    normalized, inverse = normalize(x, eps)
+    if (inverse > 0).all():  # an infinite sum of squares gives 0
+        return normalized, inverse
+    s = np.abs(x).max(axis=-1, keepdims=True)
+    s = np.where((s > 1) & (s < np.inf), s, 1).astype(x.dtype)
+    normalized, inverse = normalize(x / s, eps / s / s)
     return normalized, inverse / s
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_id_sequence, check_context_length, check_gradient, check_positive
+from npllm.core.checks import as_dtype, as_id_sequence, check_context_length, check_gradient, check_positive
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, Parameter, as_generator
 from npllm.layers.embedding import Embedding
 
@@ -51,7 +52,7 @@ class LearnedPositionalEmbedding(Module):
         init: bool = True,
     ) -> None:
         check_positive(context_length=context_length, d_model=d_model)
-        self.weight = Parameter(np.zeros((context_length, d_model), dtype))
+        self.weight = Parameter(np.zeros((context_length, d_model), as_dtype(dtype)))
         if init:
             self.init_weights(as_generator(rng))
 
@@ -64,6 +65,7 @@ class LearnedPositionalEmbedding(Module):
         check_context_length(num_positions, len(self.weight.data))
         return self.weight.data[:num_positions].copy(), Cache(num_positions=num_positions)
 
+    @ieee_arithmetic
     def backward(self, dy: np.ndarray, cache: Cache) -> None:
         """dweight[t] = Σ dy_t over the batch, because all sequences use the same row t."""
         dy = check_gradient(dy, (*np.shape(dy)[:-2], cache.num_positions, self.weight.shape[1]), self.weight.data.dtype)
@@ -80,7 +82,7 @@ class SinusoidalPositionalEncoding(Module):
 
     def __init__(self, d_model: int, *, dtype: DTypeLike = "float32") -> None:
         check_positive(d_model=d_model)
-        self.d_model, self.dtype = d_model, dtype
+        self.d_model, self.dtype = d_model, as_dtype(dtype)
 
     def forward(self, num_positions: int) -> tuple[np.ndarray, Cache]:
         """P for the positions 0 … num_positions − 1; the cache is empty."""
@@ -119,6 +121,7 @@ class TokenPositionEmbedding(Module):
         if init:
             self.init_weights(as_generator(rng))
 
+    @ieee_arithmetic
     def forward(self, ids: np.ndarray) -> tuple[np.ndarray, Cache]:
         """y_t = wte[ids_t] + wpe[t]; the cache holds the caches of the children.
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, widen
+from npllm.core.checks import as_floats, check_axis, check_gradient, widen
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 
 
 def normalize_by_sum(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -24,9 +25,11 @@ def normalize_by_sum(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return normalize_by_sum_forward(x, axis)[0]
 
 
+@ieee_arithmetic
 def normalize_by_sum_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = xᵢ / Σⱼ xⱼ; the cache holds y, the sum as `total`, and the axis."""
     x = as_floats(x=x)
+    axis = check_axis(axis, x)
     total = widen(x).sum(axis=axis, keepdims=True)
     if (total == 0).any():
         raise ValueError("the sum of x along the axis is 0; it must not be 0 (softmax has no such restriction)")
@@ -34,6 +37,7 @@ def normalize_by_sum_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray,
     return y, Cache(y=y, total=total, axis=axis)
 
 
+@ieee_arithmetic
 def normalize_by_sum_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dxᵢ = (dyᵢ − Σⱼ dyⱼ yⱼ) / Σⱼ xⱼ      (..., N) → (..., N)
 
@@ -53,12 +57,13 @@ def softmax_naive(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return softmax_naive_forward(x, axis)[0]
 
 
+@ieee_arithmetic
 def softmax_naive_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ); the cache holds y and the axis."""
     x = as_floats(x=x)
-    with np.errstate(over="ignore", invalid="ignore"):  # this function demonstrates the overflow
-        exponentials = np.exp(x)
-        y = exponentials / exponentials.sum(axis=axis, keepdims=True)
+    axis = check_axis(axis, x)
+    exponentials = np.exp(x)
+    y = exponentials / exponentials.sum(axis=axis, keepdims=True)
     return y, Cache(y=y, axis=axis)
 
 
@@ -102,15 +107,18 @@ def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return softmax_forward(x, axis)[0]
 
 
+@ieee_arithmetic
 def softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
+    axis = check_axis(axis, x)
     exponentials = np.exp(_subtract_maximum(widen(x), axis))
     total = exponentials.sum(axis=axis, keepdims=True)
     y = (exponentials / np.where(total == 0, 1, total)).astype(x.dtype, copy=False)
     return y, Cache(y=y, axis=axis)
 
 
+@ieee_arithmetic
 def softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dxᵢ = yᵢ (dyᵢ − Σⱼ dyⱼ yⱼ)      (..., N) → (..., N)
 
@@ -132,15 +140,18 @@ def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return log_softmax_forward(x, axis)[0]
 
 
+@ieee_arithmetic
 def log_softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = (xᵢ − m) − ln Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
+    axis = check_axis(axis, x)
     shifted = _subtract_maximum(widen(x), axis)
     total = np.exp(shifted).sum(axis=axis, keepdims=True)
     y = (shifted - np.log(np.where(total == 0, 1, total))).astype(x.dtype, copy=False)
     return y, Cache(y=y, axis=axis)
 
 
+@ieee_arithmetic
 def log_softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dxᵢ = dyᵢ − exp(yᵢ) Σⱼ dyⱼ      (..., N) → (..., N)
 
@@ -154,5 +165,4 @@ def log_softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 def _subtract_maximum(x: np.ndarray, axis: int) -> np.ndarray:
     """x − max x along the axis; x itself where the maximum is −inf, because −inf − (−inf) is nan."""
     maximum = x.max(axis=axis, keepdims=True, initial=-np.inf)
-    with np.errstate(over="ignore"):  # −largest − largest is −inf, and exp(−inf) = 0 is the correct weight
-        return x - np.where(maximum == -np.inf, 0, maximum)
+    return x - np.where(maximum == -np.inf, 0, maximum)  # where it overflows to −inf, exp gives the correct weight 0

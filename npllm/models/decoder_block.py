@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npllm.core.cache import Cache
+from npllm.core.checks import as_floats
 from npllm.core.module import Module, as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.normalization import LayerNorm, RMSNorm
@@ -70,7 +71,7 @@ class DecoderBlock(Module):
 
     def forward(self, x: np.ndarray, *, rng: np.random.Generator | None = None, **options: Any) -> Forward:
         """y, and the cache of every step by the children's names; `kv_cache` and `document_ids` are for attention."""
-        cache = Cache()
+        x, cache = as_floats(x=x), Cache()
         h, cache.input_layernorm = self.input_layernorm.forward(x)
         h, cache.self_attn = self.self_attn.forward(h, rng=rng, **options)
         h, cache.drop_1 = self.drop_1.forward(h, rng=rng)
@@ -82,6 +83,7 @@ class DecoderBlock(Module):
 
     def backward(self, dy: np.ndarray, cache: Cache, daux_loss: float = 0.0) -> np.ndarray:
         """y = x + m h, so dx = dy + the gradient through h, and dh = m dy; `daux_loss` is for a mixture of experts."""
+        dy = as_floats(dy=dy)
         dh = self.drop_2.backward(self.residual_multiplier * dy, cache.drop_2)
         dh = self._mlp_backward(dh, cache.mlp, daux_loss)
         dx = dy + self.post_attention_layernorm.backward(dh, cache.post_attention_layernorm)
@@ -104,7 +106,7 @@ class PostNormBlock(DecoderBlock):
 
     def forward(self, x: np.ndarray, *, rng: np.random.Generator | None = None, **options: Any) -> Forward:
         """y, and the cache of every step by the children's names."""
-        cache = Cache()
+        x, cache = as_floats(x=x), Cache()
         h, cache.self_attn = self.self_attn.forward(x, rng=rng, **options)
         h, cache.post_attention_layernorm = self.post_attention_layernorm.forward(h)
         h, cache.drop_1 = self.drop_1.forward(h, rng=rng)
@@ -116,6 +118,7 @@ class PostNormBlock(DecoderBlock):
 
     def backward(self, dy: np.ndarray, cache: Cache, daux_loss: float = 0.0) -> np.ndarray:
         """y = x + h, so the gradient goes to both terms."""
+        dy = as_floats(dy=dy)
         dh = self.drop_2.backward(dy, cache.drop_2)
         dh = self.post_feedforward_layernorm.backward(dh, cache.post_feedforward_layernorm)
         dx = dy + self._mlp_backward(dh, cache.mlp, daux_loss)
@@ -136,7 +139,7 @@ class SandwichNormBlock(DecoderBlock):
 
     def forward(self, x: np.ndarray, *, rng: np.random.Generator | None = None, **options: Any) -> Forward:
         """y, and the cache of every step by the children's names."""
-        cache = Cache()
+        x, cache = as_floats(x=x), Cache()
         h, cache.input_layernorm = self.input_layernorm.forward(x)
         h, cache.self_attn = self.self_attn.forward(h, rng=rng, **options)
         h, cache.post_attention_layernorm = self.post_attention_layernorm.forward(h)
@@ -150,6 +153,7 @@ class SandwichNormBlock(DecoderBlock):
 
     def backward(self, dy: np.ndarray, cache: Cache, daux_loss: float = 0.0) -> np.ndarray:
         """y = x + h, so the gradient goes to both terms."""
+        dy = as_floats(dy=dy)
         dh = self.drop_2.backward(dy, cache.drop_2)
         dh = self.post_feedforward_layernorm.backward(dh, cache.post_feedforward_layernorm)
         dh = self._mlp_backward(dh, cache.mlp, daux_loss)
@@ -165,7 +169,7 @@ class ParallelBlock(DecoderBlock):
 
     def forward(self, x: np.ndarray, *, rng: np.random.Generator | None = None, **options: Any) -> Forward:
         """y, and the cache of every step by the children's names."""
-        cache = Cache()
+        x, cache = as_floats(x=x), Cache()
         h, cache.input_layernorm = self.input_layernorm.forward(x)
         h, cache.self_attn = self.self_attn.forward(h, rng=rng, **options)
         attended, cache.drop_1 = self.drop_1.forward(h, rng=rng)
@@ -176,6 +180,7 @@ class ParallelBlock(DecoderBlock):
 
     def backward(self, dy: np.ndarray, cache: Cache, daux_loss: float = 0.0) -> np.ndarray:
         """The gradient of a sum goes to all three terms; each contributes to dx."""
+        dy = as_floats(dy=dy)
         dh = self._mlp_backward(self.drop_2.backward(dy, cache.drop_2), cache.mlp, daux_loss)
         dx = dy + self.post_attention_layernorm.backward(dh, cache.post_attention_layernorm)
         dh = self.self_attn.backward(self.drop_1.backward(dy, cache.drop_1), cache.self_attn)
@@ -189,7 +194,7 @@ class SharedNormBlock(DecoderBlock):
 
     def forward(self, x: np.ndarray, *, rng: np.random.Generator | None = None, **options: Any) -> Forward:
         """y, and the cache of every step by the children's names."""
-        cache = Cache()
+        x, cache = as_floats(x=x), Cache()
         normalized, cache.input_layernorm = self.input_layernorm.forward(x)
         h, cache.self_attn = self.self_attn.forward(normalized, rng=rng, **options)
         attended, cache.drop_1 = self.drop_1.forward(h, rng=rng)
@@ -199,6 +204,7 @@ class SharedNormBlock(DecoderBlock):
 
     def backward(self, dy: np.ndarray, cache: Cache, daux_loss: float = 0.0) -> np.ndarray:
         """Both layers have the same input h, so dh is the sum of their gradients."""
+        dy = as_floats(dy=dy)
         dh = self._mlp_backward(self.drop_2.backward(dy, cache.drop_2), cache.mlp, daux_loss)
         dh = dh + self.self_attn.backward(self.drop_1.backward(dy, cache.drop_1), cache.self_attn)
         return dy + self.input_layernorm.backward(dh, cache.input_layernorm)

@@ -14,6 +14,7 @@ import numpy as np
 from npllm.attention.causal_self_attention import CausalSelfAttention
 from npllm.attention.kv_cache import KVCache
 from npllm.core.cache import Cache
+from npllm.core.checks import as_floats
 from npllm.core.module import Module, as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.feed_forward import FeedForward
@@ -61,6 +62,7 @@ class TransformerBlock(Module):
         self, x: np.ndarray, *, rng: np.random.Generator | None = None, kv_cache: KVCache | None = None
     ) -> tuple[np.ndarray, Cache]:
         """y, and the cache of every step by the children's names."""
+        x = as_floats(x=x)
         h, ln_1 = self.ln_1.forward(x)
         h, attn = self.attn.forward(h, rng=rng, kv_cache=kv_cache)
         h, drop_1 = self.drop_1.forward(h, rng=rng)
@@ -72,6 +74,7 @@ class TransformerBlock(Module):
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """y = x + h, so the gradient goes to both terms: unchanged to x, and through the steps of h in reverse."""
+        dy = as_floats(dy=dy)
         dh = self.drop_2.backward(dy, cache.drop_2)
         dh = self.mlp.backward(dh, cache.mlp)
         dx = dy + self.ln_2.backward(dh, cache.ln_2)

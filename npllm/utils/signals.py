@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 REPETITION = 0.2  # seconds; `timeout` sends its signal to the process and to its group: a repetition, not a second one
@@ -111,7 +112,7 @@ def _installed(handler: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-def _install(handler: Callable[[int, object], None]) -> dict[int, object]:
+def _install(handler: Callable[[int, object], None]) -> dict[int, Any]:
     """Install a handler for each signal that is not ignored; return the previous ones. Only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return {}

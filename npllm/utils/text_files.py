@@ -2,19 +2,21 @@
 
 A text may come from a pipe, such as a named one (mkfifo), /dev/stdin, or a shell's <(command). To open a pipe waits for
 a process that writes to it, for ever if there is none. So it is opened without waiting; then reading tells whether
-there is a writer.
+there is a writer. One that starts at the same time has a second to open the pipe.
 
 POSIX.1-2017, System Interfaces, open and read (O_NONBLOCK).
 """
 
 import os
 import stat
+import time
 from pathlib import Path
 from typing import BinaryIO
 
 from npllm.utils.file_errors import FileError
 
 CHUNK = 1 << 16  # the capacity of a pipe
+PATIENCE = 1.0  # seconds to wait for a process that writes to a pipe
 
 
 def read_text_file(path: str | Path) -> str:
@@ -63,13 +65,17 @@ def open_text_file(path: str | Path) -> tuple[BinaryIO, bytes]:
 
 def _first_of_pipe(path, descriptor):
     """The bytes that are in a pipe; they may be none if there is a writer."""
-    try:
-        first = os.read(descriptor, CHUNK)
-    except BlockingIOError:  # there is a writer, which has not written yet
-        return b""
-    if not first:
-        raise FileError(path, "is a pipe to which no process writes; it must contain text")
-    return first
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            first = os.read(descriptor, CHUNK)
+        except BlockingIOError:  # there is a writer, which has not written yet
+            return b""
+        if first:
+            return first
+        if time.monotonic() > end:
+            raise FileError(path, "is a pipe to which no process writes; it must contain text")
+        time.sleep(0.01)
 
 
 def check_text_file(path: str | Path) -> None:

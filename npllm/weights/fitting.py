@@ -97,8 +97,8 @@ def _check_finite(path: str | PathLike, own: Mapping[str, np.ndarray]) -> None:
     The sum of the squares is finite only if all values are. It is the fastest test; where the sum is not finite,
     because one value is not or because it overflows, each value is tested.
     """
-    distinct = {id(array): (name, array) for name, array in reversed(own.items())}  # a tied weight has two names
-    for name, array in reversed(distinct.values()):
+    distinct = {id(array): (name, array) for name, array in reversed(list(own.items()))}  # a tied weight has two names
+    for name, array in reversed(list(distinct.values())):
         values = array.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):
             total = float(np.dot(values, values))

@@ -81,8 +81,8 @@ def save(
         for array in arrays.values():
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             data = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
-            file.write(data)
-            digest.update(data)
+            file.write(data.data)
+            digest.update(data.data)
         file.seek(_checksum_position(text))
         file.write(digest.hexdigest().encode())
 

@@ -82,3 +82,15 @@ def test_invalid_arguments():
     for name in ("relu", "sigmoid", "silu", "gelu"):
         with pytest.raises(TypeError, match="x has dtype int64"):
             getattr(F, name)(np.array([1, 2]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["silu", "gelu", "quick_gelu", "relu", "squared_relu"])
+def test_infinite_inputs_give_the_limits(name, dtype):
+    """x σ(x) → 0 for x → −∞, where −inf · 0 is nan; the derivative tends to 0 on the left and to 1 on the right."""
+    forward, backward = getattr(F, f"{name}_forward"), getattr(F, f"{name}_backward")
+    x = np.array([-np.inf, np.finfo(dtype).min, np.inf], dtype)
+    y, cache = forward(x)
+    np.testing.assert_array_equal(y, [0, 0, np.inf])
+    slope = np.inf if name == "squared_relu" else 1
+    np.testing.assert_allclose(backward(np.ones_like(x), cache), [0, 0, slope], atol=1e-190)

@@ -120,3 +120,12 @@ def test_invalid_arguments():
         F.cross_entropy(logits, np.array([0, 1]), label_smoothing=1.5)
     with pytest.raises(ValueError, match=r"weight has shape \(2,\); it must be \(V\) with V = 3"):
         F.cross_entropy(logits, np.array([0, 1]), np.ones(2))
+
+
+def test_an_ignored_position_has_no_gradient_whatever_its_logits_are():
+    logits = np.array([[1.0, 2.0, 3.0], [np.inf, -np.inf, np.nan]])
+    loss, cache = F.cross_entropy_forward(logits, np.array([2, -100]), label_smoothing=0.1)
+    dlogits = F.cross_entropy_backward(1.0, cache)
+    assert np.isfinite(loss)
+    np.testing.assert_array_equal(dlogits[1], 0)
+    np.testing.assert_allclose(dlogits[0].sum(), 0, atol=1e-15)

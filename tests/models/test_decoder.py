@@ -224,7 +224,7 @@ def test_a_model_memorizes_a_text(attention):
     model = Decoder(config, rng=np.random.default_rng(0))
     text = np.random.default_rng(1).integers(0, V, (1, 17))
     optimizer = AdamW(model.named_parameters(), 1e-2)
-    for _ in range(120):
+    for _ in range(200):
         model.zero_grad()
         loss, cache = model.loss_forward(text[:, :-1], text[:, 1:])
         model.loss_backward(1.0, cache)

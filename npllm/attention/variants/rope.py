@@ -19,7 +19,7 @@ from npllm.attention.masks import as_positions, check_counts
 from npllm.attention.variants.rope_frequencies import check_theta, rotary_frequencies
 from npllm.attention.variants.rope_scaling import RoPEScaling
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_instance, check_number, check_positive
+from npllm.core.checks import as_array, as_floats, check_gradient, check_instance, check_number, check_positive
 
 
 def rotary(
@@ -141,7 +141,7 @@ def text_length(positions: np.ndarray) -> int:
 
 def as_frequencies(frequencies: np.ndarray) -> np.ndarray:
     """Return the frequencies as float64; raise TypeError unless they are numbers, ValueError unless they are finite."""
-    frequencies = np.asarray(frequencies)
+    frequencies = as_array("frequencies", frequencies)
     if frequencies.dtype.kind not in "fiu":
         raise TypeError(f"frequencies has dtype {frequencies.dtype}; it must be floating point")
     return frequencies.astype(np.float64, copy=False)

@@ -31,6 +31,7 @@ from npllm.attention.scaled_dot_product import check_broadcasts
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import (
+    as_array,
     as_floats,
     as_indices,
     check_given,
@@ -255,7 +256,7 @@ def _check_leading_axes(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
 
 
 def _check_boolean(attn_mask: np.ndarray, scores_shape: tuple[int, ...]) -> np.ndarray:
-    attn_mask = np.asarray(attn_mask)
+    attn_mask = as_array("attn_mask", attn_mask)
     if attn_mask.dtype != bool:
         raise TypeError(f"attn_mask has dtype {attn_mask.dtype}; it must be bool, True where a query may attend")
     check_broadcasts("attn_mask", attn_mask, scores_shape)

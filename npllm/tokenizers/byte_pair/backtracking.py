@@ -20,7 +20,7 @@ from npllm.tokenizers.byte_pair.normalizers import Normalizer
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, translate_pattern
 
 if sys.version_info >= (3, 11):
-    from re import _parser as parser
+    from re import _parser as parser  # type: ignore[attr-defined]
 else:
     import sre_parse as parser
 
