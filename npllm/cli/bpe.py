@@ -5,6 +5,8 @@ npllm bpe decode: token file → text
 """
 
 import argparse
+import os
+import shutil
 import signal
 import time
 from codecs import getincrementaldecoder
@@ -29,8 +31,9 @@ from npllm.tokenizers.byte_pair.surrogates import is_encodable
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.tokenizers.loading import load_tokenizer
 from npllm.tokenizers.text_blocks import read_text_blocks
-from npllm.utils.files import atomic_write
+from npllm.utils.files import atomic_write, naming_the_file
 from npllm.utils.signals import describe_interruption, signal_behind
+from npllm.utils.temporary_files import temporary_folder
 from npllm.utils.terminal import readable, visible
 from npllm.utils.text_files import check_text_file
 
@@ -179,13 +182,12 @@ def train_vocabulary(
 ) -> None:
     """Train a vocabulary on text files and write it to a folder in every format.
 
-    Only the distinct pre-tokens are kept in memory. No pre-token extends from one file into the next. VOCABULARY is
-    written first, so that nothing is lost if another format cannot hold a special token. Raises FileExistsError if the
+    Only the distinct pre-tokens are kept in memory. No pre-token extends from one file into the next. The files are
+    written into a temporary folder, which is renamed: all of them are there, or none. Raises FileExistsError if the
     folder contains a vocabulary.
     """
     folder = Path(folder)
-    if existing := next((name for name in FILES + OPENAI_FILES if (folder / name).exists()), None):
-        raise FileExistsError(f"{folder} already contains a vocabulary, {existing}; --out must be another folder")
+    _check_no_vocabulary(folder)
     if folder.exists() and not folder.is_dir() or folder.suffix in (".json", ".tiktoken"):
         raise ValueError(f"--out is {folder}; it must be a folder")
     if wrong := [token for token in special_tokens if not token or not is_encodable(token)]:
@@ -302,12 +304,24 @@ def _report(console, merges, tokenizer, wanted):
         console.print(f"the text has no further pairs to merge; --vocab-size was {wanted:,}", highlight=False)
 
 
+def _check_no_vocabulary(folder):
+    if existing := next((name for name in FILES + OPENAI_FILES if (folder / name).exists()), None):
+        raise FileExistsError(f"{folder} already contains a vocabulary, {existing}; --out must be another folder")
+
+
 def _save(console, tokenizer, folder):
-    for path in (*(folder / name for name in FILES), folder):  # the folder itself: OPENAI_FILES
+    with naming_the_file(folder), temporary_folder(folder.resolve().parent) as temporary:
+        for name in (*FILES, ""):  # "" is the folder itself: OPENAI_FILES
+            try:
+                tokenizer.save(temporary / name)
+            except ValueError as error:
+                console.print(Text(f"{folder / name} was not written: {error}", style="red"), soft_wrap=True)
         try:
-            tokenizer.save(path)
-        except ValueError as error:
-            console.print(Text(f"{path} was not written: {error}", style="red"), soft_wrap=True)
+            os.rename(temporary, folder.resolve())
+        except OSError:  # the folder has other files, or is another file system
+            _check_no_vocabulary(folder)  # of a process that trained at the same time
+            for path in temporary.iterdir():
+                shutil.move(path, folder / path.name)
     console.print(Text(f"wrote the vocabulary to {folder}"), soft_wrap=True)
 
 

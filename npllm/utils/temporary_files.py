@@ -1,6 +1,6 @@
-"""Temporary files that are locked while they are written, so that those of dead processes can be told and removed.
+"""Temporary files and folders that are locked while they are written: those of dead processes are found and removed.
 
-    .npllm-0123456789abcdef.tmp    beside the file that it will replace
+    .npllm-0123456789abcdef.tmp    beside the file or folder that it will become
 
 A process holds the lock (flock) of its temporary file until it has renamed or removed it. The operating system
 releases the lock when the process ends, however it ends: a temporary file that is not locked belongs to no process.
@@ -12,7 +12,9 @@ import errno
 import os
 import re
 import secrets
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,8 +46,35 @@ def open_temporary(folder: Path, mode: int | None) -> tuple[Path, BinaryIO]:
     return path, file
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new locked folder in `parent` for the `with` block; at the end it is removed, unless it was renamed."""
+    remove_dead(parent)
+    path, descriptor = _make_locked(parent)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _make_locked(parent):
+    while True:
+        path = temporary_path(parent)
+        path.mkdir()
+        if fcntl is None:
+            return path, None
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
+            descriptor = os.open(path, os.O_RDONLY)
+            _lock(descriptor, wait=True)
+            if os.fstat(descriptor).st_nlink:
+                return path, descriptor
+            os.close(descriptor)
+
+
 def remove_dead(folder: Path) -> None:
-    """Remove the temporary files in a folder that no living process writes."""
+    """Remove the temporary files and folders in a folder that no living process writes."""
     if fcntl is None:
         return
     with suppress(OSError), os.scandir(folder) as entries:
@@ -56,9 +85,15 @@ def remove_dead(folder: Path) -> None:
 
 
 def _remove_if_unlocked(path):
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    is_folder = path.is_dir() and not path.is_symlink()
+    mode = os.O_RDONLY if is_folder else os.O_RDWR
+    descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if _lock(descriptor, wait=False):
+        if not _lock(descriptor, wait=False):
+            return
+        if is_folder:
+            shutil.rmtree(path)
+        else:
             path.unlink()
     finally:
         os.close(descriptor)

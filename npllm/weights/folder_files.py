@@ -9,7 +9,6 @@ would be waited for without end, so both are refused before a file is opened.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -18,6 +17,7 @@ from typing import Any
 
 from npllm.utils.file_errors import FileError
 from npllm.utils.files import check_regular_file
+from npllm.utils.temporary_files import temporary_folder
 
 CONFIG = "config.json"
 READ = {".json", ".safetensors", ".jinja", ".gguf", ".model", ".tiktoken", ".txt", ".bpe"}  # endings of files to read
@@ -64,12 +64,9 @@ def replacing(folder: str | PathLike, others: Iterable[str] = ()) -> Iterator[Pa
     folder = as_path("folder", folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
-        try:
+        with temporary_folder(folder) as temporary:
             yield temporary
             _move(temporary, folder, others)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         if error.filename is not None:
             raise

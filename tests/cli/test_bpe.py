@@ -279,3 +279,41 @@ def test_errors_of_decode(tmp_path, text_file, capsys):
     ]:
         assert bpe("decode", *arguments) == 1
         assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_training_that_is_interrupted_while_it_saves_leaves_nothing(tmp_path, text_file, monkeypatch):
+    def save(self, path):
+        if os.path.isdir(path):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("npllm.tokenizers.bpe.BPETokenizer.save", save)
+        train_vocabulary(console(), [text_file], 300, tmp_path / "out" / "v")
+    assert os.listdir(tmp_path / "out") in ([], ["v"]) and not list((tmp_path / "out").rglob("*.*"))
+    train_vocabulary(console(), [text_file], 300, tmp_path / "out" / "v")
+    assert load_vocabulary(tmp_path / "out" / "v").vocab_size == 300
+
+
+def test_of_two_trainings_in_one_folder_one_wins(tmp_path, text_file, monkeypatch):
+    """The second one, which ends while the first one saves, is refused, and its files are not mixed with the others."""
+    save, inner = BPETokenizer.save, []
+
+    def save_and_train_again(self, path):
+        if not inner:
+            inner.append(True)
+            train_vocabulary(console(), [text_file], 290, tmp_path / "v")
+        save(self, path)
+
+    monkeypatch.setattr("npllm.tokenizers.bpe.BPETokenizer.save", save_and_train_again)
+    with pytest.raises(FileExistsError, match="already contains a vocabulary"):
+        train_vocabulary(console(), [text_file], 300, tmp_path / "v")
+    assert load_vocabulary(tmp_path / "v").vocab_size == 290
+    assert os.listdir(tmp_path).count("v") == 1 and not list(tmp_path.glob(".npllm-*"))
+
+
+def test_other_files_in_the_folder_are_kept(tmp_path, text_file):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "notes").write_text("kept")
+    train_vocabulary(console(), [text_file], 300, tmp_path / "v")
+    assert load_vocabulary(tmp_path / "v").vocab_size == 300
+    assert (tmp_path / "v" / "notes").read_text() == "kept"

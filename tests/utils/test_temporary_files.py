@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from npllm.utils.files import atomic_write
+from npllm.utils.temporary_files import temporary_folder
 
 ROOT = Path(__file__).parent.parent.parent
 WRITES = """
@@ -40,10 +41,19 @@ def test_files_of_other_names_links_and_pipes_are_left_alone(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / ".npllm-0123456789abcdef.tmp").symlink_to(tmp_path / names[0])
-    (tmp_path / ".npllm-0123456789abcde0.tmp").mkdir()
     with atomic_write(tmp_path / "text") as file:
         file.write(b"whole")
-    assert len(os.listdir(tmp_path)) == 6
+    assert len(os.listdir(tmp_path)) == 5
+
+
+def test_a_temporary_folder_is_removed_at_the_end_or_when_its_process_is_dead(tmp_path):
+    (tmp_path / ".npllm-0123456789abcdef.tmp").mkdir()
+    (tmp_path / ".npllm-0123456789abcdef.tmp" / "file").write_bytes(b"of a dead process")
+    with temporary_folder(tmp_path) as first, temporary_folder(tmp_path) as second:
+        (first / "file").write_bytes(b"half")
+        assert {*tmp_path.iterdir()} == {first, second}, "those of a living process"
+        second.rename(tmp_path / "renamed")
+    assert os.listdir(tmp_path) == ["renamed"]
 
 
 def test_a_file_that_was_readable_by_the_owner_only_is_never_readable_by_others(tmp_path):
