@@ -87,7 +87,7 @@ def open_token_file(path: str | Path, verify: bool = True) -> np.ndarray:
 
     Args:
         verify: read the whole file once, compare its checksum and check that every id is below the vocabulary size:
-            0.7 s a gigabyte that is in the page cache, nearly all of it SHA-256. False is for a file that the
+            about 1.3 s a gigabyte that is in the page cache, most of it SHA-256. False is for a file that the
             same program has just verified or written.
 
     Raises OSError for a file that cannot be opened, and FileError for one that is not a token file, is of another

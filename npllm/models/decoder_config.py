@@ -14,7 +14,6 @@ configurations of published models are in hugging_face.
 Touvron et al. 2023, LLaMA, section 2.2; Jiang et al. 2023, Mistral 7B; Yang et al. 2025, Qwen3 Technical Report.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +33,7 @@ from npllm.models.config_types import check_types
 
 BLOCK_KINDS = ("pre_norm", "post_norm", "sandwich_norm", "parallel", "shared_norm")
 NORMS = ("layer_norm", "rms_norm")
+FLOAT32_TINY, FLOAT32_MAX = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127  # the limits of its normal numbers
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ class DecoderConfig:
             raise ValueError(f"block is {self.block!r}; it must be one of {', '.join(BLOCK_KINDS)}")
         for name in ("embedding_multiplier", "residual_multiplier", "logits_scaling", "logits_softcap"):
             value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be greater than 0 and finite")
+            if value is not None and not FLOAT32_TINY <= value <= FLOAT32_MAX:
+                raise ValueError(f"{name} is {value}; it must be greater than 0 and finite in float32")
         if self.residual_multiplier != 1.0 and self.block != "pre_norm":
             raise ValueError(
                 f"residual_multiplier is {self.residual_multiplier} and block {self.block!r}; it must be 'pre_norm'"

@@ -284,6 +284,7 @@ def test_bytes_of_the_kv_cache():
         ({"dropout": 1.0}, ValueError, "dropout is 1.0"),
         ({"block": "post"}, ValueError, "block is 'post'; it must be one of pre_norm, post_norm"),
         ({"logits_softcap": 0.0}, ValueError, "logits_softcap is 0.0; it must be greater than 0 and finite"),
+        ({"logits_scaling": 1e-320}, ValueError, "logits_scaling is 1e-320; it must be .* finite in float32"),
         ({"block": "parallel", "residual_multiplier": 0.5}, ValueError, "residual_multiplier is 0.5 and block"),
     ],
 )

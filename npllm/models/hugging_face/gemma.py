@@ -51,16 +51,16 @@ GEMMA2 = GEMMA | {
     "num_attention_heads": size(8),
     "num_key_value_heads": size(4),
     "hidden_activation": choice("gelu_pytorch_tanh", ACTIVATION_NAMES),
-    "query_pre_attn_scalar": number(256.0, above=0.0),
+    "query_pre_attn_scalar": number(256.0, low=1e-30),
     "sliding_window": optional(size(4096)),
     "layer_types": optional(items(None, choice(None, LAYER_TYPES))),
-    "attn_logit_softcapping": optional(number(50.0, above=0.0)),
-    "final_logit_softcapping": optional(number(30.0, above=0.0)),
+    "attn_logit_softcapping": optional(number(50.0, low=1e-30)),
+    "final_logit_softcapping": optional(number(30.0, low=1e-30)),
 }
 GEMMA3 = {name: field for name, field in GEMMA2.items() if name != "attn_logit_softcapping"} | {  # not used there
     "vocab_size": size(262208),
     "max_position_embeddings": size(131072),
-    "final_logit_softcapping": optional(number(None, above=0.0)),
+    "final_logit_softcapping": optional(number(None, low=1e-30)),
     "sliding_window_pattern": size(6),
     "rope_local_base_freq": optional(number(None, above=1.0)),
 }

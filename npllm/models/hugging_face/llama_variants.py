@@ -60,7 +60,7 @@ GRANITE = COMMON | {
     "embedding_multiplier": number(1.0, above=0.0),
     "attention_multiplier": number(1.0, above=0.0),
     "residual_multiplier": number(1.0, above=0.0),
-    "logits_scaling": number(1.0, above=0.0),
+    "logits_scaling": number(1.0, low=1e-30),
 }
 
 
