@@ -17,7 +17,7 @@ from npllm.models.pretrained import open_pretrained
 from npllm.tokenizers import train_bpe
 from npllm.utils.gguf_file import read_gguf
 from npllm.weights import safetensors
-from tests.fuzz.mutations import ODD_VALUES, dumps, mutate_bytes, mutate_json, pick
+from tests.fuzz.mutations import dumps, mutate_bytes, mutate_json, odd_value, pick
 from tests.fuzz.readers import Reader, problem, rounds, try_contents
 from tests.fuzz.runner import Finding, Round
 from tests.weights.gguf_files import random_model, write_model
@@ -96,7 +96,7 @@ def _damaged_json(rng: np.random.Generator, content: bytes) -> bytes:
     kind, tree = rng.random(), json.loads(content)
     if kind < 0.5:
         name = pick(rng, list(tree))
-        return dumps(tree | {name: pick(rng, ODD_VALUES)}).encode("utf-8", "surrogatepass")
+        return dumps(tree | {name: odd_value(rng)}).encode("utf-8", "surrogatepass")
     if kind < 0.6:
         tree.pop(pick(rng, list(tree)))
         return json.dumps(tree).encode()

@@ -43,6 +43,11 @@ def pick(rng: np.random.Generator, values: Sequence[Any]) -> Any:
     return values[int(rng.integers(len(values)))]
 
 
+def odd_value(rng: np.random.Generator) -> Any:
+    """A copy of one of ODD_VALUES: later changes of the tree are written into its lists."""
+    return _copy(pick(rng, ODD_VALUES))
+
+
 def _position(rng, size: int) -> int:
     return int(rng.integers(size + 1))
 
@@ -192,9 +197,9 @@ def replace_node(rng, tree: Any) -> Any:
     """A node, or rarely the root, becomes an odd value."""
     container = _container(rng, tree)
     if container is None or rng.random() < 0.02:
-        return pick(rng, ODD_VALUES)
+        return odd_value(rng)
     index = int(rng.integers(len(container)))
-    container[index] = _with_value(container[index], pick(rng, ODD_VALUES))
+    container[index] = _with_value(container[index], odd_value(rng))
     return tree
 
 
@@ -224,7 +229,7 @@ def repeat_node(rng, tree: Any) -> Any:
     container = _container(rng, tree)
     if container:
         node = pick(rng, container)
-        other = node if rng.random() < 0.5 else _with_value(node, pick(rng, ODD_VALUES))
+        other = node if rng.random() < 0.5 else _with_value(node, odd_value(rng))
         container.insert(_position(rng, len(container)), other)
     return tree
 

@@ -24,7 +24,6 @@ from tests.fuzz.mutations import mutate_bytes
 from tests.fuzz.runner import Finding, Round
 
 MIB = 2**20
-ALLOWED = ("FileError", "OSError")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Reader:
     verified   the file has a checksum: no damage may be accepted that changes what `read` returns
     max_peak   bytes of memory
     names      one of these must be in the message (default: the name of the damaged file)
+    number     of cases in a round
+    allowed    classes of exceptions
     """
 
     files: Callable[[], Mapping[str, bytes]]
@@ -48,6 +49,8 @@ class Reader:
     max_peak: int = 300 * MIB
     timeout: float = 20.0
     names: tuple[str, ...] = ()
+    number: int = 100
+    allowed: tuple[str, ...] = ("FileError", "OSError")
 
 
 @cache
@@ -87,7 +90,7 @@ def problem(reader: Reader, outcome: Outcome) -> str | None:
     if outcome.peak > reader.max_peak:
         return f"{outcome.peak // MIB} MiB of memory; {said(outcome)}"
     if outcome.kind == "raised":
-        if not set(outcome.bases) & set(ALLOWED):
+        if not set(outcome.bases) & set(reader.allowed):
             return said(outcome)
         if not any(name in outcome.message for name in reader.names or (reader.damaged,)):
             return f"the message does not name the file; {said(outcome)}"
@@ -101,12 +104,13 @@ def said(outcome: Outcome) -> str:
     if outcome.kind == "returned":
         return "accepted"
     text = f"{outcome.error}: {outcome.message[:500]}"
-    return text if set(outcome.bases) & set(ALLOWED) else f"{text}\n{outcome.traceback}"
+    return text if set(outcome.bases) & {"FileError", "OSError"} else f"{text}\n{outcome.traceback}"
 
 
-def check_reader(name: str, reader: Reader, rng: np.random.Generator, number: int = 100) -> int:
-    """One round: `number` damaged files. Raises a Finding with one case for each kind of wrong outcome."""
+def check_reader(name: str, reader: Reader, rng: np.random.Generator, number: int | None = None) -> int:
+    """One round of damaged files. Raises a Finding with one case for each kind of wrong outcome."""
     undamaged_result(reader)
+    number = number or reader.number
     content = content_of(reader)[reader.damaged]
     findings: dict[str, Finding] = {}
     for damaged, outcome in try_contents(reader, [reader.damage(rng, content) for _ in range(number)]):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from tests.fuzz.mutations import BYTE_CHANGES, mutate_bytes, mutate_json
+from tests.fuzz.mutations import BYTE_CHANGES, ODD_VALUES, mutate_bytes, mutate_json
 
 TREE = {"a": 1, "b": [1.5, {"c": None, "d": [True, "x"]}], "e": {"f": {}}}
 
@@ -36,3 +36,10 @@ def test_damaged_json_is_text_that_differs_in_what_it_says():
     assert sum(value == TREE for value in values) < 60
     assert any(text.count(b'"a":') > 1 for text in texts), "a field twice"
     assert TREE == {"a": 1, "b": [1.5, {"c": None, "d": [True, "x"]}], "e": {"f": {}}}, "the value itself is unchanged"
+
+
+def test_no_damage_changes_the_odd_values_themselves():
+    before = repr(ODD_VALUES)
+    for seed in range(2000):
+        mutate_json(np.random.default_rng(seed), TREE)
+    assert repr(ODD_VALUES) == before
