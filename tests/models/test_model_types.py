@@ -225,7 +225,7 @@ def test_fields_left_out_have_the_defaults_of_transformers(kind):
     ("case", "changes", "message"),
     [
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention true; it must be null or false"),
-        ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar 0; it must be a finite number greater than 0"),
+        ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar 0; it must be a finite number at least 1e-30"),
         ("gemma3", {"layer_types": ["full_attention"]}, "1 layer_types; it must be 4"),
         ("gemma3", {"model_type": "gemma3"}, 'model_type "gemma3"; it must be llama or'),
         ("gemma3", {"sliding_window_pattern": 0}, "sliding_window_pattern 0; it must be an integer from 1"),
