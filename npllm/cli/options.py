@@ -112,8 +112,11 @@ def _has(options: argparse.Namespace, name: str) -> bool:
     return hasattr(options, name.removeprefix("--").replace("-", "_"))
 
 
-def integer_from(lowest: int) -> Callable[[str], int]:
-    """An argparse type: an integer of at least `lowest`."""
+MAX_THREADS = 1024  # as in run.json
+
+
+def integer_from(lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    """An argparse type: an integer of at least `lowest`, and at most `highest` if that is given."""
 
     def integer(text: str) -> int:
         try:
@@ -122,6 +125,8 @@ def integer_from(lowest: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
         if number < lowest:
             raise argparse.ArgumentTypeError(f"it is {number}; it must be at least {lowest}")
+        if highest is not None and number > highest:
+            raise argparse.ArgumentTypeError(f"it is {number}; it must be at most {highest}")
         return number
 
     return integer
@@ -173,7 +178,7 @@ def add_seed_option(command: argparse.ArgumentParser) -> None:
 def add_threads_option(command: argparse.ArgumentParser, default: int | None = 1) -> None:
     """Add --threads N. The default None stands for a trial, see `try_threads`."""
     text = "threads of BLAS (matrix products)" + ("" if default else " (default: 1 or all, whichever is faster)")
-    command.add_argument("--threads", metavar="N", type=integer_from(1), default=default, help=text)
+    command.add_argument("--threads", metavar="N", type=integer_from(1, MAX_THREADS), default=default, help=text)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Random tests for as long as you like: python -m tests.fuzz files|numbers|tokenizers --minutes N
+"""Random tests for as long as you like: python -m tests.fuzz files|numbers|tokenizers|commands --minutes N
 
     python -m tests.fuzz files --minutes 10                     rounds of every file format
     python -m tests.fuzz files --rounds "config.json" --seed 7  one of them, from this seed on
@@ -19,8 +19,9 @@ from tests.fuzz.runner import Round, run
 
 MODULES = {  # what is tested: the modules of tests.fuzz whose ROUNDS do it
     "files": ("weight_files", "vocabulary_files", "data_files", "run_files", "model_files"),
-    "numbers": ("configs",),
+    "numbers": ("edges", "calls", "configs"),
     "tokenizers": ("tokenizers",),
+    "commands": ("commands",),
 }
 
 

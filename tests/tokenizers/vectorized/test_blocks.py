@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npllm.tokenizers.byte_pair.pretokenize import PATTERNS, pretokenize
@@ -32,6 +32,8 @@ def test_blocks_have_the_pretokens_of_the_text(text, pattern, size):
 
 
 @given(st.lists(awkward | some_texts, min_size=1, max_size=6), patterns)
+@example(["a  ", "b"], PATTERNS["gpt2"])
+@example([" \n ", ""], PATTERNS["cl100k"])
 def test_a_joined_block_has_the_pretokens_of_its_texts(batch, pattern):
     block, separators = join_into_block(batch, PRETOKENIZERS[pattern])
     found, ends = pretokens_of(block), [-1, *separators.tolist()]
