@@ -15,7 +15,14 @@ from npllm.attention.causal import CausalAttention
 from npllm.attention.masks import causal_mask
 from npllm.attention.scaled_dot_product import attention_backward, attention_forward
 from npllm.core.cache import Cache
-from npllm.core.checks import as_sequence, check_context_length, check_heads, check_positive, check_probability
+from npllm.core.checks import (
+    as_floats,
+    as_sequence,
+    check_context_length,
+    check_heads,
+    check_positive,
+    check_probability,
+)
 from npllm.core.module import as_generator
 from npllm.layers.dropout import Dropout
 from npllm.layers.linear import Linear
@@ -59,7 +66,7 @@ class MultiHeadAttentionWrapper(Attention):
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """Each head gets its slice of dy; all heads have the same input, so its gradients add up."""
-        slices = np.split(dy, len(self.heads), axis=-1)
+        slices = np.split(as_floats(dy=dy), len(self.heads), axis=-1)
         return np.sum([head.backward(d, c) for head, d, c in zip(self.heads, slices, cache.heads)], axis=0)
 
 

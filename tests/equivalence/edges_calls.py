@@ -33,6 +33,10 @@ class Call:
         """Whether NumPy's warnings of overflows and invalid operations are suppressed: in npllm/layers."""
         return implementation(self.name).__module__.startswith("npllm.layers.")
 
+    def floats_of(self, arguments):
+        """The floating-point arguments."""
+        return [arguments[key] for key in self.floats]
+
     def run(self, arguments, *, own_memory=True):
         """The results; raises AssertionError if one is not a plain array of its own."""
         y, cache = self._forward(arguments)

@@ -68,7 +68,7 @@ def delta_rule_chunked_forward(
     reach = _reach(keep_factors(document_ids, q.shape[:-1], q.dtype), chunk)
     q, k, v, beta = (_split_chunks(x, chunk) for x in (q, k, v, beta[..., None]))
     overlaps = k @ k.mT * np.tril(reach.within, -1)  # k_r·k_i for i < r
-    inverse = np.linalg.inv(np.eye(chunk, dtype=q.dtype) + beta * overlaps)
+    inverse = _inverse(np.eye(chunk, dtype=q.dtype) + beta * overlaps)
     scores = q @ k.mT * reach.within
 
     state, states, written = start, np.empty((len(q), *start.shape), q.dtype), np.empty_like(v)
@@ -169,3 +169,14 @@ def _join_chunks(x: np.ndarray, length: int) -> np.ndarray:
     x = np.moveaxis(x, 0, -3)
     *batch, num_chunks, chunk, channels = x.shape
     return x.reshape(*batch, num_chunks * chunk, channels)[..., :length, :]
+
+
+def _inverse(matrix):
+    """The inverse of lower triangular matrices with ones on the diagonal; nan where a number has overflowed.
+
+    Such a matrix always has an inverse, but not once it has infinite entries.
+    """
+    try:
+        return np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        return np.full_like(matrix, np.nan)
