@@ -121,6 +121,7 @@ def _check_result(where, result, references, call, arguments):
                 right |= ~np.isfinite(result)
         if call.is_elementwise:
             right |= np.isnan(result) & np.isnan(next(iter(call.floats_of(arguments))))
+            right |= np.isinf(result) & np.isinf(arguments["dy 0"])  # PyTorch's derivative may be 0 by underflow
         if call.name in UNUSED:
             right |= np.isfinite(result) & np.isnan(references[1])
     if not right.all():
