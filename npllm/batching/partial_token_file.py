@@ -32,7 +32,7 @@ from npllm.batching.token_file import HEADER_SIZE, id_bytes, id_dtype, pack_head
 from npllm.utils.checked_json import read_checked_json, write_checked_json
 from npllm.utils.fields import REQUIRED, optional, read_fields, size, table, text
 from npllm.utils.file_errors import FileError
-from npllm.utils.files import file_lock
+from npllm.utils.files import check_regular_file, file_lock
 
 FORMAT, VERSION = "npllm partial token file", 3
 JOURNAL = {
@@ -81,6 +81,8 @@ def open_partial_token_file(
     path = Path(path).resolve()
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; it must be the name of a file")
+    if path.exists():  # the complete file is renamed to this path, which would replace a device such as /dev/null
+        check_regular_file(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
     with file_lock(partial_paths(path).lock):

@@ -78,9 +78,19 @@ def _status(error: BaseException, options: argparse.Namespace | None) -> int:
         raise SystemExit(_usage_error(options.parser, str(error))) from None
     if isinstance(error, MemoryError):
         return _failure(f"not enough memory{f': {error}' if str(error) else ''}")
+    if isinstance(error, FileNotFoundError) and not _has_current_folder():
+        return _failure("the current folder was removed; change to a folder that exists")
     if isinstance(error, OSError) and error.filename is not None:
         return _failure(f"{os.fsdecode(error.filename)}: {error.strerror}")
     return _failure(str(error) if options is None else with_option_names(str(error), options))
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _usage_error(parser: Parser, message: str) -> int:

@@ -86,8 +86,8 @@ def models_folder() -> Path:
 
 def search_folders() -> list[Path]:
     """The folders in which models are searched, in this order: those of NPLLM_MODELS, then the user's cache."""
-    given = [Path(folder).expanduser() for folder in os.environ.get("NPLLM_MODELS", "").split(os.pathsep) if folder]
-    return [*given, models_folder()]
+    given = [folder for folder in os.environ.get("NPLLM_MODELS", "").split(os.pathsep) if folder]
+    return [*(Path(os.path.expanduser(folder)) for folder in given), models_folder()]
 
 
 class AvailableModel(NamedTuple):

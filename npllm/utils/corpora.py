@@ -95,8 +95,8 @@ def search_folders() -> list[Path]:
 
     The folders in the environment variable NPLLM_DATA, the user's cache folder, the folder of the shipped files.
     """
-    given = [Path(folder).expanduser() for folder in os.environ.get("NPLLM_DATA", "").split(os.pathsep) if folder]
-    return [*given, cache_folder(), data_folder()]
+    given = [folder for folder in os.environ.get("NPLLM_DATA", "").split(os.pathsep) if folder]
+    return [*(Path(os.path.expanduser(folder)) for folder in given), cache_folder(), data_folder()]
 
 
 def cache_folder() -> Path:

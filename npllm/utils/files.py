@@ -48,7 +48,7 @@ def check_regular_file(path: str | PathLike) -> None:
 def read_regular_file(path: str | PathLike, max_bytes: int) -> bytes:
     """The content of a file. Raises as `check_regular_file`, and FileError for one of more than `max_bytes` bytes."""
     check_regular_file(path)
-    with open(path, "rb") as file:
+    with naming_the_file(Path(path)), open(path, "rb") as file:
         num_bytes = os.fstat(file.fileno()).st_size
         if num_bytes > max_bytes:
             raise FileError(path, f"has {num_bytes} bytes; it must have at most {max_bytes}")
@@ -137,13 +137,15 @@ def file_lock(path: str | PathLike, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path` during the `with` block; wait until no other process or thread holds it.
 
     The operating system releases the lock of a process that ends. The file is empty, and removed at the end. Raises
-    FileExistsError if there is a file with content at `path`: it is not a lock file. With wait=False, raises
+    FileExistsError if there is a file with content at `path`: it is not a lock file. A folder, a pipe or a device is
+    refused as by `check_regular_file`. With wait=False, raises
     BlockingIOError if the lock is held.
     """
     from filelock import FileLock, Timeout  # imported here because it takes longer than the import of npllm.utils
 
     path = Path(path)
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):  # another process may remove it meanwhile
+        check_regular_file(path)  # it is removed at the end, as a device such as /dev/null must not be
         if path.stat().st_size:
             raise FileExistsError(f"{path} is not empty, so it is not a lock file; rename it or choose another name")
     lock = FileLock(path, thread_local=False)

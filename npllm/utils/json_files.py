@@ -27,10 +27,12 @@ def parse_json_object(text: bytes, path: str | PathLike) -> dict[str, Any]:
     """The object that this UTF-8 text is. Raises FileError with the path, which may be followed by other words."""
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
-        if b"\\u" in text:  # raises UnicodeEncodeError, a ValueError, for half of a surrogate pair, as \ud800 is
+        if b"\\u" in text:
             json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
         raise FileError(path, "is damaged: its lists and objects are nested too deeply") from None
+    except UnicodeEncodeError:
+        raise FileError(path, r"is damaged: a text has half of a surrogate pair, such as \ud800") from None
     except ValueError as error:
         raise FileError(path, f"is damaged: {error}") from None
     if not isinstance(content, dict):

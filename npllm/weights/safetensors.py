@@ -130,9 +130,7 @@ def _verify(path, recorded, text, data, required):
         return
     if recorded is None:
         raise FileError(path, f"has no checksum; its header must have {CHECKSUM}", field=CHECKSUM)
-    zeroed = text.replace(
-        f'"{CHECKSUM}":"{recorded}"'.encode(errors="replace"), f'"{CHECKSUM}":"{NO_CHECKSUM}"'.encode(), 1
-    )
+    zeroed = text.replace(f'"{CHECKSUM}":"{recorded}"'.encode(), f'"{CHECKSUM}":"{NO_CHECKSUM}"'.encode(), 1)
     digest = hashlib.sha256(zeroed)
     for start in range(0, len(data), HASHED_AT_ONCE):
         digest.update(data[start : start + HASHED_AT_ONCE])
@@ -179,7 +177,6 @@ def _check_entry(path, name, entry, size):
     try:
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         is_valid = all(type(number) is int and number >= 0 for number in [*shape, begin, end]) and begin <= end
-        name.encode()  # half a surrogate pair is no text
     except (AttributeError, KeyError, TypeError, ValueError):
         raise damaged from None
     if isinstance(code, str) and code in OTHER_DTYPES:

@@ -413,6 +413,7 @@ def test_errors_leave_nothing_behind(tmp_path, text_file):
     tokenizer = train_bpe("abc", 257)
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
+    os.mkfifo(tmp_path / "pipe")
     before = names(tmp_path)
     for path, options, error, says in [
         (tmp_path / "empty.txt", {}, ValueError, "is empty"),
@@ -421,12 +422,14 @@ def test_errors_leave_nothing_behind(tmp_path, text_file):
         (tmp_path, {}, ValueError, "is not a regular file"),
         (text_file, {"special": "keep"}, ValueError, "special is 'keep'; it must be one of refuse, as-tokens, as-text"),
         (text_file, {"path": tmp_path}, IsADirectoryError, "is a folder; it must be the name of a file"),
+        (text_file, {"path": tmp_path / "pipe", "overwrite": True}, FileError, "pipe is a pipe, a socket or a device"),
         (text_file, {"path": tmp_path / "no" / "ids.bin"}, FileNotFoundError, "there is no folder"),
         (text_file, {"path": text_file, "overwrite": True}, ValueError, "is the text and would be overwritten"),
     ]:
         with pytest.raises(error, match=says):
             encode_file(path, **{"path": tmp_path / "ids.bin", "tokenizer": tokenizer} | options)
         assert names(tmp_path) == before
+        assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, small, text_file, monkeypatch):

@@ -216,3 +216,22 @@ def test_importing_npllm_needs_only_numpy():
     others = {"torch", "tiktoken", "transformers", "tokenizers", "rich", "matplotlib", "regex", "filelock",
               "threadpoolctl"}  # fmt: skip
     assert not loaded & others
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for arguments in ("generate --model run", "bpe encode text.txt --out x", "train --text text.txt --out run"):
+        command = f'mkdir gone && cd gone && rmdir ../gone && "{sys.executable}" -m npllm {arguments}'
+        done = subprocess.run(
+            command, shell=True, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment
+        )
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 1, done.stderr
+        assert "the current folder was removed" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["NPLLM_DATA", "NPLLM_MODELS"])
+def test_the_folder_of_an_unknown_user_is_searched_without_a_traceback(capsys, monkeypatch, variable):
+    monkeypatch.setenv(variable, "~nobody-of-this-name/folder")
+    for command in ("data", "models"):
+        assert npllm(capsys, command)[0] == 0

@@ -179,6 +179,12 @@ class TestFileLock:
             raise AssertionError("never reached")
         assert (tmp_path / "poetry.lock").read_text() == "content"
 
+    def test_a_pipe_is_not_a_lock_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(FileError, match="must be a regular file"), file_lock(tmp_path / "pipe"):
+            raise AssertionError("never reached")
+        assert (tmp_path / "pipe").is_fifo()
+
 
 def test_data_folder_of_a_checkout_and_of_an_installed_package(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "__file__", str(tmp_path / "npllm" / "utils" / "files.py"))
