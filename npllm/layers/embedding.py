@@ -52,13 +52,22 @@ def embedding_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     y = one_hot(ids) @ weight, so dweight = one_hot(ids)ᵀ @ dy: a row that is used twice gets the sum of both gradients,
     an unused row gets 0.
     """
+    ids, rows = embedding_row_gradients(dy, cache)
+    dweight = np.zeros(cache.shape, cache.dtype)
+    dweight[ids] = rows
+    return dweight
+
+
+@ieee_arithmetic
+def embedding_row_gradients(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of dweight that are not 0, and their ids in ascending order      (..., C) → (M), (M, C)"""
     channels = cache.shape[-1]
     dy = check_gradient(dy, (*cache.ids.shape, channels), cache.dtype)
     reject_half(dy)
-    dweight = sum_by_id(dy.reshape(-1, channels), cache.ids.reshape(-1), cache.shape[0])
+    ids, rows = sums_by_id(dy.reshape(cache.ids.size, channels), cache.ids.reshape(-1))
     if cache.padding_idx is not None:
-        dweight[cache.padding_idx] = 0
-    return dweight
+        rows[ids == cache.padding_idx % cache.shape[0]] = 0
+    return ids, rows
 
 
 class Embedding(Module):
@@ -97,24 +106,39 @@ class Embedding(Module):
         return embedding_forward(ids, self.weight.data, self.padding_idx)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> None:
-        """dweight is added to the gradient of the parameter. Ids have no gradient, so nothing is returned."""
-        self.add_grads(weight=embedding_backward(dy, cache))
+        """dweight is added to the gradient of the parameter. Ids have no gradient, so nothing is returned.
+
+        Where there is a gradient already, such as that of a head with the same weight, only the rows of the ids change.
+        """
+        if self.weight.grad is None:
+            self.add_grads(weight=embedding_backward(dy, cache))
+        else:
+            ids, rows = embedding_row_gradients(dy, cache)
+            self.weight.grad[ids] += rows
 
 
 def sum_by_id(rows: np.ndarray, ids: np.ndarray, num_ids: int) -> np.ndarray:
     """y[v] = Σ over i with idsᵢ = v of rowsᵢ      (N, C), (N) → (V, C)
 
-    Equal to one_hot(ids)ᵀ @ rows and to np.add.at, and faster: the positions are sorted by id, so that the rows of one
-    id are one slice.
+    Equal to one_hot(ids)ᵀ @ rows and to np.add.at, and faster, see `sums_by_id`.
     """
     y = np.zeros((num_ids, rows.shape[1]), rows.dtype)
+    found, sums = sums_by_id(rows, ids)
+    y[found] = sums
+    return y
+
+
+def sums_by_id(rows: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ids v in ascending order, and Σ over i with idsᵢ = v of rowsᵢ      (N, C), (N) → (M), (M, C)
+
+    The positions are sorted by id, so that the rows of one id are a slice, and np.add.reduceat adds up every slice. The
+    sort is stable: the rows of an id are added in the order of their positions, so the sum is the same in every run.
+    """
     order = np.argsort(ids, kind="stable")
     sorted_ids = ids[order]
     is_first = np.ones(len(ids), bool)  # the first position of each id
     is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
     starts = np.flatnonzero(is_first)
-    y[sorted_ids[starts]] = rows[order[starts]]
-    counts = np.diff(starts, append=len(ids))
-    for start, count in zip(starts[counts > 1], counts[counts > 1]):
-        y[sorted_ids[start]] = rows[order[start : start + count]].sum(axis=0)
-    return y
+    if not starts.size or not rows.shape[1]:
+        return sorted_ids[starts], np.zeros((len(starts), rows.shape[1]), rows.dtype)  # reduceat has no empty result
+    return sorted_ids[starts], np.add.reduceat(rows[order], starts, axis=0)

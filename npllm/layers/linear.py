@@ -18,6 +18,8 @@ from npllm.core.checks import as_dtype, as_floats, check_gradient, check_positiv
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, Parameter, as_generator
 
+BLOCK_SIZE = 2**20  # numbers of a weight's gradient that are added at a time
+
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """y = x Wᵀ + b      (..., I), (O, I), (O) → (..., O)
@@ -31,10 +33,10 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
 def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> tuple[np.ndarray, Cache]:
     """y = x Wᵀ + b; the cache holds x and weight."""
     x, weight, bias = _check_arguments(x, weight, bias)
-    y = x @ weight.T
+    y = _as_rows(x) @ weight.T
     if bias is not None:
         y += bias
-    return y, Cache(x=x, weight=weight, has_bias=bias is not None)
+    return y.reshape(*x.shape[:-1], len(weight)), Cache(x=x, weight=weight, has_bias=bias is not None)
 
 
 @ieee_arithmetic
@@ -44,13 +46,24 @@ def linear_backward(dy: np.ndarray, cache: Cache) -> Any:
     y_o = Σᵢ W_oi xᵢ + b_o. Each input contributes to every output, so dxᵢ = Σ_o dy_o W_oi. Each weight is used at
     every position, so its gradient is a sum over the positions: dW_oi = Σ dy_o xᵢ, and db_o = Σ dy_o.
     """
-    x, weight = cache.x, cache.weight
-    dy = check_gradient(dy, (*x.shape[:-1], len(weight)), x.dtype)
-    dx = dy @ weight
-    dy_rows = dy.reshape(-1, dy.shape[-1])  # one row for each position of each sequence
-    dweight = dy_rows.T @ x.reshape(-1, x.shape[-1])
+    dx, dy_rows, x_rows = _input_gradient(dy, cache)
     dbias = dy_rows.sum(axis=0) if cache.has_bias else None
-    return drop_none(dx, dweight, dbias)
+    return drop_none(dx, dy_rows.T @ x_rows, dbias)
+
+
+@ieee_arithmetic
+def add_weight_gradient(parameter: Parameter, dy_rows: np.ndarray, x_rows: np.ndarray) -> None:
+    """parameter.grad += dyᵀ x      (N, O), (N, I)
+
+    The first gradient is the product itself. A further one is added in blocks of outputs, so that a block of the
+    product is still in the cache when it is added, and no second array of the weight's size is allocated.
+    """
+    if parameter.grad is None:
+        parameter.add_grad(dy_rows.T @ x_rows)
+        return
+    block = max(1, BLOCK_SIZE // max(1, x_rows.shape[1]))
+    for start in range(0, dy_rows.shape[1], block):
+        parameter.grad[start : start + block] += dy_rows[:, start : start + block].T @ x_rows
 
 
 class Linear(Module):
@@ -88,9 +101,24 @@ class Linear(Module):
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """dx = dy W; dW = dyᵀ x and db = Σ dy are added to the gradients of the parameters."""
-        dx, dweight, *dbias = linear_backward(dy, cache)
-        self.add_grads(weight=dweight, bias=dbias[0] if dbias else None)
+        dx, dy_rows, x_rows = _input_gradient(dy, cache)
+        add_weight_gradient(self.weight, dy_rows, x_rows)
+        self.add_grads(bias=dy_rows.sum(axis=0) if cache.has_bias else None)
         return dx
+
+
+@ieee_arithmetic
+def _input_gradient(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """dx = dy W, and dy and x as matrices with one row for each position of each sequence."""
+    x, weight = cache.x, cache.weight
+    dy = check_gradient(dy, (*x.shape[:-1], len(weight)), x.dtype)
+    dy_rows = _as_rows(dy)
+    return (dy_rows @ weight).reshape(x.shape), dy_rows, _as_rows(x)
+
+
+def _as_rows(x: np.ndarray) -> np.ndarray:
+    """(..., C) → (N, C): one large matrix product is faster than one for each sequence of a batch."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _check_arguments(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, ...]:

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_gradients
 from npllm.layers import Embedding
-from npllm.layers.embedding import sum_by_id
+from npllm.layers.embedding import sum_by_id, sums_by_id
 from tests.equivalence import check_function, check_layer, implementation
 from tests.strategies import arrays, dtypes, integers, leading, sizes
 
@@ -107,3 +108,27 @@ class TestSumById:
     def test_ids_of_every_integer_dtype(self, dtype):
         y = sum_by_id(np.array([[1.0], [2.0], [4.0]]), np.array([2, 0, 2], dtype), 3)
         np.testing.assert_array_equal(y, [[2], [0], [5]])
+
+    def test_equals_pytorch_for_ids_as_frequent_as_in_a_text(self):
+        rng = np.random.default_rng(0)
+        ids, rows = rng.zipf(1.2, 500) % 97, rng.standard_normal((500, 33), dtype=np.float32)
+        expected = torch.zeros(97, 33).index_add_(0, torch.from_numpy(ids), torch.from_numpy(rows)).numpy()
+        np.testing.assert_allclose(sum_by_id(rows, ids, 97), expected, rtol=1e-5, atol=1e-5)
+
+    def test_the_ids_are_distinct_and_ascending(self):
+        ids, sums = sums_by_id(np.array([[1.0], [2.0], [4.0]]), np.array([7, 3, 7]))
+        np.testing.assert_array_equal(ids, [3, 7])
+        np.testing.assert_array_equal(sums, [[2], [5]])
+
+
+@given(lookups(), st.data())
+def test_a_gradient_that_is_there_already_is_added_to(drawn, data):
+    ids, weight = drawn
+    padding_idx = data.draw(st.none() | st.integers(0, len(weight) - 1))
+    layer = Embedding(*weight.shape, padding_idx, dtype=weight.dtype)
+    y, cache = layer.forward(ids)
+    rng = np.random.default_rng(0)
+    first, dy = rng.standard_normal(weight.shape).astype(weight.dtype), rng.standard_normal(y.shape).astype(y.dtype)
+    layer.weight.grad = first.copy()
+    layer.backward(dy, cache)
+    np.testing.assert_allclose(layer.weight.grad, first + F.embedding_backward(dy, cache), rtol=1e-6)

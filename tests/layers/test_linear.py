@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.core.gradient_check import check_function_gradients
-from npllm.layers import Linear
+from npllm.layers import Linear, linear
 from tests.equivalence import check_function, check_layer, implementation
 from tests.strategies import arrays, dtypes, leading, sizes
 
@@ -62,3 +62,16 @@ class TestLayer:
         message = r'x\.astype\("float32"\), or construct the layer with dtype="float64"'
         with pytest.raises(TypeError, match=message):
             Linear(3, 2)(np.zeros((1, 3)))
+
+    @pytest.mark.parametrize("block_size", [1, 7, 2**20])
+    def test_a_second_gradient_is_added_in_blocks(self, block_size, monkeypatch):
+        monkeypatch.setattr(linear, "BLOCK_SIZE", block_size)
+        rng = np.random.default_rng(0)
+        layer = Linear(3, 5, rng=rng, dtype="float64")
+        expected = 0.0
+        for _ in range(3):
+            y, cache = layer.forward(rng.standard_normal((2, 4, 3)))
+            dy = rng.standard_normal(y.shape)
+            layer.backward(dy, cache)
+            expected = expected + F.linear_backward(dy, cache)[1]
+        np.testing.assert_allclose(layer.weight.grad, expected, rtol=1e-12, atol=1e-14)
