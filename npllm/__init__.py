@@ -3,7 +3,7 @@
 The folders, in the order in which data flows; read them from top to bottom:
 
     core                  the conventions: cache, checks, Parameter and Module, gradient check
-    utils                 files, downloads, threads, terminal
+    utils                 files, downloads, terminal
     tokenizers            text → ids: words, characters, byte pair encoding, GPT-2
     batching              ids → windows of inputs and shifted targets → batches; token files
     layers                softmax, linear, embedding, positions, normalization, activations, feed-forward, loss

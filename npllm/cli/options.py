@@ -184,7 +184,7 @@ def add_threads_option(command: argparse.ArgumentParser, default: int | None = 1
 @contextmanager
 def use_threads(console: Console, num_threads: int, about: str = "") -> Iterator[None]:
     """A context in which BLAS uses this number of threads; prints the number."""
-    from npllm.utils.threads import limit_threads
+    from npllm.core.threads import limit_threads
 
     console.print(f"BLAS threads: {num_threads}{about}", highlight=False)
     with limit_threads(num_threads):
@@ -193,7 +193,7 @@ def use_threads(console: Console, num_threads: int, about: str = "") -> Iterator
 
 def try_threads(step: Callable[[], object]) -> tuple[int, str]:
     """1 or all threads of BLAS, whichever runs `step()` faster, and a text with the times for `use_threads`."""
-    from npllm.utils.threads import faster_num_threads
+    from npllm.core.threads import faster_num_threads
 
     num_threads, seconds = faster_num_threads(step)
     times = ", ".join(f"{1000 * value:,.1f} ms a step with {number}" for number, value in seconds.items())
