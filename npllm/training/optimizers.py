@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from npllm.core.checks import check_list, check_not_negative, check_probability
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Parameter
 from npllm.core.state import copy_into
 
@@ -39,6 +40,7 @@ class SGD:
         """Set every gradient to None."""
         _zero_grad(self.parameters)
 
+    @ieee_arithmetic
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         for name, parameter in self.parameters.items():
@@ -99,6 +101,7 @@ class AdamW:
         """Set every gradient to None."""
         _zero_grad(self.parameters)
 
+    @ieee_arithmetic
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         for name, parameter in self.parameters.items():
@@ -112,7 +115,7 @@ class AdamW:
         m *= beta1
         m += (1.0 - beta1) * gradient
         v *= beta2
-        v += (1.0 - beta2) * (gradient * gradient)
+        v += (1.0 - beta2) * gradient * gradient  # from left to right: gradient² alone overflows earlier
         if name in self.decaying:
             parameter.data *= 1.0 - learning_rate * float(self.weight_decay)
         bias_correction1 = 1.0 - beta1**t

@@ -57,6 +57,28 @@ def test_sgd_equals_pytorch(data, dtype, seed, momentum):
     run(ours, theirs, parameters, tensors, gradients)
 
 
+EDGES = [np.inf, -np.inf, np.nan, np.finfo(np.float32).max, 1e20, 1e-25, np.finfo(np.float32).tiny, 1e-45, 0.0, -0.0]
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("weight", EDGES)
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "SGD with momentum"])
+def test_numbers_at_the_edge_equal_pytorch(name, weight, edge):
+    weights, gradient = np.array([1, weight, 0.5], np.float32), np.array([edge, 1, -edge], np.float32)
+    parameter, tensor = Parameter(weights.copy()), torch.tensor(weights, requires_grad=True)
+    make = {
+        "AdamW": (lambda p: AdamW(p, 0.1), lambda t: torch.optim.AdamW(t, 0.1)),
+        "SGD": (lambda p: SGD(p, 0.1), lambda t: torch.optim.SGD(t, 0.1)),
+        "SGD with momentum": (lambda p: SGD(p, 0.1, 0.9), lambda t: torch.optim.SGD(t, 0.1, 0.9)),
+    }[name]
+    ours, theirs = make[0]({"w": parameter}), make[1]([tensor])
+    for _ in range(2):
+        parameter.grad, tensor.grad = gradient.copy(), torch.tensor(gradient)
+        ours.step()
+        theirs.step()
+    np.testing.assert_allclose(parameter.data, tensor.detach(), rtol=1e-5, atol=0)
+
+
 def test_decay_is_decoupled_from_the_gradient():
     # added to the gradient, the decay would be divided by √v̂ and be the same for large and small weights
     parameter = Parameter(np.array([100.0, 1.0]))
