@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     return options.run(PrintableConsole(), options) or 0
                 finally:
                     sys.stdout.flush()  # here, where an error becomes a message
-        except EXPECTED as error:
+        except BaseException as error:
+            if not isinstance(error, EXPECTED) and signal_behind(error) is None:
+                raise
             return _status(error, options)
 
 

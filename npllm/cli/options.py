@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from npllm.utils.signals import defer_signals, raise_signal
 from npllm.utils.terminal import printable
 
 FIELDS = {  # a field of the library → its option, where they differ by more than dashes
@@ -242,5 +243,16 @@ def check_figures_folder(folder: str | None) -> None:
 
 
 def has_matplotlib() -> bool:
-    """Whether figures can be drawn; matplotlib is the extra “figures” of npllm."""
-    return find_spec("matplotlib") is not None
+    """Whether matplotlib is installed; imports it.
+
+    A signal during the import is raised after it: an interrupted import leaves extension modules half initialized, with
+    which Python aborts when it ends.
+    """
+    if find_spec("matplotlib") is None:
+        return False
+    with defer_signals() as received:
+        import matplotlib.figure  # noqa: F401
+    number = received()
+    if number is not None:
+        raise_signal(number)
+    return True

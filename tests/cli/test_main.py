@@ -1,5 +1,6 @@
 """The command line as a whole. Most commands run in this process: a process of its own takes seconds."""
 
+import builtins
 import io
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 from npllm.cli import options
 from npllm.cli.main import COMMANDS, build_parser, main
 from npllm.cli.options import with_option_names
+from npllm.utils.signals import raise_on_signals, signal_behind
 
 ROOT = Path(__file__).parent.parent.parent
 WORDS = "one two three four five six seven eight nine ten. " * 30
@@ -235,3 +237,42 @@ def test_the_folder_of_an_unknown_user_is_searched_without_a_traceback(capsys, m
     monkeypatch.setenv(variable, "~nobody-of-this-name/folder")
     for command in ("data", "models"):
         assert npllm(capsys, command)[0] == 0
+
+
+def test_another_error_that_an_interruption_became_is_the_interruption(capsys, monkeypatch):
+    def run(console, options):  # as an extension module whose import was interrupted
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr("npllm.cli.tokenize.run", run)
+    assert npllm(capsys, "tokenize", "x")[::2] == (130, "interrupted\n")
+
+
+def test_another_error_is_not_hidden(monkeypatch):
+    def run(console, options):
+        raise ImportError("initialization failed")
+
+    monkeypatch.setattr("npllm.cli.tokenize.run", run)
+    with pytest.raises(ImportError, match="initialization failed"):
+        main(["tokenize", "x"])
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_during_the_import_of_matplotlib_is_raised_after_it(monkeypatch, name):
+    number = getattr(signal, name)
+    imported = []
+
+    def import_module(module, *arguments):
+        if module == "matplotlib.figure":
+            os.kill(os.getpid(), number)
+            imported.append(module)
+        return original(module, *arguments)
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", import_module)
+    with raise_on_signals(), pytest.raises(KeyboardInterrupt) as caught:
+        options.has_matplotlib()
+    assert signal_behind(caught.value) == number
+    assert imported
