@@ -190,22 +190,40 @@ def _check_leading_axes(shapes: str, x: np.ndarray, shared: np.ndarray) -> tuple
         raise ValueError(f"{shapes}; the leading axes must broadcast (heads, axis -3, may be grouped)") from None
 
 
+def check_attention_shapes(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    dropout_mask: np.ndarray | None = None,
+) -> tuple[int, ...]:
+    """The leading axes of y; raise for shapes that do not fit, and for a mask that is not boolean."""
+    _check_queries_and_keys(q, k)
+    leading = _check_leading_axes(f"q has shape {q.shape} and k {k.shape}", q, k)
+    scores = np.broadcast_to(q.dtype.type(0), (*leading, q.shape[-2], k.shape[-2]))  # only its shape matters
+    return _check_options(scores, v, mask, bias, dropout_mask)
+
+
 def _check_options(
     scores: np.ndarray,
     v: np.ndarray,
     mask: np.ndarray | None,
     bias: np.ndarray | None,
     dropout_mask: np.ndarray | None,
-) -> None:
+) -> tuple[int, ...]:
+    """The leading axes of y."""
     shapes = f"the scores have shape {scores.shape} and v {v.shape}"
     if min(scores.ndim, v.ndim) < 2 or scores.shape[-1] != v.shape[-2]:
         raise ValueError(f"{shapes}; v must be (..., S, E) with one value for each of the S keys")
-    full = (*_check_leading_axes(shapes, scores, v), *scores.shape[-2:])
+    leading = _check_leading_axes(shapes, scores, v)
+    full = (*leading, *scores.shape[-2:])
     if mask is not None and mask.dtype != bool:
         raise TypeError(f"mask has dtype {mask.dtype}; it must be boolean (a bias is added to the scores)")
     for name, array in {"mask": mask, "bias": bias, "dropout_mask": dropout_mask}.items():
         if array is not None:
             check_broadcasts(name, array, full)
+    return leading
 
 
 def check_broadcasts(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

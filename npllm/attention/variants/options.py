@@ -10,8 +10,8 @@ Sliding window. Position t attends only to the last `size` positions, so cost an
 the text. The receptive field of L layers is L windows. The first positions ("sinks") may stay visible: softmax weights
 must add up to 1, models learn to put what they do not need on the first tokens, and break down without them.
 
-Sparse masks. A fixed pattern on all pairs of positions: strided, or whole blocks. Here the pattern is a mask on all
-T × S scores; only a kernel that skips blocks would save work.
+Sparse masks. A fixed pattern on all pairs of positions: strided, or whole blocks. Attention in tiles (see tiled.py)
+skips the tiles in which no pair is visible; the plain form computes all T × S scores and masks them.
 
 Output gate. The context is multiplied by sigmoid(x W_gateᵀ), elementwise. A head can then contribute nothing, which
 softmax weights, adding up to 1, cannot express; and the value and output projections no longer compose to one linear
@@ -28,6 +28,7 @@ from typing import Literal
 
 import numpy as np
 
+from npllm.attention.mask_rule import Range
 from npllm.attention.masks import block_mask, strided_mask
 from npllm.core.cache import Cache
 from npllm.core.checks import check_integer, check_list, check_not_negative, check_positive
@@ -79,6 +80,11 @@ class StridedMask:
         """See strided_mask."""
         return strided_mask(query_positions, key_positions, self.stride)
 
+    def visible(self, queries: Range, keys: Range) -> tuple[np.ndarray, np.ndarray]:
+        """For blocks of positions: where at least one pair may be visible, and where every pair is."""
+        low, high = queries.low - keys.high, queries.high - keys.low  # of the distances
+        return (low < self.stride) | (high // self.stride * self.stride >= low), high < self.stride
+
 
 @dataclass(frozen=True)
 class BlockSparseMask:
@@ -114,6 +120,16 @@ class BlockSparseMask:
     def mask(self, query_positions: np.ndarray, key_positions: np.ndarray) -> np.ndarray:
         """See block_mask."""
         return block_mask(query_positions, key_positions, self.block_size, np.array(self.layout))
+
+    def visible(self, queries: Range, keys: Range) -> tuple[np.ndarray, np.ndarray]:
+        """For blocks of positions: where at least one pair is visible, and where every pair is."""
+        sums = np.pad(np.cumsum(np.cumsum(self.layout, axis=0), axis=1), ((1, 0), (1, 0)))  # of all blocks before
+        (top, bottom), (left, right) = (
+            (np.maximum(r.low, 0) // self.block_size, np.maximum(r.high, 0) // self.block_size + 1)
+            for r in (queries, keys)
+        )
+        count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+        return count > 0, count == (bottom - top) * (right - left)
 
 
 def output_gate_forward(context: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, Cache]:

@@ -1,0 +1,140 @@
+"""Attention of one head in tiles: softmax over spans of keys, with the maximum and the sum of what came before.
+
+    for each block of queries, for each span of visible keys:
+        S = q kᵀ · scale (+ bias, mask)
+        m ← max(m, maxₛ S),   P = exp(S − m),   ℓ ← ℓ · exp(m_before − m) + Σₛ P,   a ← a · exp(m_before − m) + P v
+    y = a / ℓ,   L = m + ln ℓ                                the log-sum-exp of a row of scores
+
+    for each block of keys, for each span of queries:        P = exp(S − L), the same weights again
+
+Dao 2023, FlashAttention-2, section 3.1; the running maximum: Milakov and Gimelshein 2018, Online normalizer calculation
+for softmax.
+"""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from npllm.attention.tile_plan import Span, TilePlan
+from npllm.core.broadcasting import unbroadcast
+
+Index = tuple[int, ...]
+_buffers = threading.local()
+
+
+class Head(NamedTuple):
+    """One head of one sequence: arrays without leading axes, and the tiles to visit."""
+
+    index: Index
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    bias: np.ndarray | None
+    dropout_mask: np.ndarray | None
+    scale: float
+    softcap: float | None
+    plan: TilePlan
+
+    def scores(self, q_scaled: np.ndarray, span: Span) -> tuple[np.ndarray, np.ndarray | None]:
+        """The scores of a span, −∞ where masked, and tanh(scores / cap) where there is a cap."""
+        scores = _product("scores", q_scaled, self.k[span.columns].T)
+        tanh = None
+        if self.softcap is not None:
+            scores /= self.softcap
+            tanh = np.tanh(scores)
+            np.multiply(tanh, self.softcap, out=scores)
+        if self.bias is not None:
+            scores += self.bias[span.rows, span.columns]
+        self.plan.hide(scores, span)
+        return scores, tanh
+
+
+def forward_head(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
+    """Write y (T, E) and the log-sum-exp (T, 1) of a head; 0 for a query that may attend to no key."""
+    for i, spans in enumerate(head.plan.by_query):
+        rows = head.plan.rows(i)
+        q_scaled = head.q[rows] * head.scale
+        maximum, total, sums = _first_state(head, rows)
+        for number, span in enumerate(spans):
+            scores, _ = head.scores(q_scaled, span)
+            before, maximum = maximum, np.maximum(maximum, scores.max(axis=-1, keepdims=True))
+            scores -= np.where(maximum == -np.inf, 0, maximum)
+            weights = np.exp(scores, out=scores)
+            if number:
+                correction = np.exp(before - np.where(maximum == -np.inf, 0, maximum))
+                total, sums = total * correction, sums * correction
+            total = total + weights.sum(axis=-1, keepdims=True)
+            if head.dropout_mask is not None:
+                weights *= head.dropout_mask[span.rows, span.columns]
+            sums = sums + weights @ head.v[span.columns]
+        empty = total == 0
+        np.divide(sums, np.where(empty, 1, total), out=y[rows])
+        log_sum_exp[rows] = np.where(empty, 0, maximum + np.log(total))
+
+
+def _first_state(head: Head, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The maximum, the total and the sums of no keys."""
+    length, dtype = rows.stop - rows.start, head.q.dtype
+    maximum, total = np.full((length, 1), -np.inf, dtype), np.zeros((length, 1), dtype)
+    return maximum, total, np.zeros((length, head.v.shape[-1]), dtype)
+
+
+def backward_head(
+    head: Head,
+    dy: np.ndarray,
+    y: np.ndarray,
+    log_sum_exp: np.ndarray,
+    gradients: list[np.ndarray],
+    dbias: np.ndarray | None,
+) -> None:
+    """Write dq, dk, dv of a head, and add to dbias.
+
+    With A = P · dropout_mask and y = A v:  dv = Aᵀ dy,  dP = dy vᵀ · dropout_mask,  dS = P (dP − Σₛ P dP), where
+    Σₛ P dP = Σₑ dy y: the sum over all keys is known before the first tile.
+    """
+    dq, dk, dv = gradients
+    q_scaled = head.q * head.scale
+    dot = np.einsum("te,te->t", dy, y)[:, None]
+    dq[...] = 0
+    for j, spans in enumerate(head.plan.by_key):
+        columns = head.plan.columns(j)
+        dk[columns], dv[columns] = 0, 0
+        for span in spans:
+            rows = span.rows
+            scores, tanh = head.scores(q_scaled[rows], span)
+            scores -= log_sum_exp[rows]
+            weights = np.exp(scores, out=scores)
+            dweights = _product("dweights", dy[rows], head.v[columns].T)
+            if head.dropout_mask is None:
+                dv[columns] += weights.T @ dy[rows]
+            else:
+                dropout_mask = head.dropout_mask[rows, columns]
+                dv[columns] += (weights * dropout_mask).T @ dy[rows]
+                dweights *= dropout_mask
+            dweights -= dot[rows]
+            dweights *= weights
+            dscores = dweights  # the softmax's derivative is done
+            if dbias is not None:
+                _add_to_bias(dbias, dscores, span)
+            if tanh is not None:
+                dscores *= 1 - tanh * tanh
+            dk[columns] += dscores.T @ q_scaled[rows]
+            dq[rows] += dscores @ head.k[columns]
+    dq *= head.scale
+
+
+def _add_to_bias(dbias: np.ndarray, dscores: np.ndarray, span: Span) -> None:
+    """dbias += dscores, summed to its shape, (T, S) or with an axis of length 1."""
+    tile = dbias[tuple(slice(None) if n == 1 else cut for n, cut in zip(dbias.shape, (span.rows, span.columns)))]
+    tile += unbroadcast(dscores, tile.shape)
+
+
+def _product(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b, in memory of this thread that the next product of this name overwrites."""
+    needed = len(a) * b.shape[1] * a.itemsize
+    buffer = getattr(_buffers, name, None)
+    if buffer is None or buffer.nbytes < needed:
+        buffer = np.empty(needed, np.uint8)
+        setattr(_buffers, name, buffer)
+    return np.matmul(a, b, out=buffer[:needed].view(a.dtype).reshape(len(a), b.shape[1]))
