@@ -87,15 +87,24 @@ class KVCache(SequenceState):
         """
         self._check_batch(new, self._arrays)
         end = self.length + new[0].shape[-2]
-        if not self._arrays:
-            self._arrays = [_with_capacity(x[..., :0, :], max(end, 16)) for x in new]
-        if end > self._arrays[0].shape[-2]:
-            capacity = max(end, 2 * self._arrays[0].shape[-2])
-            self._arrays = [_with_capacity(array[..., : self.length, :], capacity) for array in self._arrays]
+        self._arrays = _with_room(self._arrays, new, self.length, end)
         for array, x in zip(self._arrays, new):
             array[..., self.length : end, :] = x
         self.length = end
         return (*(array[..., :end, :] for array in self._arrays), self._positions_of(np.arange(end)))
+
+    def append_one(self, *new: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Append one column, arrays (B, ..., D); return all columns so far of each, (B, ..., S, D).
+
+        The same as `append`, with fewer checks: generation calls it in every layer for every token.
+        """
+        start = self.length
+        if not _fits_in(self._arrays, new, start):
+            return self.append(*(x[..., None, :] for x in new))[:-1]
+        for array, x in zip(self._arrays, new):
+            array[..., start, :] = x
+        self.length = start + 1
+        return tuple(array[..., : start + 1, :] for array in self._arrays)
 
     extend = append
 
@@ -120,33 +129,72 @@ class SlidingWindowKVCache(SequenceState):
         check_window(window, sinks)
         super().__init__(batch_size, left_padding)
         self.window, self.sinks = window, sinks
-        self._kept: list[np.ndarray] = []
-        self._columns = np.arange(0)
+        self._arrays: list[np.ndarray] = []
+        self._columns = np.arange(0)  # which column of the sequence each of the first `_num_kept` ones is
+        self._num_kept = 0
 
     def append(self, *new: np.ndarray) -> tuple[np.ndarray, ...]:
         """Append arrays (B, ..., T, D); return the columns that these T queries need, and their positions.
 
-        Columns that no later query needs are dropped afterwards: a chunk of T columns still attends to the window
-        before it.
+        A chunk of T columns still attends to the window before it. Afterwards the columns that no later query needs
+        are dropped. A single column takes the memory of the one that has just left the window, so the columns are in
+        no order but that of their positions.
         """
-        self._check_batch(new, self._kept)
+        self._check_batch(new, self._arrays)
         num_new = new[0].shape[-2]
-        arrays = [np.concatenate(pair, axis=-2) for pair in zip(self._kept, new)] if self._kept else list(new)
-        columns = np.concatenate([self._columns, np.arange(self.length, self.length + num_new)])
+        if num_new == 1 and self._arrays:
+            self._put(tuple(x[..., 0, :] for x in new))
+            return (*self._used(), self._positions_of(self._columns[: self._num_kept].copy()))
+        arrays = [np.concatenate(pair, axis=-2) for pair in zip(self._used(), new)] if self._arrays else list(new)
+        columns = np.concatenate([self._columns[: self._num_kept], np.arange(self.length, self.length + num_new)])
         self.length += num_new
         positions = self._positions_of(columns)
         needed = position_mask(self.positions(1), positions, self.window, self.sinks)  # by the next query
         needed = needed.any(axis=tuple(range(needed.ndim - 1)))  # in any sequence
-        self._kept = [x[..., needed, :] for x in arrays]
-        self._columns = columns[needed]
+        self._arrays = [x[..., needed, :] for x in arrays]
+        self._columns, self._num_kept = columns[needed], int(needed.sum())
         return (*arrays, positions)
+
+    def append_one(self, *new: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Append one column, arrays (B, ..., D); return the columns that its query needs, (B, ..., S, D)."""
+        if not _fits_in(self._arrays, new, -1):
+            return self.append(*(x[..., None, :] for x in new))[:-1]
+        self._put(new)
+        return self._used()
 
     extend = append
 
+    def _put(self, new: tuple[np.ndarray, ...]) -> None:
+        """Write one column, over the one that leaves the window unless that is a sink."""
+        slot = self._leaving()
+        if slot is None:
+            slot = self._num_kept
+            self._arrays = _with_room(self._arrays, new, slot, slot + 1)
+            if slot == len(self._columns):
+                self._columns = np.resize(self._columns, self._arrays[0].shape[-2])
+            self._num_kept += 1
+        for array, x in zip(self._arrays, new):
+            array[..., slot, :] = x
+        self._columns[slot] = self.length
+        self.length += 1
+
+    def _leaving(self) -> int | None:
+        """Where the column is that the next query, the first of all, does not need; None if there is none."""
+        column = self.length - self.window
+        padding = 0 if self.left_padding is None else self.left_padding
+        if column < 0 or np.any((column >= padding) & (column - padding < self.sinks)):
+            return None
+        found = np.flatnonzero(self._columns[: self._num_kept] == column)
+        return int(found[0]) if len(found) else None
+
+    def _used(self) -> tuple[np.ndarray, ...]:
+        return tuple(array[..., : self._num_kept, :] for array in self._arrays)
+
     @property
     def nbytes(self) -> int:
-        """Bytes of the columns that are kept."""
-        return sum(array.nbytes for array in self._kept)
+        """Bytes of the columns that a later query needs."""
+        num_needed = self._num_kept - (self._leaving() is not None)
+        return sum(array[..., :num_needed, :].nbytes for array in self._arrays)
 
 
 class RecurrentState(SequenceState):
@@ -220,6 +268,27 @@ class ModelKVCache:
 
     def __repr__(self) -> str:
         return f"ModelKVCache(length={self.length} of {self.capacity}, {len(self.layers)} × {self.layers[0]!r})"
+
+
+def _fits_in(arrays: list[np.ndarray], new: tuple[np.ndarray, ...], column: int) -> bool:
+    """True if each new array (B, ..., D) can be written into this column of the array that is kept."""
+    return len(arrays) == len(new) and all(
+        x.dtype == array.dtype and x.shape == (*array.shape[:-2], array.shape[-1]) and column < array.shape[-2]
+        for array, x in zip(arrays, new)
+    )
+
+
+def _with_room(arrays: list[np.ndarray], new: tuple[np.ndarray, ...], used: int, needed: int) -> list[np.ndarray]:
+    """The arrays with room for `needed` columns, of which `used` have values: at least twice the columns if they grow.
+
+    So a sequence of n tokens copies each column twice at most, on average.
+    """
+    if not arrays:
+        return [_with_capacity(x[..., :0, :], max(needed, 16)) for x in new]
+    if needed <= arrays[0].shape[-2]:
+        return arrays
+    capacity = max(needed, 2 * arrays[0].shape[-2])
+    return [_with_capacity(array[..., :used, :], capacity) for array in arrays]
 
 
 def _with_capacity(array: np.ndarray, capacity: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from npllm.core.cache import Cache
 from npllm.core.checks import as_dtype, as_floats, check_gradient, check_positive, check_shape, drop_none, reject_half
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, Parameter, as_generator
+from npllm.layers.few_rows import times_transposed
 
 BLOCK_SIZE = 2**20  # numbers of a weight's gradient that are added at a time
 
@@ -33,7 +34,7 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
 def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> tuple[np.ndarray, Cache]:
     """y = x Wᵀ + b; the cache holds x and weight."""
     x, weight, bias = _check_arguments(x, weight, bias)
-    y = _as_rows(x) @ weight.T
+    y = times_transposed(_as_rows(x), weight)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], len(weight)), Cache(x=x, weight=weight, has_bias=bias is not None)

@@ -31,6 +31,7 @@ from npllm.models.decoder_block import BLOCKS
 from npllm.models.decoder_config import DecoderConfig
 from npllm.models.hugging_face import hugging_face_config, read_decoder_config
 from npllm.models.language_model import LanguageModel, layer_cache
+from npllm.models.one_position import block_forward
 from npllm.weights import llama
 from npllm.weights.fitting import check_sizes, load_into
 from npllm.weights.model_folder import check_dtype, read_config
@@ -123,8 +124,8 @@ class Decoder(LanguageModel):
         layers = []
         for index, block in enumerate(self.layers):
             kv = layer_cache(kv_cache, index)
-            x, cache = block.forward(x, rng=rng, kv_cache=kv, document_ids=document_ids)
-            layers.append(cache if keep else None)
+            x, cache = block_forward(block, x, keep, rng=rng, kv_cache=kv, document_ids=document_ids)
+            layers.append(cache)
         x, norm = self.norm.forward(x)
         return x, Cache(embed_tokens=embed_tokens, embed_positions=embed_positions, drop=drop, layers=layers, norm=norm)
 

@@ -26,6 +26,7 @@ from npllm.layers.linear import Linear
 from npllm.layers.normalization import LayerNorm
 from npllm.models.config_types import check_types
 from npllm.models.language_model import LanguageModel, layer_cache
+from npllm.models.one_position import block_forward
 from npllm.models.transformer_block import TransformerBlock
 from npllm.weights import gpt2
 from npllm.weights.fitting import load_into
@@ -152,8 +153,8 @@ class GPT(LanguageModel):
         x, drop = self.drop.forward(tokens + positions, rng=rng)
         h = []
         for index, block in enumerate(self.h):
-            x, cache = block.forward(x, rng=rng, kv_cache=layer_cache(kv_cache, index))
-            h.append(cache if keep else None)
+            x, cache = block_forward(block, x, keep, rng=rng, kv_cache=layer_cache(kv_cache, index))
+            h.append(cache)
         x, ln_f = self.ln_f.forward(x)
         return x, Cache(wte=wte, wpe=wpe, drop=drop, h=h, ln_f=ln_f)
 

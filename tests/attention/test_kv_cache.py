@@ -47,6 +47,61 @@ def test_a_window_keeps_the_keys_that_later_queries_need_and_no_others(chunks, s
     assert kv_cache.nbytes == kept * 2 * 3 * (4 + 5) * 8
 
 
+@given(st.integers(1, 40), seeds, st.integers(1, 9), st.integers(0, 3), st.booleans(), st.integers(0, 12))
+def test_columns_one_by_one_are_those_that_the_query_needs(num_columns, seed, window, sinks, padded, first):
+    """After a chunk of `first` columns, with and without padding; `append_one` and `append` return the same."""
+    rng = np.random.default_rng(seed)
+    left_padding = rng.integers(0, 4, 2) if padded else None
+    caches = [SlidingWindowKVCache(window, sinks, 2, left_padding) for _ in range(2)] + [KVCache(2, left_padding)]
+    whole = draw(rng, first + num_columns)
+    for kv_cache in caches:
+        if first:
+            kv_cache.append(*(x[..., :first, :] for x in whole))
+    for column in range(first, first + num_columns):
+        new = [x[..., column : column + 1, :] for x in whole]
+        k, v, positions = caches[0].append(*new)
+        for expected, found in zip((k, v), caches[1].append_one(*(x[..., 0, :] for x in new))):
+            np.testing.assert_array_equal(found, expected)
+        for expected, found in zip(whole, caches[2].append_one(*(x[..., 0, :] for x in new))):
+            np.testing.assert_array_equal(found, expected[..., : column + 1, :])
+        columns = positions if positions.ndim == 1 else positions[0, 0] + caches[0].left_padding[0]
+        assert len(set(columns)) == len(columns) and column in columns
+        for expected, found in zip(whole, (k, v)):
+            np.testing.assert_array_equal(found, expected[..., columns, :])
+        query, every = caches[0]._positions_of(np.array([column])), caches[0]._positions_of(np.arange(column + 1))
+        needed = F.position_mask(query, every, window, sinks).any(axis=tuple(range(every.ndim)))
+        assert set(np.flatnonzero(needed)) <= set(columns)
+        if not padded:
+            assert len(columns) == needed.sum() and F.position_mask(query, columns, window, sinks).all()
+    assert {kv_cache.length for kv_cache in caches} == {first + num_columns}
+
+
+def test_a_window_copies_nothing_for_a_single_column():
+    kv_cache = SlidingWindowKVCache(100)
+    new = np.ones((1, 2, 1, 4))
+    kv_cache.append(np.ones((1, 2, 130, 4)))
+    kv_cache.append(new)
+    memory = kv_cache._arrays[0]
+    for _ in range(300):
+        kv_cache.append(new)
+        assert kv_cache._arrays[0] is memory
+    assert kv_cache.nbytes == 99 * 2 * 4 * 8  # the next query attends to these and to its own key
+
+
+@pytest.mark.parametrize("kv_cache", [KVCache(2), SlidingWindowKVCache(3, 1, 2)])
+def test_append_one_refuses_what_append_refuses(kv_cache):
+    kv_cache.append_one(*(np.zeros((2, 3, 4)), np.zeros((2, 3, 5))))
+    for new, error in (
+        ((np.zeros((1, 3, 4)), np.zeros((1, 3, 5))), ValueError),
+        ((np.zeros((2, 3, 4)), np.zeros((2, 3, 4))), ValueError),
+        ((np.zeros((2, 3, 4)),), ValueError),
+        ((np.zeros((2, 3, 4), np.float32), np.zeros((2, 3, 5), np.float32)), TypeError),
+    ):
+        with pytest.raises(error, match="the kv_cache h"):
+            kv_cache.append_one(*new)
+    assert kv_cache.length == 1
+
+
 @given(seeds)
 def test_positions_with_padding(seed):
     left_padding = np.random.default_rng(seed).integers(0, 4, 2)

@@ -281,12 +281,17 @@ def test_an_interrupted_step_leaves_no_wrong_cache(monkeypatch):
     forward = type(model.h[1]).forward
 
     def interrupted(self, *a, **k):
-        if self is model.h[1]:
+        if self in (model.h[1], model.h[0].mlp):
             raise KeyboardInterrupt
         return forward(self, *a, **k)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(model.h[1]), "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next_logits([[1, 2, 3, 4]])
+    next_logits([[1, 2]])
+    with monkeypatch.context() as patch:
+        patch.setattr("npllm.models.one_position._feed_forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             next_logits([[1, 2, 3]])
     np.testing.assert_allclose(next_logits([[1, 2, 3]])[0], model(np.array([1, 2, 3]))[-1], rtol=1e-9)
