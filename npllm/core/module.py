@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.state import copy_into
 
 
@@ -29,6 +30,7 @@ class Parameter:
         self.data = data
         self.grad: np.ndarray | None = None
 
+    @ieee_arithmetic
     def add_grad(self, gradient: np.ndarray) -> None:
         """Add to `grad`. The first gradient is kept without a copy: backward functions return new arrays."""
         if gradient.shape != self.data.shape:

@@ -105,6 +105,7 @@ class Embedding(Module):
         """yᵢ = weight[idsᵢ]; the cache is that of `embedding_forward`."""
         return embedding_forward(ids, self.weight.data, self.padding_idx)
 
+    @ieee_arithmetic
     def backward(self, dy: np.ndarray, cache: Cache) -> None:
         """dweight is added to the gradient of the parameter. Ids have no gradient, so nothing is returned.
 

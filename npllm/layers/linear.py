@@ -100,6 +100,7 @@ class Linear(Module):
         """y = x Wᵀ + b; the cache is that of `linear_forward`."""
         return linear_forward(x, self.weight.data, None if self.bias is None else self.bias.data)
 
+    @ieee_arithmetic
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """dx = dy W; dW = dyᵀ x and db = Σ dy are added to the gradients of the parameters."""
         dx, dy_rows, x_rows = _input_gradient(dy, cache)

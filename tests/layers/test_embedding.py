@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
+from npllm import layers
 from npllm.core.gradient_check import check_gradients
 from npllm.layers import Embedding
 from npllm.layers.embedding import sum_by_id, sums_by_id
@@ -132,3 +133,12 @@ def test_a_gradient_that_is_there_already_is_added_to(drawn, data):
     layer.weight.grad = first.copy()
     layer.backward(dy, cache)
     np.testing.assert_allclose(layer.weight.grad, first + F.embedding_backward(dy, cache), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_gradients_that_overflow_are_infinite_without_a_warning():
+    layer = layers.Embedding(5, 3)
+    y, cache = layer.forward(np.array([[1, 1, 2]]))
+    for _ in range(2):
+        layer.backward(np.full_like(y, np.finfo(y.dtype).max), cache)
+    assert np.isinf(layer.weight.grad).any()

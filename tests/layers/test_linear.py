@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm import functional as F
+from npllm import layers
 from npllm.core.gradient_check import check_function_gradients
 from npllm.layers import Linear, linear
 from tests.equivalence import check_function, check_layer, implementation
@@ -75,3 +76,12 @@ class TestLayer:
             layer.backward(dy, cache)
             expected = expected + F.linear_backward(dy, cache)[1]
         np.testing.assert_allclose(layer.weight.grad, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("error")
+def test_gradients_that_overflow_are_infinite_without_a_warning():
+    layer = layers.Linear(3, 2)
+    y, cache = layer.forward(np.ones((4, 3), np.float32))
+    for _ in range(2):
+        layer.backward(np.full_like(y, np.finfo(y.dtype).max), cache)
+    assert np.isinf(layer.weight.grad).any()
