@@ -31,14 +31,15 @@ def map_elements(formula: Callable, *arrays: np.ndarray) -> Any:
     return _each(results, lambda result: result.reshape(shape))
 
 
-def map_rows(formula: Callable, *arrays: np.ndarray, num_sums: int = 0) -> Any:
+def map_rows(formula: Callable, *arrays: np.ndarray, num_sums: int = 0, axis: int = -1) -> Any:
     """formula(*arrays) for a formula that treats each row, the last axis, by itself      (..., N), … → (..., M), …
 
     The further arrays and the results have the axes of the first one before its last axis, and then any others. The
-    last `num_sums` results are sums over all rows instead; those of the blocks are added in order.
+    last `num_sums` results are sums over all rows instead; those of the blocks are added in order. If the formula works
+    along another axis than −1, all is one block.
     """
     first = arrays[0]
-    if first.size < MIN_SIZE:
+    if first.size < MIN_SIZE or axis != -1:
         return formula(*arrays)
     leading = first.shape[:-1]
     rows = [array.reshape((-1, *array.shape[len(leading) :])) for array in arrays]
@@ -47,6 +48,28 @@ def map_rows(formula: Callable, *arrays: np.ndarray, num_sums: int = 0) -> Any:
         return results.reshape(leading + results.shape[1:])
     whole = len(results) - num_sums
     return *(result.reshape(leading + result.shape[1:]) for result in results[:whole]), *results[whole:]
+
+
+def update_elements(formula: Callable, *arrays: np.ndarray) -> None:
+    """formula(*arrays) for a formula that writes into its arguments and treats each number by itself
+
+    The arrays must have one shape. Those that are not contiguous are one block.
+    """
+    if arrays[0].size < MIN_SIZE or not all(array.flags.c_contiguous for array in arrays):
+        formula(*arrays)
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    step = BLOCK_SIZE
+    parallel(lambda start: formula(*(array[start : start + step] for array in flat)), range(0, len(flat[0]), step))
+
+
+def sum_elements(formula: Callable, array: np.ndarray) -> float:
+    """Σ formula(block) over blocks of the flattened array, added in order."""
+    flat = array.reshape(-1)
+    if flat.size < MIN_SIZE:
+        return float(formula(flat))
+    step = BLOCK_SIZE
+    return float(sum(parallel(lambda start: formula(flat[start : start + step]), range(0, len(flat), step))))
 
 
 def _map_blocks(formula: Callable, arrays: list[np.ndarray], step: int, num_sums: int) -> Any:

@@ -6,19 +6,24 @@ ReLU sets negative inputs to 0. The others are smooth. GELU multiplies x by Φ(x
 variable is less than x. GPT-2 was trained with the tanh approximation of GELU, so its weights need that one. A model
 must be run with the activation that it was trained with; the further ones here occur in published models.
 
+Each formula is computed block by block (`map_elements`). The caches hold the input alone: to compute the function again
+in the backward takes less time than to write its value to memory and to read it.
+
 Hendrycks, Gimpel 2016, Gaussian Error Linear Units, section 2 (GELU, its approximations, SiLU); So et al. 2021,
 Primer, section 4.1 (squared ReLU).
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient
+from npllm.core.checks import as_floats, check_gradient, widen
 from npllm.core.ieee_arithmetic import ieee_arithmetic
+from npllm.core.row_blocks import map_elements
 from npllm.layers.erf import erf
 
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
@@ -36,23 +41,27 @@ def relu(x: np.ndarray) -> np.ndarray:
 def relu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """y = max(x, 0); the cache holds x."""
     x = as_floats(x=x)
-    return np.maximum(x, 0), Cache(x=x)
+    return map_elements(lambda x: np.maximum(x, 0), x), Cache(x=x)
 
 
 @ieee_arithmetic
 def relu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = 0 where x ≤ 0, else dy      (...) → (...)"""
-    return np.where(cache.x <= 0, 0, check_gradient(dy, cache.x.shape, cache.x.dtype))
+    dy = check_gradient(dy, cache.x.shape, cache.x.dtype)
+    return map_elements(lambda dy, x: np.where(x <= 0, 0, dy), dy, cache.x)
 
 
 @ieee_arithmetic
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """σ(x) = 1 / (1 + exp(−x)) = exp(min(x, 0)) / (1 + exp(−|x|))      (...) → (...)
+    """σ(x) = 1 / (1 + exp(−x))      (...) → (...)
 
-    The second form is the one computed: it has no positive exponent, so it does not overflow.
+    For very negative x the exponential overflows to ∞, and 1/∞ = 0 is the limit.
     """
-    x = as_floats(x=x)
-    return np.exp(np.minimum(x, 0)) / (1.0 + np.exp(-np.abs(x)))
+    return map_elements(_sigmoid, as_floats(x=x))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return (1.0 / (1.0 + np.exp(-widen(x)))).astype(x.dtype, copy=False)
 
 
 @ieee_arithmetic
@@ -65,7 +74,8 @@ def sigmoid_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
 @ieee_arithmetic
 def sigmoid_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy σ (1 − σ)      (...) → (...)"""
-    return check_gradient(dy, cache.y.shape, cache.y.dtype) * cache.y * (1.0 - cache.y)
+    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
+    return map_elements(lambda dy, y: dy * y * (1.0 - y), dy, cache.y)
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -78,10 +88,9 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 @ieee_arithmetic
 def silu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
-    """y = x σ(x); the cache holds x and σ(x), called `gate`."""
+    """y = x σ(x); the cache holds x."""
     x = as_floats(x=x)
-    gate = sigmoid(x)
-    return _without_minus_inf(x) * gate, Cache(x=x, gate=gate)
+    return map_elements(lambda x: _without_minus_inf(x) * _sigmoid(x), x), Cache(x=x)
 
 
 @ieee_arithmetic
@@ -90,8 +99,13 @@ def silu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 
     By the product rule the derivative is σ + x σ′, and σ′ = σ (1 − σ).
     """
-    x, gate = _clip_to_finite(cache.x), cache.gate
-    return check_gradient(dy, x.shape, x.dtype) * (gate + x * gate * (1.0 - gate))
+
+    def formula(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        x = _clip_to_finite(x)
+        gate = _sigmoid(x)
+        return dy * (gate + x * gate * (1.0 - gate))
+
+    return map_elements(formula, check_gradient(dy, cache.x.shape, cache.x.dtype), cache.x)
 
 
 def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
@@ -107,10 +121,9 @@ def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
 
 @ieee_arithmetic
 def gelu_forward(x: np.ndarray, approximate: str = "none") -> tuple[np.ndarray, Cache]:
-    """y = x Φ(x); the cache holds x, Φ(x) as `phi`, and `approximate`."""
-    x = as_floats(x=x)
-    phi = _normal_cdf(x, approximate)
-    return _without_minus_inf(x) * phi, Cache(x=x, phi=phi, approximate=approximate)
+    """y = x Φ(x); the cache holds x and `approximate`."""
+    x, normal_cdf = as_floats(x=x), _normal_cdf(approximate)
+    return map_elements(lambda x: _without_minus_inf(x) * normal_cdf(x), x), Cache(x=x, approximate=approximate)
 
 
 @ieee_arithmetic
@@ -120,13 +133,18 @@ def gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     none:  Φ′(x) = exp(−x²/2) / √(2π), the normal density.
     tanh:  Φ = (1 + tanh u)/2, so Φ′ = (1 − tanh²u)/2 · u′ = 2 Φ (1 − Φ) u′,  u′ = √(2/π) (1 + 3 · 0.044715 x²).
     """
-    phi = cache.phi
-    x = _clip_to_saturation(cache.x)
-    if cache.approximate == "none":
-        density = np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
-    else:
-        density = 2.0 * phi * (1.0 - phi) * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
-    return check_gradient(dy, x.shape, x.dtype) * (phi + x * density)
+    normal_cdf = _normal_cdf(cache.approximate)
+
+    def formula(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        x = _clip_to_saturation(x)
+        phi = normal_cdf(x)
+        if cache.approximate == "none":
+            density = np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+        else:
+            density = (2.0 * SQRT_2_OVER_PI) * (phi * (1.0 - phi)) * (1.0 + (3.0 * CUBIC) * (x * x))
+        return dy * (phi + x * density)
+
+    return map_elements(formula, check_gradient(dy, cache.x.shape, cache.x.dtype), cache.x)
 
 
 def quick_gelu(x: np.ndarray) -> np.ndarray:
@@ -139,10 +157,9 @@ def quick_gelu(x: np.ndarray) -> np.ndarray:
 
 @ieee_arithmetic
 def quick_gelu_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
-    """y = x σ(1.702 x); the cache holds x and the sigmoid, called `gate`."""
+    """y = x σ(1.702 x); the cache holds x."""
     x = as_floats(x=x)
-    gate = sigmoid(QUICK * x)
-    return _without_minus_inf(x) * gate, Cache(x=x, gate=gate)
+    return map_elements(lambda x: _without_minus_inf(x) * _sigmoid(QUICK * x), x), Cache(x=x)
 
 
 @ieee_arithmetic
@@ -151,8 +168,13 @@ def quick_gelu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 
     By the product rule the derivative is σ(u) + x σ′(u) u′ with u = 1.702 x and σ′ = σ (1 − σ).
     """
-    x, gate = _clip_to_finite(cache.x), cache.gate
-    return check_gradient(dy, x.shape, x.dtype) * (gate + QUICK * (x * gate * (1.0 - gate)))
+
+    def formula(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        x = _clip_to_finite(x)
+        gate = _sigmoid(QUICK * x)
+        return dy * (gate + QUICK * (x * gate * (1.0 - gate)))
+
+    return map_elements(formula, check_gradient(dy, cache.x.shape, cache.x.dtype), cache.x)
 
 
 def tanh(x: np.ndarray) -> np.ndarray:
@@ -163,14 +185,15 @@ def tanh(x: np.ndarray) -> np.ndarray:
 @ieee_arithmetic
 def tanh_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """y = tanh(x); the cache holds y."""
-    y = np.tanh(as_floats(x=x))
+    y = map_elements(np.tanh, as_floats(x=x))
     return y, Cache(y=y)
 
 
 @ieee_arithmetic
 def tanh_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dx = dy (1 − y²)      (...) → (...)"""
-    return check_gradient(dy, cache.y.shape, cache.y.dtype) * (1.0 - cache.y * cache.y)
+    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
+    return map_elements(lambda dy, y: dy * (1.0 - y * y), dy, cache.y)
 
 
 def squared_relu(x: np.ndarray) -> np.ndarray:
@@ -221,24 +244,23 @@ def check_activation(name: str) -> str:
     return name
 
 
-def _normal_cdf(x: np.ndarray, approximate: str) -> np.ndarray:
-    """Φ(x), the cumulative distribution function of the standard normal distribution, or its approximation."""
-    x = _clip_to_saturation(x)
+def _normal_cdf(approximate: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Φ, the cumulative distribution function of the standard normal distribution, or its approximation."""
     if approximate == "none":
-        return 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
-    if approximate == "tanh":
-        return 0.5 * (1.0 + np.tanh(SQRT_2_OVER_PI * (x + CUBIC * (x * x * x))))  # x**3 is 100 times slower in float32
+        return lambda x: 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
+    if approximate == "tanh":  # x**3 is 100 times slower in float32
+        return lambda x: 0.5 * (1.0 + np.tanh(SQRT_2_OVER_PI * (x + CUBIC * (x * x * x))))
     raise ValueError(f'approximate is {approximate!r}; it must be "none" or "tanh"')
 
 
 def _clip_to_saturation(x: np.ndarray) -> np.ndarray:
-    """x, limited to ±30: beyond, Φ(x) rounds to 0 or 1, and x³ could overflow."""
+    """x, limited to ±30: beyond, Φ(x) rounds to 0 or 1, and the squares in the derivative could overflow."""
     return np.clip(x, -30.0, 30.0)
 
 
 def _without_minus_inf(x: np.ndarray) -> np.ndarray:
     """x with the most negative finite number for −inf: the limit of x σ(x) is 0, and −inf · 0 is nan."""
-    return np.maximum(x, np.finfo(x.dtype).min)
+    return np.clip(x, np.finfo(x.dtype).min, np.inf)  # twice as fast as np.maximum
 
 
 def _clip_to_finite(x: np.ndarray) -> np.ndarray:

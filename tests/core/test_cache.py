@@ -19,7 +19,7 @@ def test_a_models_cache_shows_every_step():
     block = TransformerBlock(8, 4, 0.0, 2, rng=np.random.default_rng(0))
     _, cache = block.forward(np.random.default_rng(1).standard_normal((3, 8), np.float32))
     names = {name for name, _ in cache.arrays()}
-    assert {"attn.attention.weights", "attn.attention.q", "mlp.activation.phi", "ln_1.normalized"} <= names
+    assert {"attn.attention.weights", "attn.attention.q", "mlp.activation.x", "ln_1.normalized"} <= names
     assert cache.attn.attention.weights.shape == (2, 3, 3)
 
 
