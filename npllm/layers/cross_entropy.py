@@ -24,18 +24,22 @@ from npllm.core.checks import (
     reject_half,
 )
 from npllm.core.ieee_arithmetic import ieee_arithmetic
-from npllm.layers.softmax import log_softmax
+from npllm.core.row_blocks import map_rows
+from npllm.layers.softmax import log_softmax, softmax
 
 
 @ieee_arithmetic
 def negative_log_likelihood_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, Cache]:
     """lossᵢ = −ln softmax(logitsᵢ)[tᵢ]      (..., V), (...) → (...)
 
-    The cache holds `log_probs`, the logarithm of softmax, and the targets.
+    The cache holds the logits and the targets: softmax is computed again in the backward, row by row, because all
+    rows of it take as much memory as the logits.
     """
-    log_probs = log_softmax(logits)
-    target_log_prob = np.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
-    return -target_log_prob, Cache(log_probs=log_probs, targets=targets)
+
+    def formula(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return -np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)[..., 0]
+
+    return map_rows(formula, logits, targets), Cache(logits=logits, targets=targets)
 
 
 @ieee_arithmetic
@@ -44,10 +48,15 @@ def negative_log_likelihood_backward(dlosses: np.ndarray, cache: Cache) -> np.nd
 
     lossᵢ = ln Σ_c exp(logits_c) − logits_t. The derivative of the first term is p, that of the second one_hot(t).
     """
-    dlogits = np.exp(cache.log_probs) * dlosses[..., None]
-    rows = dlogits.reshape(-1, dlogits.shape[-1])
-    rows[np.arange(len(rows)), cache.targets.reshape(-1)] -= dlosses.reshape(-1)
-    return dlogits
+
+    def formula(logits: np.ndarray, targets: np.ndarray, dlosses: np.ndarray) -> np.ndarray:
+        dlogits = softmax(logits)
+        dlogits *= dlosses[..., None]
+        at_target = np.take_along_axis(dlogits, targets[..., None], axis=-1)
+        np.put_along_axis(dlogits, targets[..., None], at_target - dlosses[..., None], axis=-1)
+        return dlogits
+
+    return map_rows(formula, cache.logits, cache.targets, dlosses)
 
 
 def cross_entropy(
@@ -95,7 +104,7 @@ def cross_entropy_forward(
     target_weight = np.where(is_counted, class_weight[targets], 0)
     losses = target_weight * np.where(is_counted, losses, 0)
     if epsilon:
-        mean_log_prob = (class_weight * nll.log_probs).sum(axis=-1) / len(class_weight)
+        mean_log_prob = map_rows(lambda z: (class_weight * log_softmax(z)).sum(axis=-1) / len(class_weight), logits)
         losses = (1.0 - epsilon) * losses + epsilon * np.where(is_counted, -mean_log_prob, 0)
     divisor = target_weight.sum() if reduction == "mean" else 1.0
     if divisor == 0:
@@ -114,12 +123,13 @@ def cross_entropy_backward(dy: np.ndarray | float, cache: Cache) -> np.ndarray:
     The loss is Σ_c q_c (−ln p_c), and the derivative of −ln p_c is p − one_hot(c). The part with one_hot(t) is the
     negative log likelihood times (1 − ε) weight[t]. Without weight and smoothing, dlogitsᵢ = dyᵢ (p − one_hot(tᵢ)).
     """
-    log_probs, class_weight, epsilon = cache.nll.log_probs, cache.class_weight, cache.epsilon
-    dlosses = check_gradient(dy, cache.shape, log_probs.dtype) / cache.divisor
+    logits, class_weight, epsilon = cache.nll.logits, cache.class_weight, cache.epsilon
+    dlosses = check_gradient(dy, cache.shape, logits.dtype) / cache.divisor
     dlogits = negative_log_likelihood_backward((1.0 - epsilon) * cache.target_weight * dlosses, cache.nll)
     if epsilon:
         dmean = (epsilon / len(class_weight) * np.where(cache.is_counted, dlosses, 0))[..., None]
-        dlogits += dmean * (np.exp(log_probs) * class_weight.sum() - class_weight)
+        total = class_weight.sum()
+        dlogits += map_rows(lambda z, dmean: dmean * (softmax(z) * total - class_weight), logits, dmean)
     dlogits[~cache.is_counted] = 0  # whatever the logits are: 0 · inf and 0 · nan are nan
     return dlogits
 

@@ -28,6 +28,7 @@ from npllm.core.checks import (
 )
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, Parameter
+from npllm.core.row_blocks import map_rows
 
 
 def layer_norm(
@@ -46,14 +47,13 @@ def layer_norm_forward(
 ) -> tuple[np.ndarray, Cache]:
     """y = x̂ · weight + bias; the cache holds x̂ (`normalized`), 1/√(variance + eps) (`inverse_std`) and the weight."""
     x, weight, bias = _check_channels(x, weight, bias)
-    normalized, inverse_std = _without_overflow(_standardize, x, eps)
-    y = _scale_and_shift(normalized, weight, bias)
+    y, normalized, inverse_std = _normalize_rows(_standardize, x, eps, weight, bias)
     return y, Cache(normalized=normalized, inverse_std=inverse_std, weight=weight, has_bias=bias is not None)
 
 
 def _standardize(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
     centered = x - x.mean(axis=-1, keepdims=True)
-    variance = (centered * centered).mean(axis=-1, keepdims=True)
+    variance = _mean_of_products(centered, centered)
     inverse_std = 1.0 / np.sqrt(variance + eps)
     return centered * inverse_std, inverse_std
 
@@ -66,15 +66,20 @@ def layer_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
     The term 1/C is the derivative of μ, the term x̂ᵢ x̂ⱼ/C that of σ. x̂ does not change when all channels are shifted or
     scaled, so dx is orthogonal to (1, …, 1) and, for eps = 0, to x̂.
     """
-    normalized = cache.normalized
-    dy = check_gradient(dy, normalized.shape, normalized.dtype)
-    dnormalized = dy if cache.weight is None else dy * cache.weight
-    mean = dnormalized.mean(axis=-1, keepdims=True)
-    projection = (dnormalized * normalized).mean(axis=-1, keepdims=True)
-    dx = (dnormalized - mean - normalized * projection) * cache.inverse_std
-    dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
-    dbias = _sum_over_positions(dy) if cache.has_bias else None
-    return drop_none(dx, dweight, dbias)
+    weight, has_bias = cache.weight, cache.has_bias
+
+    def formula(dy: np.ndarray, normalized: np.ndarray, inverse_std: np.ndarray) -> tuple[np.ndarray, ...]:
+        dnormalized = dy if weight is None else dy * weight
+        mean = dnormalized.mean(axis=-1, keepdims=True)
+        projection = _mean_of_products(dnormalized, normalized)
+        dx = (dnormalized - mean - normalized * projection) * inverse_std
+        dweight = () if weight is None else (_sum_over_positions(dy * normalized),)
+        dbias = (_sum_over_positions(dy),) if has_bias else ()
+        return dx, *dweight, *dbias
+
+    dy = check_gradient(dy, cache.normalized.shape, cache.normalized.dtype)
+    num_sums = (weight is not None) + has_bias
+    return drop_none(*map_rows(formula, dy, cache.normalized, cache.inverse_std, num_sums=num_sums))
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> np.ndarray:
@@ -89,13 +94,12 @@ def rms_norm(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6)
 def rms_norm_forward(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
     """y = x̂ · weight; the cache holds x̂ (`normalized`), 1/√(mean(x²) + eps) (`inverse_rms`) and the weight."""
     x, weight, _ = _check_channels(x, weight)
-    normalized, inverse_rms = _without_overflow(_divide_by_rms, x, eps)
-    y = _scale_and_shift(normalized, weight, None)
+    y, normalized, inverse_rms = _normalize_rows(_divide_by_rms, x, eps, weight)
     return y, Cache(normalized=normalized, inverse_rms=inverse_rms, weight=weight)
 
 
 def _divide_by_rms(x: np.ndarray, eps: Any) -> tuple[np.ndarray, np.ndarray]:
-    inverse_rms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    inverse_rms = 1.0 / np.sqrt(_mean_of_products(x, x) + eps)
     return x * inverse_rms, inverse_rms
 
 
@@ -105,13 +109,17 @@ def rms_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
 
     The derivative of layer norm without the term of the mean.
     """
-    normalized = cache.normalized
-    dy = check_gradient(dy, normalized.shape, normalized.dtype)
-    dnormalized = dy if cache.weight is None else dy * cache.weight
-    projection = (dnormalized * normalized).mean(axis=-1, keepdims=True)
-    dx = (dnormalized - normalized * projection) * cache.inverse_rms
-    dweight = None if cache.weight is None else _sum_over_positions(dy * normalized)
-    return drop_none(dx, dweight)
+    weight = cache.weight
+
+    def formula(dy: np.ndarray, normalized: np.ndarray, inverse_rms: np.ndarray) -> tuple[np.ndarray, ...]:
+        dnormalized = dy if weight is None else dy * weight
+        projection = _mean_of_products(dnormalized, normalized)
+        dx = (dnormalized - normalized * projection) * inverse_rms
+        return (dx,) if weight is None else (dx, _sum_over_positions(dy * normalized))
+
+    dy = check_gradient(dy, cache.normalized.shape, cache.normalized.dtype)
+    num_sums = int(weight is not None)
+    return drop_none(*map_rows(formula, dy, cache.normalized, cache.inverse_rms, num_sums=num_sums))
 
 
 def l2_normalize(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
@@ -126,7 +134,7 @@ def l2_normalize(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
 def l2_normalize_forward(x: np.ndarray, eps: float = 1e-6) -> tuple[np.ndarray, Cache]:
     """y = x / √(Σ x² + eps); the cache holds y, and 1/√(Σ x² + eps) as `inverse_length`."""
     x, *_ = _check_channels(x)
-    y, inverse_length = _without_overflow(_divide_by_length, x, eps)
+    _, y, inverse_length = _normalize_rows(_divide_by_length, x, eps)
     return y, Cache(y=y, inverse_length=inverse_length)
 
 
@@ -141,9 +149,12 @@ def l2_normalize_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 
     ∂yⱼ/∂xᵢ = ([i = j] − yᵢ yⱼ) / length. A longer x has the same y, so the component of dy along y does not count.
     """
-    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    projection = (dy * cache.y).sum(axis=-1, keepdims=True)
-    return (dy - cache.y * projection) * cache.inverse_length
+
+    def formula(dy: np.ndarray, y: np.ndarray, inverse_length: np.ndarray) -> np.ndarray:
+        projection = (dy * y).sum(axis=-1, keepdims=True)
+        return (dy - y * projection) * inverse_length
+
+    return map_rows(formula, check_gradient(dy, cache.y.shape, cache.y.dtype), cache.y, cache.inverse_length)
 
 
 class LayerNorm(Module):
@@ -231,12 +242,27 @@ class RMSNorm(Module):
         return dx
 
 
+def _normalize_rows(
+    normalize: Callable, x: np.ndarray, eps: float, weight: np.ndarray | None = None, bias: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x̂ · weight + bias, x̂ and the inverse of the scale, with  x̂, inverse = normalize(x, eps)."""
+    eps = check_not_negative("eps", eps)
+
+    def formula(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        normalized, inverse = _without_overflow(normalize, x, eps)
+        if weight is None and bias is None:
+            return normalized, inverse
+        return normalized, inverse, _scale_and_shift(normalized, weight, bias)
+
+    normalized, inverse, *y = map_rows(formula, x)
+    return (y[0] if y else normalized), normalized, inverse
+
+
 def _without_overflow(normalize: Callable, x: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
     """normalize(x, eps), also where the squares of x overflow: f(x, ε) = f(x/s, ε/s²), with s = max |x| of the row.
 
     The inverse of the scale, the second value, is divided by s.
     """
-    eps = check_not_negative("eps", eps)
     normalized, inverse = normalize(x, eps)
     if (inverse > 0).all():  # an infinite sum of squares gives 0
         return normalized, inverse
@@ -249,6 +275,11 @@ def _without_overflow(normalize: Callable, x: np.ndarray, eps: float) -> tuple[n
 def _scale_and_shift(normalized: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:
     y = normalized if weight is None else normalized * weight
     return y if bias is None else y + bias
+
+
+def _mean_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Σ a b / C along the last axis: einsum is 2.6 times as fast as (a * b).mean(-1), it keeps no product."""
+    return np.einsum("...c,...c->...", a, b)[..., None] / a.shape[-1]
 
 
 def _sum_over_positions(gradient: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_axis, check_gradient, widen
 from npllm.core.ieee_arithmetic import ieee_arithmetic
+from npllm.core.row_blocks import map_rows
 
 
 def normalize_by_sum(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -111,10 +112,14 @@ def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 def softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
-    axis = check_axis(axis, x)
-    exponentials = np.exp(_subtract_maximum(widen(x), axis))
-    total = exponentials.sum(axis=axis, keepdims=True)
-    y = (exponentials / np.where(total == 0, 1, total)).astype(x.dtype, copy=False)
+    axis = _from_the_end(axis, x)
+
+    def formula(x: np.ndarray) -> np.ndarray:
+        exponentials = np.exp(_subtract_maximum(widen(x), axis))
+        total = exponentials.sum(axis=axis, keepdims=True)
+        return (exponentials / np.where(total == 0, 1, total)).astype(x.dtype, copy=False)
+
+    y = map_rows(formula, x, axis=axis)
     return y, Cache(y=y, axis=axis)
 
 
@@ -125,10 +130,13 @@ def softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     ∂yⱼ/∂xᵢ = yⱼ ([i = j] − yᵢ), so  dxᵢ = Σⱼ dyⱼ yⱼ ([i = j] − yᵢ) = yᵢ dyᵢ − yᵢ Σⱼ dyⱼ yⱼ.
     The maximum m is treated as a constant, because y does not depend on it.
     """
-    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    y, dy = widen(cache.y), widen(dy)
-    dot = (dy * y).sum(axis=cache.axis, keepdims=True)
-    return (y * (dy - dot)).astype(cache.y.dtype, copy=False)
+
+    def formula(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+        dy, y = widen(dy), widen(y)
+        dot = (dy * y).sum(axis=cache.axis, keepdims=True)
+        return (y * (dy - dot)).astype(cache.y.dtype, copy=False)
+
+    return map_rows(formula, check_gradient(dy, cache.y.shape, cache.y.dtype), cache.y, axis=cache.axis)
 
 
 def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -144,10 +152,14 @@ def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 def log_softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     """yᵢ = (xᵢ − m) − ln Σⱼ exp(xⱼ − m),  m = maxⱼ xⱼ; the cache holds y and the axis."""
     x = as_floats(x=x)
-    axis = check_axis(axis, x)
-    shifted = _subtract_maximum(widen(x), axis)
-    total = np.exp(shifted).sum(axis=axis, keepdims=True)
-    y = (shifted - np.log(np.where(total == 0, 1, total))).astype(x.dtype, copy=False)
+    axis = _from_the_end(axis, x)
+
+    def formula(x: np.ndarray) -> np.ndarray:
+        shifted = _subtract_maximum(widen(x), axis)
+        total = np.exp(shifted).sum(axis=axis, keepdims=True)
+        return (shifted - np.log(np.where(total == 0, 1, total))).astype(x.dtype, copy=False)
+
+    y = map_rows(formula, x, axis=axis)
     return y, Cache(y=y, axis=axis)
 
 
@@ -157,9 +169,18 @@ def log_softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 
     ∂yⱼ/∂xᵢ = [i = j] − softmax(x)ᵢ, and softmax(x) = exp(y).
     """
-    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    y, dy = widen(cache.y), widen(dy)
-    return (dy - np.exp(y) * dy.sum(axis=cache.axis, keepdims=True)).astype(cache.y.dtype, copy=False)
+
+    def formula(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+        dy, y = widen(dy), widen(y)
+        return (dy - np.exp(y) * dy.sum(axis=cache.axis, keepdims=True)).astype(cache.y.dtype, copy=False)
+
+    return map_rows(formula, check_gradient(dy, cache.y.shape, cache.y.dtype), cache.y, axis=cache.axis)
+
+
+def _from_the_end(axis: int, x: np.ndarray) -> int:
+    """The axis as a negative number, which stays the same where several leading axes become one."""
+    axis = check_axis(axis, x)
+    return axis - x.ndim if axis >= 0 else axis
 
 
 def _subtract_maximum(x: np.ndarray, axis: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Functions that are computed on blocks of rows give the same numbers in one block and in many."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def check(monkeypatch, compute, rtol=0.0):
 
 def forward_and_backward(name, *arguments, rng, **options):
     y, cache = getattr(F, f"{name}_forward")(*arguments, **options)
-    gradients = getattr(F, f"{name}_backward")(rng.standard_normal(y.shape).astype(y.dtype), cache)
+    gradients = getattr(F, f"{name}_backward")(np.asarray(rng.standard_normal(y.shape)).astype(y.dtype), cache)
     return [y, *(gradients if isinstance(gradients, tuple) else (gradients,))]
 
 
@@ -46,3 +48,44 @@ def test_activations(monkeypatch, name, options, dtype, shape):
     x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     rtol = 4 * np.finfo(dtype).eps  # NumPy may compute the last numbers of an array in another way
     check(monkeypatch, lambda: forward_and_backward(name, x, rng=np.random.default_rng(1), **options), rtol)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_along_every_axis(monkeypatch, name, dtype, shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    x.flat[::5] = -np.inf
+    for axis in range(-len(shape), len(shape)):
+        run = partial(forward_and_backward, name, x, axis=axis)
+        check(monkeypatch, lambda run=run: run(rng=np.random.default_rng(1)), 4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (3, 5, 7), (2, 70)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("name", "num_parameters"),
+    [("layer_norm", 0), ("layer_norm", 1), ("layer_norm", 2), ("rms_norm", 0), ("rms_norm", 1), ("l2_normalize", 0)],
+)
+def test_normalization(monkeypatch, name, num_parameters, dtype, shape):
+    rng = np.random.default_rng(0)
+    parameters = rng.standard_normal((num_parameters, shape[-1])).astype(dtype)
+    x = rng.standard_normal(shape).astype(dtype)
+    x[1] *= np.sqrt(np.finfo(dtype).max)  # the squares overflow
+    run = partial(forward_and_backward, name, x, *parameters)
+    check(monkeypatch, lambda: run(rng=np.random.default_rng(1)), 40 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (3, 5, 7), (2, 70)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.3}])
+def test_cross_entropy(monkeypatch, options, reduction, dtype, shape):
+    rng = np.random.default_rng(0)
+    logits, targets = rng.standard_normal(shape).astype(dtype), rng.integers(shape[-1], size=shape[:-1])
+    targets.flat[1] = -100
+    run = partial(
+        forward_and_backward, "cross_entropy", logits, targets, rng.random(shape[-1]).astype(dtype),
+        reduction=reduction, **options,
+    )  # fmt: skip
+    check(monkeypatch, lambda: run(rng=np.random.default_rng(1)), 40 * np.finfo(dtype).eps)
