@@ -2,8 +2,8 @@
 
 Read in this order, each file says what it adds to the one before: masks, scaled_dot_product; simplified,
 self_attention, causal, multi_head, causal_self_attention; kv_cache, cross; then the folder variants. softcap,
-tiled (the core in tiles, with mask_rule and tile_plan) and pytorch_interface (PyTorch's function with its options)
-complete the core; base has what the layers share.
+plain, tiled and paths (the core in tiles, and the choice of the form) and pytorch_interface (PyTorch's function with
+its options) complete the core; base has what the layers share.
 """
 
 from npllm.attention.causal import (

@@ -10,9 +10,10 @@ Radford et al. 2019, Language Models are Unsupervised Multitask Learners; its re
 
 import numpy as np
 
-from npllm.attention.base import Attention, attention_mask, join_heads, query_positions, split_heads
+from npllm.attention.base import Attention, join_heads, query_positions, split_heads
 from npllm.attention.kv_cache import KVCache
-from npllm.attention.scaled_dot_product import attention_backward, attention_forward
+from npllm.attention.mask_rule import MaskRule
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import check_above_zero, check_heads, check_positive, check_probability
 from npllm.core.module import as_generator
@@ -67,14 +68,14 @@ class CausalSelfAttention(Attention):
         qkv, c_attn = self.c_attn.forward(x)
         q, k, v = (split_heads(part, self.num_heads) for part in np.split(qkv, 3, axis=-1))
         k, v, key_positions = (k, v, positions) if kv_cache is None else kv_cache.append(k, v)
-        mask = attention_mask(positions, key_positions)
+        mask = MaskRule(positions, key_positions)
         dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        context, attention = attention_forward(q, k, v, mask, scale=self.scale, dropout_mask=dropout_mask)
+        context, attention = masked_attention_forward(q, k, v, mask, scale=self.scale, dropout_mask=dropout_mask)
         y, c_proj = self.c_proj.forward(join_heads(context))
         return y, Cache(c_attn=c_attn, dropout=Cache(dropout_mask=dropout_mask), attention=attention, c_proj=c_proj)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """The gradient of x, of a forward without kv_cache."""
         dcontext = split_heads(self.c_proj.backward(dy, cache.c_proj), self.num_heads)
-        dqkv = [join_heads(gradient) for gradient in attention_backward(dcontext, cache.attention)]
+        dqkv = [join_heads(gradient) for gradient in masked_attention_backward(dcontext, cache.attention)]
         return self.c_attn.backward(np.concatenate(dqkv, axis=-1), cache.c_attn)

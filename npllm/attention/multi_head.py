@@ -12,8 +12,8 @@ import numpy as np
 
 from npllm.attention.base import Attention, join_heads, project_backward, project_forward, split_heads
 from npllm.attention.causal import CausalAttention
-from npllm.attention.masks import causal_mask
-from npllm.attention.scaled_dot_product import attention_backward, attention_forward
+from npllm.attention.mask_rule import MaskRule
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import (
     as_floats,
@@ -108,7 +108,8 @@ class MultiHeadAttention(Attention):
         qkv, projections = project_forward(x, (self.W_query, self.W_key, self.W_value))
         q, k, v = (split_heads(projected, self.num_heads) for projected in qkv)
         dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], length), rng, q.dtype)
-        context, attention = attention_forward(q, k, v, causal_mask(length, length), dropout_mask=dropout_mask)
+        causal = MaskRule(np.arange(length), np.arange(length))
+        context, attention = masked_attention_forward(q, k, v, causal, dropout_mask=dropout_mask)
         y, out_proj = self.out_proj.forward(join_heads(context))
         dropout = Cache(dropout_mask=dropout_mask)
         return y, Cache(projections=projections, dropout=dropout, attention=attention, out_proj=out_proj)
@@ -116,5 +117,5 @@ class MultiHeadAttention(Attention):
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """The gradient of x; splitting is the derivative of joining, and joining that of splitting."""
         dcontext = split_heads(self.out_proj.backward(dy, cache.out_proj), self.num_heads)
-        dqkv = [join_heads(gradient) for gradient in attention_backward(dcontext, cache.attention)]
+        dqkv = [join_heads(gradient) for gradient in masked_attention_backward(dcontext, cache.attention)]
         return project_backward(dqkv, cache.projections, (self.W_query, self.W_key, self.W_value))

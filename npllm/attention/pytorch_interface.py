@@ -6,15 +6,11 @@ Options that PyTorch does not have (softcap, bias, window, sinks, offset) come a
 
 import numpy as np
 
-from npllm.attention.masks import causal_mask, check_counts
-from npllm.attention.scaled_dot_product import (
-    attend_backward,
-    attend_forward,
-    check_broadcasts,
-    scores_backward,
-    scores_forward,
-)
-from npllm.attention.softcap import check_cap, softcap_backward, softcap_forward
+from npllm.attention.mask_rule import MaskRule
+from npllm.attention.masks import check_counts
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
+from npllm.attention.scaled_dot_product import check_broadcasts
+from npllm.attention.softcap import check_cap
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import as_array, as_floats, check_given, check_positive, drop_none, reject_half
@@ -76,7 +72,7 @@ def scaled_dot_product_attention_forward(
     sinks: int = 0,
     offset: int = 0,
 ) -> tuple[np.ndarray, Cache]:
-    """y, and the cache of the core: q, k, v, the `weights` (..., T, S); and what the further options need."""
+    """y, and the cache of the core as `attention`: q, k, v, the `weights` (..., T, S), and the options."""
     check_given(q=q, k=k, v=v)
     q, k, v = as_floats(q=q, k=k, v=v)
     reject_half(q)
@@ -91,20 +87,17 @@ def scaled_dot_product_attention_forward(
         check_positive(window=window)
     if is_causal:
         num_queries, num_keys = scores_shape[-2:]
-        mask, added = causal_mask(num_queries, num_keys, offset, window, sinks), None
+        queries, keys = np.arange(offset, offset + num_queries), np.arange(num_keys)
+        mask, added = MaskRule(queries, keys, window, sinks), None
     else:
         _check_needs_causal(window=window, sinks=sinks, offset=offset)
         is_boolean = attn_mask is not None and attn_mask.dtype == bool
         mask, added = (attn_mask, None) if is_boolean else (None, attn_mask)
 
-    scores, products = scores_forward(q, k, scale)
-    cap = None
-    if softcap is not None:
-        scores, cap = softcap_forward(scores, softcap)
     total = bias if added is None else added if bias is None else added + bias
-    y, average = attend_forward(scores, v, mask, total, dropout_mask)
+    y, attention = masked_attention_forward(q, k, v, mask, total, scale, dropout_mask, softcap)
     shapes = [None if array is None else array.shape for array in (added, bias)]
-    return y, Cache(**vars(products), **vars(average), cap=cap, addend_shapes=shapes)
+    return y, Cache(attention=attention, addend_shapes=shapes)
 
 
 def scaled_dot_product_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
@@ -113,11 +106,8 @@ def scaled_dot_product_attention_backward(dy: np.ndarray, cache: Cache) -> tuple
     An additive attn_mask and a bias are inputs, too: scores = scores + attn_mask + bias, so each has the gradient
     dscores, summed to its shape.
     """
-    dscores, dv, *dtotal = attend_backward(dy, cache)
+    dq, dk, dv, *dtotal = masked_attention_backward(dy, cache.attention)
     dadded, dbias = (None if shape is None else unbroadcast(dtotal[0], shape) for shape in cache.addend_shapes)
-    if cache.cap is not None:
-        dscores = softcap_backward(dscores, cache.cap)
-    dq, dk = scores_backward(dscores, cache)
     return drop_none(dq, dk, dv, dadded, dbias)
 
 

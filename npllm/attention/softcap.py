@@ -11,7 +11,6 @@ Gemma 2, section 2.
 
 import numpy as np
 
-from npllm.attention.scaled_dot_product import attend_backward, attend_forward, scores_backward, scores_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient, check_real
 
@@ -38,37 +37,6 @@ def softcap_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     tanh′ = 1 − tanh², and the factors cap and 1/cap cancel.
     """
     return check_gradient(dy, cache.tanh.shape, cache.tanh.dtype) * (1.0 - cache.tanh * cache.tanh)
-
-
-def capped_attention_forward(
-    q: np.ndarray,
-    k: np.ndarray,
-    v: np.ndarray,
-    mask: np.ndarray | None = None,
-    bias: np.ndarray | None = None,
-    scale: float | None = None,
-    dropout_mask: np.ndarray | None = None,
-    softcap: float | None = None,
-) -> tuple[np.ndarray, Cache]:
-    """y = softmax(cap(q kᵀ · scale) + bias where mask) v      (..., T, D), (..., S, D), (..., S, E) → (..., T, E)
-
-    `attention` with a soft cap, if one is given. The cache is that of `attention`, and that of the cap as `cap`.
-    """
-    scores, products = scores_forward(q, k, scale)
-    cap = None
-    if softcap is not None:
-        scores, cap = softcap_forward(scores, softcap)
-    y, average = attend_forward(scores, v, mask, bias, dropout_mask)
-    return y, Cache(**vars(products), **vars(average), cap=cap)
-
-
-def capped_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
-    """dq, dk, dv, and dbias where there was a bias      (..., T, E) → (..., T, D), (..., S, D), (..., S, E)"""
-    dscores, dv, *dbias = attend_backward(dy, cache)
-    if cache.cap is not None:
-        dscores = softcap_backward(dscores, cache.cap)
-    dq, dk = scores_backward(dscores, cache)
-    return dq, dk, dv, *dbias
 
 
 def check_cap(cap: float, dtype: np.dtype) -> float:

@@ -18,9 +18,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from npllm.attention.distance_bias import DistanceBias
 from npllm.attention.mask_rule import ArrayElement, MaskElement, MaskRule
+from npllm.attention.plain import plain_attention_backward, plain_attention_forward
 from npllm.attention.scaled_dot_product import check_attention_shapes
-from npllm.attention.softcap import capped_attention_backward, capped_attention_forward, check_cap
+from npllm.attention.softcap import check_cap
 from npllm.attention.tile_plan import TilePlan
 from npllm.attention.tiled_head import Head, Index, backward_head, forward_head
 from npllm.core.broadcasting import unbroadcast
@@ -48,14 +50,15 @@ def tiled_attention(
     k: np.ndarray,
     v: np.ndarray,
     mask: np.ndarray | MaskRule | None = None,
-    bias: np.ndarray | None = None,
+    bias: np.ndarray | DistanceBias | None = None,
     scale: float | None = None,
     dropout_mask: np.ndarray | None = None,
     softcap: float | None = None,
 ) -> np.ndarray:
     """y = softmax(cap(q kᵀ · scale) + bias where mask) v      (..., T, D), (..., S, D), (..., S, E) → (..., T, E)
 
-    The arguments of `attention`; the mask may be a MaskRule, and softcap caps the scores.
+    The arguments of `attention`; the mask may be a MaskRule, the bias a DistanceBias, and softcap caps
+    the scores.
     """
     return tiled_attention_forward(q, k, v, mask, bias, scale, dropout_mask, softcap)[0]
 
@@ -66,25 +69,28 @@ def tiled_attention_forward(
     k: np.ndarray,
     v: np.ndarray,
     mask: np.ndarray | MaskRule | None = None,
-    bias: np.ndarray | None = None,
+    bias: np.ndarray | DistanceBias | None = None,
     scale: float | None = None,
     dropout_mask: np.ndarray | None = None,
     softcap: float | None = None,
 ) -> tuple[np.ndarray, Cache]:
     """y, and a TiledCache; where a number is not finite, y and the cache of the plain form."""
     check_given(q=q, k=k, v=v)
-    q, k, v, bias, dropout_mask = as_floats(q=q, k=k, v=v, bias=bias, dropout_mask=dropout_mask)
+    table = bias if isinstance(bias, DistanceBias) else None
+    array = None if isinstance(bias, DistanceBias) else bias
+    q, k, v, array, dropout_mask = as_floats(q=q, k=k, v=v, bias=array, dropout_mask=dropout_mask)
     reject_half(q)
     mask = mask if mask is None or isinstance(mask, MaskRule) else as_array("mask", mask)
-    array = None if isinstance(mask, MaskRule) else mask
-    leading = check_attention_shapes(q, k, v, array, bias, dropout_mask)
+    mask_array = None if isinstance(mask, MaskRule) else mask
+    leading = check_attention_shapes(q, k, v, mask_array, array, dropout_mask)
     if isinstance(mask, MaskRule):
         mask.check((*leading, q.shape[-2], k.shape[-2]))
     scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else check_number("scale", scale)
     softcap = None if softcap is None else check_cap(softcap, q.dtype)
     cache = TiledCache(
-        q=q, k=k, v=v, mask=mask, bias=bias, scale=scale, dropout_mask=dropout_mask, softcap=softcap, leading=leading
-    )
+        q=q, k=k, v=v, mask=mask, bias=array if table is None else table, scale=scale, dropout_mask=dropout_mask,
+        softcap=softcap, leading=leading,
+    )  # fmt: skip
     y = _by_heads(leading, (q.shape[-2], v.shape[-1]), q.dtype)
     log_sum_exp = np.empty((*leading, q.shape[-2], 1), q.dtype)
     if y.size and k.size and _products_are_finite(q, k) and _products_are_finite(v, v):
@@ -99,20 +105,20 @@ def tiled_attention_forward(
 def tiled_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
     """dq, dk, dv, and dbias where there was a bias      (..., T, E) → (..., T, D), (..., S, D), (..., S, E)"""
     if not isinstance(cache, TiledCache):
-        return capped_attention_backward(dy, cache)
+        return plain_attention_backward(dy, cache)
     dy = check_gradient(dy, cache.shape, cache.v.dtype)
     if not _products_are_finite(dy, cache.v):
-        return capped_attention_backward(dy, cache.plain())
+        return plain_attention_backward(dy, cache.plain())
     q, k, v, bias, leading = cache.q, cache.k, cache.v, cache.bias, cache.leading
     gradients = [_by_heads(leading, x.shape[-2:], q.dtype) for x in (q, k, v)]
-    dbias = None if bias is None else np.zeros((*[1] * (2 - bias.ndim), *bias.shape), bias.dtype)
+    dbias = _zeros_for_bias(bias)
     groups: dict[Index, list[Head]] = {}  # the heads that share a bias run in turn: they add to one gradient
     for head in _heads(cache):
-        groups.setdefault(head.index if bias is None else _shared(head.index, leading, bias), []).append(head)
+        groups.setdefault(_index_of_bias(head.index, leading, bias), []).append(head)
 
     def run(group: list[Head]) -> None:
         for head in group:
-            into = None if dbias is None else dbias[_shared(head.index, leading, dbias)]
+            into = None if dbias is None else dbias[_index_of_bias(head.index, leading, bias)]
             backward_head(
                 head, dy[head.index], cache.y[head.index], cache.log_sum_exp[head.index],
                 [gradient[head.index] for gradient in gradients], into,
@@ -120,7 +126,27 @@ def tiled_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, 
 
     parallel(run, list(groups.values()))
     dq, dk, dv = (_sum_shared(gradient, x.shape) for gradient, x in zip(gradients, (q, k, v)))
-    return dq, dk, dv, *([] if dbias is None else [dbias.reshape(bias.shape)])
+    return dq, dk, dv, *([] if bias is None or dbias is None else [_as_gradient(dbias, bias)])
+
+
+def _zeros_for_bias(bias: np.ndarray | DistanceBias | None) -> np.ndarray | None:
+    """Zeros to which the heads add: the bias with at least two axes, or a table in float64."""
+    if bias is None:
+        return None
+    if isinstance(bias, DistanceBias):
+        return np.zeros(bias.table.shape)
+    return np.zeros((*[1] * (2 - bias.ndim), *bias.shape), bias.dtype)
+
+
+def _as_gradient(dbias: np.ndarray, bias: np.ndarray | DistanceBias) -> np.ndarray:
+    return dbias.astype(bias.table.dtype) if isinstance(bias, DistanceBias) else dbias.reshape(bias.shape)
+
+
+def _index_of_bias(index: Index, leading: tuple[int, ...], bias: np.ndarray | DistanceBias | None) -> Index:
+    """The index of the bias of a head; the index itself where there is no bias."""
+    if bias is None:
+        return index
+    return index[-1:] if isinstance(bias, DistanceBias) else _shared(index, leading, bias)
 
 
 def _heads(cache: TiledCache) -> Iterator[Head]:
@@ -132,12 +158,23 @@ def _heads(cache: TiledCache) -> Iterator[Head]:
         at = _aligned(index, leading, mask_leading)
         if at not in plans:
             plans[at] = TilePlan(_mask_element(cache.mask, at, full), *full)
+        table = cache.bias.head(index) if isinstance(cache.bias, DistanceBias) else None
         bias, dropout_mask = (
             None if x is None else np.broadcast_to(x[_shared(index, leading, x)], full)
-            for x in (cache.bias, cache.dropout_mask)
+            for x in (cache.bias if table is None else None, cache.dropout_mask)
         )
         q_head, k_head, v_head = (x[_shared(index, leading, x)] for x in (q, k, v))
-        yield Head(index, q_head, k_head, v_head, bias, dropout_mask, cache.scale, cache.softcap, plans[at])
+        yield Head(
+            index,
+            q_head,
+            k_head,
+            v_head,
+            bias if table is None else table,
+            dropout_mask,
+            cache.scale,
+            cache.softcap,
+            plans[at],
+        )
 
 
 def _leading_of_mask(mask: np.ndarray | MaskRule | None) -> tuple[int, ...]:
@@ -185,6 +222,5 @@ def _products_are_finite(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _plain_forward(cache: TiledCache) -> tuple[np.ndarray, Cache]:
-    mask = cache.mask.array() if isinstance(cache.mask, MaskRule) else cache.mask
-    options = (mask, cache.bias, cache.scale, cache.dropout_mask, cache.softcap)
-    return capped_attention_forward(cache.q, cache.k, cache.v, *options)
+    options = (cache.mask, cache.bias, cache.scale, cache.dropout_mask, cache.softcap)
+    return plain_attention_forward(cache.q, cache.k, cache.v, *options)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npllm.attention.distance_bias import HeadDistanceBias, add_by_distance
 from npllm.attention.tile_plan import Span, TilePlan
 from npllm.core.broadcasting import unbroadcast
 
@@ -30,7 +31,7 @@ class Head(NamedTuple):
     q: np.ndarray
     k: np.ndarray
     v: np.ndarray
-    bias: np.ndarray | None
+    bias: np.ndarray | HeadDistanceBias | None
     dropout_mask: np.ndarray | None
     scale: float
     softcap: float | None
@@ -64,7 +65,7 @@ def forward_head(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
             if number:
                 correction = np.exp(before - np.where(maximum == -np.inf, 0, maximum))
                 total, sums = total * correction, sums * correction
-            total = total + weights.sum(axis=-1, keepdims=True)
+            total = total + np.einsum("ts->t", weights)[:, None]
             if head.dropout_mask is not None:
                 weights *= head.dropout_mask[span.rows, span.columns]
             sums = sums + weights @ head.v[span.columns]
@@ -116,7 +117,7 @@ def backward_head(
             dweights *= weights
             dscores = dweights  # the softmax's derivative is done
             if dbias is not None:
-                _add_to_bias(dbias, dscores, span)
+                _add_to_bias(dbias, dscores, head.bias, span)
             if tanh is not None:
                 dscores *= 1 - tanh * tanh
             dk[columns] += dscores.T @ q_scaled[rows]
@@ -124,8 +125,13 @@ def backward_head(
     dq *= head.scale
 
 
-def _add_to_bias(dbias: np.ndarray, dscores: np.ndarray, span: Span) -> None:
-    """dbias += dscores, summed to its shape, (T, S) or with an axis of length 1."""
+def _add_to_bias(
+    dbias: np.ndarray, dscores: np.ndarray, bias: np.ndarray | HeadDistanceBias | None, span: Span
+) -> None:
+    """dbias += dscores, summed to its shape: (T, S), or with an axis of length 1, or the table (N)."""
+    if isinstance(bias, HeadDistanceBias):
+        add_by_distance(dbias, bias.distances(span.rows, span.columns), dscores)
+        return
     tile = dbias[tuple(slice(None) if n == 1 else cut for n, cut in zip(dbias.shape, (span.rows, span.columns)))]
     tile += unbroadcast(dscores, tile.shape)
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from npllm import functional as F
 from npllm.attention import tile_plan
+from npllm.attention.distance_bias import DistanceBias
 from npllm.attention.mask_rule import MaskRule
-from npllm.attention.softcap import capped_attention_backward, capped_attention_forward
+from npllm.attention.plain import plain_attention_backward, plain_attention_forward
 from npllm.attention.tiled import TiledCache, tiled_attention, tiled_attention_backward, tiled_attention_forward
 from npllm.core.gradient_check import check_function_gradients
 from npllm.core.threads import limit_threads
@@ -49,6 +50,9 @@ def inputs(draw):
     if draw(st.booleans()):
         shapes = [(T, S), (heads, T, 1), (S,), (), (*batch, heads, T, S), (heads, 1, S), (1, T, S)]
         options["bias"] = rng.standard_normal(draw(st.sampled_from(shapes))).astype(dtype)
+    if rule is not None and draw(st.booleans()):
+        table = rng.standard_normal((heads, int(rule.query_positions.max(initial=0)) + 1)).astype(dtype)
+        options["bias"] = DistanceBias(table, rule.query_positions, rule.key_positions)
     if draw(st.booleans()):
         options["scale"] = draw(st.sampled_from([0.0, 0.3, 2.0]))
     if draw(st.booleans()):
@@ -61,21 +65,13 @@ def inputs(draw):
     return (q, k, v), options
 
 
-def plain(arguments, options):
-    """The value and cache of the plain form."""
-    mask = options.get("mask")
-    return capped_attention_forward(
-        *arguments, **options | {"mask": mask.array() if isinstance(mask, MaskRule) else mask}
-    )
-
-
 @given(inputs(), st.booleans())
 def test_equals_the_plain_form(drawn, one_thread):
     arguments, options = drawn
     dtype = arguments[0].dtype
     arguments = [read_only(x) for x in arguments]
     options = {name: read_only(x) if isinstance(x, np.ndarray) else x for name, x in options.items()}
-    expected, plain_cache = plain(arguments, options)
+    expected, plain_cache = plain_attention_forward(*arguments, **options)
     with limit_threads(1 if one_thread else 2):
         y, cache = tiled_attention_forward(*arguments, **options)
         assert isinstance(cache, TiledCache)
@@ -83,7 +79,7 @@ def test_equals_the_plain_form(drawn, one_thread):
         dy = np.random.default_rng(0).standard_normal(y.shape).astype(dtype)
         gradients = tiled_attention_backward(dy, cache)
     results = [y, *gradients, cache.weights]
-    wanted = [expected, *capped_attention_backward(dy, plain_cache), plain_cache.weights]
+    wanted = [expected, *plain_attention_backward(dy, plain_cache), plain_cache.weights]
     for result, want in zip(results, wanted, strict=True):
         assert result.dtype == want.dtype == dtype
         assert result.shape == want.shape
@@ -131,7 +127,7 @@ def test_numbers_at_the_edge_give_what_the_plain_form_gives(at, value):
     with np.errstate(all="ignore"):
         for forward, backward, mask in [
             (tiled_attention_forward, tiled_attention_backward, rule),
-            (capped_attention_forward, capped_attention_backward, rule.array()),
+            (plain_attention_forward, plain_attention_backward, rule.array()),
         ]:
             y, cache = forward(arrays["q"], arrays["k"], arrays["v"], mask, arrays["bias"])
             results.append([y, *backward(arrays["dy"], cache)])
@@ -143,9 +139,9 @@ def test_numbers_at_the_edge_give_what_the_plain_form_gives(at, value):
 def test_empty_axes(shape):
     T, S, D, E = shape
     y, cache = tiled_attention_forward(np.ones((2, T, D)), np.ones((2, S, D)), np.ones((2, S, E)))
-    expected, plain_cache = capped_attention_forward(np.ones((2, T, D)), np.ones((2, S, D)), np.ones((2, S, E)))
+    expected, plain_cache = plain_attention_forward(np.ones((2, T, D)), np.ones((2, S, D)), np.ones((2, S, E)))
     for result, want in zip(
-        [y, *tiled_attention_backward(y, cache)], [expected, *capped_attention_backward(expected, plain_cache)]
+        [y, *tiled_attention_backward(y, cache)], [expected, *plain_attention_backward(expected, plain_cache)]
     ):
         np.testing.assert_array_equal(result, want)
 

@@ -36,7 +36,7 @@ ORDER = {  # folder: its files in reading order
     ),
     "attention": (
         "masks scaled_dot_product base simplified self_attention causal multi_head kv_cache causal_self_attention "
-        "cross softcap mask_rule tile_plan tiled_head tiled pytorch_interface"
+        "cross softcap mask_rule distance_bias plain tile_plan tiled_head tiled paths pytorch_interface"
     ),
     "attention/variants": (
         "options rope_frequencies rope_scaling rope relative_bias grouped_query shaw differential mla recurrence "

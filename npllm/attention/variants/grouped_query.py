@@ -18,7 +18,6 @@ from numpy.typing import DTypeLike
 
 from npllm.attention.base import (
     Attention,
-    attention_mask,
     join_heads,
     per_head,
     project_backward,
@@ -26,9 +25,10 @@ from npllm.attention.base import (
     query_positions,
     split_heads,
 )
+from npllm.attention.distance_bias import DistanceBias
 from npllm.attention.kv_cache import KVCache, SlidingWindowKVCache
-from npllm.attention.scaled_dot_product import attend_backward, attend_forward, scores_backward, scores_forward
-from npllm.attention.softcap import softcap_backward, softcap_forward
+from npllm.attention.mask_rule import MaskRule
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.attention.variants.options import (
     BlockSparseMask,
     QKNorm,
@@ -37,7 +37,7 @@ from npllm.attention.variants.options import (
     output_gate_backward,
     output_gate_forward,
 )
-from npllm.attention.variants.relative_bias import ALiBi, T5Bias, t5_bias_backward, t5_bias_forward
+from npllm.attention.variants.relative_bias import ALiBi, T5Bias, t5_table_backward, t5_table_forward
 from npllm.attention.variants.rope import RoPE, rope_backward, rope_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import check_above_zero, check_heads, check_instance, check_positive, check_probability
@@ -146,13 +146,10 @@ class GroupedQueryAttention(Attention):
         if self.rope is not None:
             q, k, cache.rope = rope_forward(q, k, positions, self.rope)
         k, v, key_positions = (k, v, positions) if kv_cache is None else kv_cache.append(k, v)
-        scores, cache.scores = scores_forward(q, k, self.scale)
-        if self.softcap is not None:
-            scores, cache.softcap = softcap_forward(scores, self.softcap)
         bias, cache.bias = self._bias_forward(positions, key_positions, q.dtype)
         mask = self._mask(positions, key_positions, document_ids)
-        dropout_mask = self.dropout.draw_dropout_mask(scores.shape, rng, scores.dtype)
-        context, cache.attention = attend_forward(scores, v, mask, bias, dropout_mask)
+        dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
+        context, cache.attention = masked_attention_forward(q, k, v, mask, bias, self.scale, dropout_mask, self.softcap)
         context = join_heads(context)
         if self.gate_proj is not None:
             logits, cache.gate_proj = self.gate_proj.forward(x)
@@ -167,12 +164,10 @@ class GroupedQueryAttention(Attention):
         if self.gate_proj is not None:
             dcontext, dlogits = output_gate_backward(dcontext, cache.gate)
             dx = self.gate_proj.backward(dlogits, cache.gate_proj)
-        dscores, dv, *dbias = attend_backward(split_heads(dcontext, self.num_heads), cache.attention)
+        dcontext = split_heads(dcontext, self.num_heads)
+        dq, dk, dv, *dtable = masked_attention_backward(dcontext, cache.attention)
         if self.relative_attention_bias is not None:
-            self.relative_attention_bias.add_grads(weight=t5_bias_backward(dbias[0], cache.bias))
-        if self.softcap is not None:
-            dscores = softcap_backward(dscores, cache.softcap)
-        dq, dk = scores_backward(dscores, cache.scores)
+            self.relative_attention_bias.add_grads(weight=t5_table_backward(dtable[0], cache.bias))
         if self.rope is not None:
             dq, dk = rope_backward(dq, dk, cache.rope)
         if self._normalizes("head"):
@@ -188,25 +183,22 @@ class GroupedQueryAttention(Attention):
 
     def _bias_forward(
         self, positions: np.ndarray, key_positions: np.ndarray, dtype: DTypeLike
-    ) -> tuple[np.ndarray | None, Cache | None]:
+    ) -> tuple[DistanceBias | None, Cache | None]:
         """The term that is added to the scores, or None; and the cache of T5's table."""
+        if self.relative_bias is None:
+            return None, None
+        num_distances, cache = max(int(positions.max(initial=0)) + 1, 1), None
         if isinstance(self.relative_bias, ALiBi):
-            return self.relative_bias.bias(self.num_heads, positions, key_positions, dtype), None
-        if isinstance(self.relative_bias, T5Bias):
+            table = self.relative_bias.table(self.num_heads, num_distances, dtype)
+        else:
             weight, max_distance = self.relative_attention_bias.weight.data, self.relative_bias.max_distance
-            return t5_bias_forward(weight, positions, key_positions, max_distance)
-        return None, None
+            table, cache = t5_table_forward(weight, num_distances, max_distance)
+        return DistanceBias(table, positions, key_positions), cache
 
-    def _mask(
-        self, positions: np.ndarray, key_positions: np.ndarray, document_ids: np.ndarray | None
-    ) -> np.ndarray | None:
-        """True where a query may attend to a key; None where every query attends to every key."""
+    def _mask(self, positions: np.ndarray, key_positions: np.ndarray, document_ids: np.ndarray | None) -> MaskRule:
+        """Which queries may attend to which keys."""
         size, num_sinks = (None, 0) if self.window is None else (self.window.size, self.window.num_sink_tokens)
-        mask = attention_mask(positions, key_positions, document_ids, size, num_sinks)
-        if self.sparsity is None:
-            return mask
-        pattern = self.sparsity.mask(positions, key_positions)
-        return pattern if mask is None else mask & pattern
+        return MaskRule(positions, key_positions, size, num_sinks, document_ids, self.sparsity)
 
 
 @dataclass(frozen=True)

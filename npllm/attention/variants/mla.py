@@ -27,9 +27,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from npllm.attention.base import Attention, attention_mask, join_heads, per_head, query_positions, split_heads
+from npllm.attention.base import Attention, join_heads, per_head, query_positions, split_heads
 from npllm.attention.kv_cache import KVCache
-from npllm.attention.scaled_dot_product import attention_backward, attention_forward
+from npllm.attention.mask_rule import MaskRule
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.attention.variants.rope import RoPE, rotary_backward, rotary_forward, text_length
 from npllm.core.cache import Cache
 from npllm.core.checks import check_instance, check_integer, check_positive, check_probability
@@ -121,11 +122,11 @@ class MultiHeadLatentAttention(Attention):
         q, q_rope, queries = self._queries_forward(x, positions)
         latent, k_rope, compress = self._compress_forward(x, positions)
         if kv_cache is None:
-            mask = attention_mask(positions, positions, document_ids)
+            mask = MaskRule(positions, positions, document_ids=document_ids)
             context, core = self._expanded_forward(q, q_rope, latent, k_rope, mask, rng)
         else:
             cached, key_positions = kv_cache.append(np.concatenate([latent[..., None, :, :], k_rope], axis=-1))
-            context, core = self._absorbed_forward(q, q_rope, cached, attention_mask(positions, key_positions))
+            context, core = self._absorbed_forward(q, q_rope, cached, MaskRule(positions, key_positions))
         y, o_proj = self.o_proj.forward(join_heads(context))
         return y, Cache(queries=queries, compress=compress, **vars(core), o_proj=o_proj)
 
@@ -142,7 +143,7 @@ class MultiHeadLatentAttention(Attention):
         q_rope: np.ndarray,
         latent: np.ndarray,
         k_rope: np.ndarray,
-        mask: np.ndarray | None,
+        mask: MaskRule,
         rng: np.random.Generator | None,
     ) -> tuple[np.ndarray, Cache]:
         """The context of all heads, from keys and values that are computed from the latent."""
@@ -151,28 +152,28 @@ class MultiHeadLatentAttention(Attention):
         q = np.concatenate([q, q_rope], axis=-1)
         k = np.concatenate([k, np.broadcast_to(k_rope, (*k.shape[:-1], k_rope.shape[-1]))], axis=-1)
         dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        context, attention = attention_forward(q, k, v, mask, dropout_mask=dropout_mask)
+        context, attention = masked_attention_forward(q, k, v, mask, dropout_mask=dropout_mask)
         return context, Cache(kv_b_proj=kv_b_proj, dropout=Cache(dropout_mask=dropout_mask), attention=attention)
 
     def _expanded_backward(
         self, dcontext: np.ndarray, cache: Cache
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """dq, dq_rope, dlatent and dk_rope; k_rope is used by all heads, so their gradients are summed."""
-        dq, dk, dv = attention_backward(dcontext, cache.attention)
+        dq, dk, dv = masked_attention_backward(dcontext, cache.attention)
         dq, dq_rope = np.split(dq, [self.head_dim], axis=-1)
         dk, dk_rope = np.split(dk, [self.head_dim], axis=-1)
         dlatent = self.kv_b_proj.backward(join_heads(np.concatenate([dk, dv], axis=-1)), cache.kv_b_proj)
         return dq, dq_rope, dlatent, dk_rope.sum(axis=-3, keepdims=True)
 
     def _absorbed_forward(
-        self, q: np.ndarray, q_rope: np.ndarray, cached: np.ndarray, mask: np.ndarray | None
+        self, q: np.ndarray, q_rope: np.ndarray, cached: np.ndarray, mask: MaskRule
     ) -> tuple[np.ndarray, Cache]:
         """The context of all heads, from attention to the one head [c | k_R] in `cached` (..., 1, S, L + R)."""
         weight = self.kv_b_proj.weight.data.reshape(self.num_heads, 2 * self.head_dim, self.kv_lora_rank)
         w_k, w_v = weight[:, : self.head_dim], weight[:, self.head_dim :]  # (H, D, L) both
         q = np.concatenate([q @ w_k, q_rope], axis=-1)  # (..., H, T, L + R)
         scale = 1.0 / math.sqrt(self.head_dim + self.qk_rope_head_dim)  # as in the expanded algorithm
-        latents, attention = attention_forward(q, cached, cached[..., : self.kv_lora_rank], mask, scale=scale)
+        latents, attention = masked_attention_forward(q, cached, cached[..., : self.kv_lora_rank], mask, scale=scale)
         return latents @ w_v.mT, Cache(attention=attention)
 
     def _queries_forward(self, x: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, Cache]:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npllm.attention.masks import distances
-from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import check_list, check_not_negative, check_positive, check_shape
 from npllm.layers.embedding import embedding_backward, embedding_forward
@@ -51,23 +50,19 @@ def alibi_slopes(num_heads: int) -> np.ndarray:
     return np.concatenate([slopes, between[: num_heads - power]])
 
 
-def t5_bias_forward(
-    weight: np.ndarray, query_positions: np.ndarray, key_positions: np.ndarray, max_distance: int = 128
-) -> tuple[np.ndarray, Cache]:
-    """bias[h, t, s] = weight[bucket(t − s), h]      (N, H), (..., T), (..., S) → (..., H, T, S)
+def t5_table_forward(weight: np.ndarray, num_distances: int, max_distance: int = 128) -> tuple[np.ndarray, Cache]:
+    """table[h, d] = weight[bucket(d), h]      (N, H) → (H, num_distances)
 
-    Positions are (T), or (B, 1, T), with one row for all heads. The cache holds that of the embedding lookup.
+    The bias of all pairs at distance d. The cache holds that of the embedding lookup.
     """
-    query_positions, key_positions = (p if p.ndim == 1 else p[..., 0, :] for p in (query_positions, key_positions))
-    buckets = t5_buckets(query_positions, key_positions, len(weight), max_distance)
+    buckets = t5_buckets(np.arange(num_distances), np.zeros(1, int), len(weight), max_distance)[:, 0]
     rows, embedding = embedding_forward(buckets, weight)
-    return np.moveaxis(rows, -1, -3), Cache(embedding=embedding, shape=rows.shape)
+    return rows.T, Cache(embedding=embedding)
 
 
-def t5_bias_backward(dbias: np.ndarray, cache: Cache) -> np.ndarray:
-    """dweight[n, h] = Σ dbias[h, t, s] over all pairs (t, s) in bucket n      (..., H, T, S) → (N, H)"""
-    drows = unbroadcast(np.moveaxis(dbias, -3, -1), cache.shape)
-    return embedding_backward(drows, cache.embedding)
+def t5_table_backward(dtable: np.ndarray, cache: Cache) -> np.ndarray:
+    """dweight[n, h] = Σ dtable[h, d] over all distances d in bucket n      (H, num_distances) → (N, H)"""
+    return embedding_backward(dtable.T, cache.embedding)
 
 
 def t5_buckets(
@@ -119,12 +114,10 @@ class ALiBi:
         if self.slopes is not None and len(self.slopes) != num_heads:
             raise ValueError(f"slopes has {len(self.slopes)} numbers; it must have {num_heads}, one for each head")
 
-    def bias(
-        self, num_heads: int, query_positions: np.ndarray, key_positions: np.ndarray, dtype: DTypeLike
-    ) -> np.ndarray:
-        """The bias (..., H, T, S) of all heads."""
+    def table(self, num_heads: int, num_distances: int, dtype: DTypeLike) -> np.ndarray:
+        """The bias (H, num_distances) of all heads at all distances."""
         slopes = alibi_slopes(num_heads) if self.slopes is None else np.array(self.slopes)
-        return alibi_bias(slopes, query_positions, key_positions, dtype)
+        return alibi_bias(slopes, np.arange(num_distances), np.zeros(1, int), dtype)[..., 0]
 
 
 @dataclass(frozen=True)

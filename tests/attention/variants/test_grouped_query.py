@@ -295,7 +295,7 @@ def test_equals_flex_attention():
     x = np.random.default_rng(0).standard_normal((2, 7, 6))
     slopes = torch.tensor(F.alibi_slopes(4))
     _, cache = layer.forward(x)
-    q, k, v = (torch.tensor(a) for a in (cache.scores.q, cache.scores.k, cache.attention.v))
+    q, k, v = (torch.tensor(a) for a in (cache.attention.q, cache.attention.k, cache.attention.v))
 
     def rule(score, b, h, t, s):
         score = 0.5 * torch.tanh(score / 0.5) - slopes[h] * (t - s)
