@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Hugging Face's tokenizers on one thread, as npllm's are
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # torch.compile starts no further processes
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise PyTorch's profiler logs verbosely
 
 JOBS = [
@@ -19,7 +20,14 @@ JOBS = [
     "attention",
     "attention_variants",
     "transformer_block",
+    "kernels",
+    "causal_attention",
+    "optimizers",
     "gpt2",
+    "training_steps",
+    "decoding",
+    "growth",
+    "ideas",
     "smollm2",
 ]
 NEEDED = {"torch": "PyTorch"} | {name: name for name in ("tiktoken", "tokenizers", "threadpoolctl", "transformers")}
@@ -27,6 +35,7 @@ INSTALL = (
     "The benchmarks need {}, which is not installed. In a checkout of npllm:\n"
     '  python -m pip install -e ".[test]" -c .ci/constraints.txt'
 )
+ROUNDS, MIN_TIME = 7, 0.03  # unless others are given, or --quick
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -50,30 +59,36 @@ def main(arguments=None):
 
 def run(console, options):
     """Measure the chosen jobs, file by file, then write the results."""
-    from benchmarks import report
+    from benchmarks import plots, report
+    from benchmarks.limits import Limits
     from benchmarks.machine import machine
     from benchmarks.measure import measure
+    from benchmarks.quick import QUICK
 
-    settings = {"rounds": options.rounds, "min_time": options.min_time}
-    found = machine()
+    settings = {"rounds": options.rounds, "min_time": options.min_time, "quick": options.quick}
+    found, limits = machine(), Limits(repeats=1 if options.quick else 5)
     report.show_machine(console, found)
     console.print(
         f"{options.rounds} rounds, contenders in turn: median (quartiles), × time relative to npllm (quartiles)"
     )
     everything = []
+    options.results.mkdir(parents=True, exist_ok=True)
     for name in options.jobs or JOBS:
+        sizes = QUICK[name] if options.quick else {}
         try:
-            for job in importlib.import_module(f"benchmarks.{name}").jobs():
-                everything.append(measure(job, **settings))
+            for job in importlib.import_module(f"benchmarks.{name}").jobs(**sizes):
+                everything.append(measure(job, options.rounds, options.min_time, limits=limits))
                 report.show(console, everything[-1])
         except FileNotFoundError as error:  # a model that is not at hand
             if options.jobs:
                 raise
             console.print(f"\n{name} is left out: {error}", soft_wrap=True)
-    options.results.mkdir(parents=True, exist_ok=True)
-    report.write_json(options.results / "results.json", found, settings, everything)
+        report.write_json(options.results / "results.json", found, settings, everything, limits)
+    report.show_limits(console, limits)
     report.draw(options.results / "results.png", everything)
-    console.print(f"\nwrote results.json and results.png into {options.results}", soft_wrap=True)
+    drawn = plots.draw_all(options.results, report.read_json(options.results / "results.json"))
+    names = ", ".join(["results.json", "results.png", *drawn])
+    console.print(f"\nwrote {names} into {options.results}", soft_wrap=True)
 
 
 def _options(arguments):
@@ -83,15 +98,20 @@ def _options(arguments):
     )
     parser.add_argument("jobs", metavar="JOB", nargs="*", help=f"files of jobs: {', '.join(JOBS)} (default: all)")
     parser.add_argument(
-        "--rounds", metavar="N", type=int, default=7, help="rounds, in which every contender is timed once (default: 7)"
+        "--rounds", metavar="N", type=int, help=f"rounds, in which every contender is timed once (default: {ROUNDS})"
     )
     parser.add_argument(
-        "--min-time", metavar="S", type=float, default=0.03, help="least seconds of one timing (default: 0.03)"
+        "--min-time", metavar="S", type=float, help=f"least seconds of one timing (default: {MIN_TIME})"
     )
+    parser.add_argument("--quick", action="store_true", help="every job at a small size, in one round")
     parser.add_argument("--results", metavar="FOLDER", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     options = parser.parse_args(arguments)
     if unknown := set(options.jobs) - set(JOBS):
         parser.error(f"unknown job {', '.join(sorted(unknown))}; it must be one of {', '.join(JOBS)}")
+    if options.rounds is None:
+        options.rounds = 1 if options.quick else ROUNDS
+    if options.min_time is None:
+        options.min_time = 0.0 if options.quick else MIN_TIME
     if options.rounds < 1:
         parser.error(f"--rounds is {options.rounds}; it must be at least 1")
     if not options.min_time >= 0:

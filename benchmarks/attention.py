@@ -12,6 +12,7 @@ from benchmarks.layer_pair import layer_jobs
 from npllm import attention
 
 HEADS = 4
+SIZES = (((32, 32), True), ((8, 256, 256), False))  # shapes, and whether plain loops are timed
 
 
 class FusedCausalAttention(torch_ref.attention.CausalAttention):
@@ -36,10 +37,10 @@ class FusedMultiHeadAttention(torch_ref.attention.MultiHeadAttention):
         return self.out_proj(context.transpose(-3, -2).flatten(-2))
 
 
-def jobs():
+def jobs(sizes=SIZES):
     """All classes in the order of the chapter, at both sizes."""
     rng = np.random.default_rng(0)
-    for shape, with_loops in [((32, 32), True), ((8, 256, 256), False)]:
+    for shape, with_loops in sizes:
         # small numbers: SelfAttentionV1's weights start large, and scores of hundreds leave float32 no digits
         x = 0.1 * rng.standard_normal(shape, dtype=np.float32)
         for layer_class, config, loops, fused in _classes(*shape[-2:]):

@@ -21,6 +21,8 @@ def machine():
             f"{name} {importlib.metadata.version(name)}" for name in ("tiktoken", "tokenizers", "transformers")
         ),
     }
+    if hasattr(os, "getloadavg"):
+        found["load"] = f"{os.getloadavg()[0]:.1f} processes on average in the minute before"
     slowed = [f"{name}={os.environ[name]}" for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ]
     if slowed:
         found["warning"] = f"{' '.join(slowed)} is set: NumPy's OpenBLAS may not run at its full speed"

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.limits import Limit, Work
+
 OURS, LOOPS = "npllm", "plain loops"
 LONGEST = 20.0  # seconds
 
@@ -30,6 +32,9 @@ class Job:
     before   called before every run, and not timed: it empties a cache for a cold run
     tokens   how many tokens one call processes or generates, where the speed in tokens per second is of interest
     absent   names of contenders that are not installed
+    skipped  by name of a contender that could not run here, the reason
+    work     what any implementation must compute and move, from which the limit of the machine follows
+    growth   for a row of a series over sizes: (series, name of the size, size); the slope is fitted over the rows
     """
 
     name: str
@@ -42,6 +47,9 @@ class Job:
     before: Callable[[], None] | None = None
     tokens: int | None = None
     absent: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+    work: Work | None = None
+    growth: tuple[str, str, float] | None = None
 
     @property
     def contenders(self):
@@ -60,6 +68,9 @@ class Measurement:
     peaks: dict[str, int] = field(default_factory=dict)  # peak memory of one call in bytes
     tokens: int | None = None  # that one call processes
     absent: tuple[str, ...] = ()  # contenders that are not installed
+    skipped: dict[str, str] = field(default_factory=dict)  # reasons of contenders that could not run
+    growth: tuple[str, str, float] | None = None
+    limit: Limit | None = None  # what limits the machine in this job
 
     @property
     def others(self):
@@ -74,6 +85,10 @@ class Measurement:
         """Its time relative to npllm's, as (lower quartile, median, upper quartile) over the rounds."""
         return quartiles([theirs / ours for theirs, ours in zip(self.seconds[contender], self.seconds[OURS])])
 
+    def share(self, contender):
+        """The time that the machine needs at least, relative to the contender's median; None without a limit."""
+        return None if self.limit is None else self.limit.seconds / self.time(contender)[1]
+
 
 def quartiles(numbers):
     """The lower quartile, the median and the upper quartile."""
@@ -82,8 +97,17 @@ def quartiles(numbers):
     return tuple(statistics.quantiles(numbers, n=4, method="inclusive"))
 
 
-def measure(job, rounds, min_time, clock=time.perf_counter):
+@dataclass(frozen=True)
+class Rough:
+    """A result of 16-bit arithmetic: it is compared to 5% of the largest number."""
+
+    result: object
+
+
+def measure(job, rounds, min_time, clock=time.perf_counter, limits=None):
     """Run a job's contenders in turn, `rounds` times; return the Measurement.
+
+    With `limits`, the Limits of the machine, the limit of the job's work is measured after its contenders.
 
     Each is first run once, and its result is compared with npllm's: AssertionError is raised where they differ. In a
     round, a contender runs until `min_time` seconds are filled; one that takes longer than LONGEST for a single run is
@@ -106,18 +130,23 @@ def measure(job, rounds, min_time, clock=time.perf_counter):
                 continue
             seconds[name].append(_timed(run, calls[name], clock, job.before)[1] / calls[name])
     peaks = {name: job.memory[name](run) for name, run in job.contenders.items() if name in job.memory}
-    return Measurement(job.name, job.size, seconds, calls, peaks, job.tokens, job.absent)
+    limit = None if limits is None or job.work is None else limits.of(job.work)
+    return Measurement(
+        job.name, job.size, seconds, calls, peaks, job.tokens, job.absent, job.skipped, job.growth, limit
+    )
 
 
-def close(result, expected):
+def close(result, expected, rtol=1e-3, atol=1e-4):
     """Raise AssertionError unless the results are equal: arrays to the accuracy of float32, everything else exactly."""
-    if isinstance(expected, tuple):
+    if isinstance(result, Rough):
+        close(result.result, expected, rtol=0.05, atol=0.05)
+    elif isinstance(expected, tuple):
         assert len(result) == len(expected), f"{len(result)} results for {len(expected)}"
         for one, other in zip(result, expected):
-            close(one, other)
+            close(one, other, rtol, atol)
     elif isinstance(expected, np.ndarray):
         scale = max(1.0, float(np.abs(expected).max(initial=0)))
-        np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-3, atol=1e-4 * scale)
+        np.testing.assert_allclose(np.asarray(result), expected, rtol=rtol, atol=atol * scale)
     else:
         assert result == expected, "the results differ"
 

@@ -18,8 +18,9 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from benchmarks.gpt2 import optimizer_step, torch_optimizer_step
+from benchmarks.limits import read_by_products
 from benchmarks.measure import Job
+from benchmarks.steps import optimizer_step, torch_optimizer_step
 from npllm.generation import complete
 from npllm.models import from_pretrained
 from npllm.models.catalog import find_model
@@ -27,8 +28,6 @@ from npllm.tokenizers import load_tokenizer
 from npllm.utils import corpora
 
 NAME, READING, LLAMA_CPP = "smollm2", "read the weights", "llama.cpp"
-BLOCK_ROWS = 4096  # of the matrix that stands for the weights
-ROW_LENGTH = 1024
 
 
 def jobs(path=None, ids=None, prefill_length=512, prompt_length=8, new_tokens=64, step_length=256):
@@ -38,14 +37,14 @@ def jobs(path=None, ids=None, prefill_length=512, prompt_length=8, new_tokens=64
     """
     path = find_model(NAME) if path is None else path
     ids = load_tokenizer(path).encode(corpora.read("story"))[:prefill_length] if ids is None else ids[:prefill_length]
-    model, theirs = _contenders(path)
+    model, theirs = contenders_from(path)
     others, absent = _llama_cpp(path, model.context_length)
     shape = f"SmolLM2, {model.num_parameters() / 1e6:.0f} million parameters"
     for name, prompt, number in (("prefill", ids, 1), ("generation", ids[:prompt_length], new_tokens)):
-        contenders = {"transformers": _generation(theirs, prompt, number)}
+        contenders = {"transformers": transformers_generation(theirs, prompt, number)}
         contenders |= {name: run(prompt, number) for name, run in others.items()}
         if number > 1:
-            contenders[READING] = _reading(model.num_parameters(), number)
+            contenders[READING] = reading(model.num_parameters(), number)
         yield Job(
             f"{NAME} {name}",
             f"{shape}, {len(prompt)} ids + {number}",
@@ -65,7 +64,7 @@ def jobs(path=None, ids=None, prefill_length=512, prompt_length=8, new_tokens=64
     )
 
 
-def _contenders(path):
+def contenders_from(path):
     """npllm's model and transformers', with the same weights in float32."""
     model = from_pretrained(path)
     logging.disable_progress_bar()
@@ -74,7 +73,7 @@ def _contenders(path):
         return model, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def _generation(model, prompt, new_tokens):
+def transformers_generation(model, prompt, new_tokens):
     """transformers' greedy generation; it does not stop at an end token."""
 
     def run():
@@ -106,19 +105,10 @@ def _llama_cpp(path, context_length):
     return {LLAMA_CPP: contender}, ()
 
 
-def _reading(num_parameters, times):
-    """A matrix-vector product with as many numbers as the model has parameters, `times` times."""
-    num_rows = max(num_parameters // ROW_LENGTH, 1)
-    blocks = [np.ones((min(BLOCK_ROWS, num_rows - r), ROW_LENGTH), np.float32) for r in range(0, num_rows, BLOCK_ROWS)]
-    vector = np.ones(ROW_LENGTH, np.float32)
-
-    def run():
-        for _ in range(times):
-            for block in blocks:
-                block @ vector
-        return (READING,)
-
-    return run
+def reading(num_parameters, times):
+    """The contender that reads so many numbers `times` times, and generates nothing."""
+    read = read_by_products(num_parameters, times)
+    return lambda: (READING, read())
 
 
 def _agree(result, ours):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,7 +65,10 @@ def save_loss_curve(path: str | Path, records: Sequence[Mapping[str, Any]], voca
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as a PNG file."""
-    with atomic_write(path) as file, warnings.catch_warnings():
+    """Write a figure as a PNG file, or as an SVG file if the name says so: the same bytes for the same figure."""
+    is_svg = Path(path).suffix == ".svg"
+    options: dict[str, Any] = {"format": "svg", "metadata": {"Date": None}} if is_svg else {"format": "png", "dpi": 120}
+    reproducible = matplotlib.rc_context({"svg.hashsalt": "npllm", "svg.fonttype": "none"})
+    with atomic_write(path) as file, warnings.catch_warnings(), reproducible:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the font draws a box for such a character
-        figure.savefig(file, format="png", dpi=120)
+        figure.savefig(file, **options)

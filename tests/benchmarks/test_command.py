@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import attention_variants, bpe_training, gpt2, smollm2, tokenizing
+from benchmarks import attention_variants, bpe_training, smollm2, tokenizing
 from benchmarks.__main__ import JOBS, main
 from benchmarks.measure import measure
 from benchmarks.report import markdown, write_json
-from npllm.models import GPTConfig, architecture, build
+from npllm.models import architecture, build
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,9 +32,7 @@ def benchmarks(*arguments):
 
 
 def test_every_job_once(tmp_path):
-    small = [
-        name for name in JOBS if name not in ("gpt2", "smollm2", "attention_variants", "tokenizing", "bpe_training")
-    ]  # with tests of their own
+    small = ["embedding", "softmax", "attention", "transformer_block"]  # the others have tests of their own
     status, out, error = benchmarks(*small, "--rounds", 1, "--min-time", 0, "--results", tmp_path / "new")
     assert (status, error) == (0, "")
     jobs = json.loads((tmp_path / "new" / "results.json").read_text())["jobs"]
@@ -107,17 +105,9 @@ def test_different_results_end_the_run(monkeypatch, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_gpt_jobs_agree_with_pytorch_and_transformers():
-    config = GPTConfig(50, 32, 24, 2, 3)
-    measured = [measure(job, 1, 0.0) for job in gpt2.jobs(config, 16, (2, 16), 8, 12)]
-    assert [measurement.name for measurement in measured] == ["GPT forward", "GPT generation", "GPT training step"]
-    assert [measurement.others for measurement in measured] == [
-        ["PyTorch", "transformers"], ["transformers"], ["PyTorch", "transformers"]
-    ]  # fmt: skip
-
-
 def test_jobs_of_a_published_model_agree_with_transformers(tmp_path, monkeypatch):
-    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)  # llama.cpp needs a GGUF file
+    find = smollm2.importlib.util.find_spec  # llama.cpp needs a GGUF file
+    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda n, *p: None if n == "llama_cpp" else find(n, *p))
     model = build(architecture("llama", 50, 32, 24, 2, 2), rng=np.random.default_rng(0))
     model.save_pretrained(tmp_path)
     measured = [measure(job, 1, 0.0) for job in smollm2.jobs(tmp_path, [*range(20)], 16, 4, 12, 8)]

@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import report
+from benchmarks.limits import Limit
 from benchmarks.machine import machine
 from benchmarks.measure import Measurement
 
@@ -80,8 +81,88 @@ def test_the_machine_is_named(monkeypatch):
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     monkeypatch.delenv("OPENBLAS_L2_SIZE", raising=False)
     found = machine()
-    assert list(found) == ["processor", "system", "npllm", "PyTorch", "others"]
+    assert [name for name in found if name != "load"] == ["processor", "system", "npllm", "PyTorch", "others"]
     assert "NumPy" in found["npllm"] and "thread" in found["npllm"]
     assert "thread" in found["PyTorch"]
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
     assert "OPENBLAS_CORETYPE=Prescott is set" in machine()["warning"]
+
+
+STEP = Measurement(
+    "GPT training step",
+    "2 layers of 8, 1 × 4",
+    {"npllm": [2.0] * 3, "PyTorch": [1.0] * 3},
+    {"npllm": 1, "PyTorch": 1},
+    peaks={"npllm": 3 * 2**20, "PyTorch": 6 * 2**20},
+    skipped={"PyTorch compiled": "no compiler"},
+    limit=Limit("bandwidth", 0.5),
+)
+
+
+def quadratic(length):
+    """A row of a series whose time is quadratic and whose memory is linear."""
+    seconds = {"npllm": [1e-6 * length**2] * 3, "PyTorch": [1e-3 * length] * 3}
+    return Measurement(
+        "attention",
+        f"{length}",
+        seconds,
+        {"npllm": 1, "PyTorch": 1},
+        {"npllm": 8 * length},
+        growth=("attention", "T", length),
+    )
+
+
+IDEA = Measurement(
+    "idea: GELU",
+    "3 × 4",
+    {"npllm": [1.0], "the formula": [8.0], "in blocks": [2.0], "PyTorch": [4.0]},
+    dict.fromkeys(["npllm", "the formula", "in blocks", "PyTorch"], 1),
+)
+
+
+def content_of(tmp_path, measurements):
+    """The results.json of measurements."""
+    report.write_json(tmp_path / "results.json", MACHINE, SETTINGS, measurements)
+    return report.read_json(tmp_path / "results.json")
+
+
+def test_shares_of_the_limit(tmp_path):
+    assert STEP.share("npllm") == 0.25 and STEP.share("PyTorch") == 0.5
+    text = report.speed_table(content_of(tmp_path, [STEP, *MEASUREMENTS]))
+    assert text.endswith("| GPT training step | 2 layers of 8, 1 × 4 | 2.00 s | 25% of bandwidth | PyTorch **0.50** |")
+    out = io.StringIO()
+    report.show(Console(file=out, width=60), STEP)
+    assert "25% of the limit" in out.getvalue() and "50% of the limit" in out.getvalue()
+    assert "left out: no compiler" in out.getvalue() and "limit: bandwidth, 500 ms" in out.getvalue()
+
+
+def test_growth_has_the_slopes_of_time_and_memory(tmp_path):
+    content = content_of(tmp_path, [quadratic(length) for length in (4, 1, 2, 16, 8)])
+    rows = report.growth_table(content).split("\n")[2:]
+    assert rows == [
+        "| attention | T = 1 … 16 | npllm | 2.00 | 1.00 |",
+        "| attention | T = 1 … 16 | PyTorch | 1.00 |  |",
+    ]
+    assert report.growth_table(content_of(tmp_path, [quadratic(4)])).count("\n") == 1
+
+
+def test_memory_relative_to_npllm_and_what_is_left_out(tmp_path):
+    content = content_of(tmp_path, [STEP])
+    assert report.memory_table(content).endswith("| 3.00 MiB | PyTorch 6.00 MiB (2.00) |")
+    assert report.left_out(content) == "- PyTorch compiled: no compiler"
+
+
+def test_ideas_gain_over_the_row_above(tmp_path):
+    rows = report.ideas_table(content_of(tmp_path, [IDEA])).split("\n")[2:]
+    assert rows == [
+        "| GELU, 3 × 4 | the formula | 8.00 s |  |",
+        "|  | in blocks | 2.00 s | 4.00 |",
+        "|  | npllm: times as fast as the first | 1.00 s | 8.00 |",
+        "|  | PyTorch: times as fast as the first | 4.00 s | 2.00 |",
+    ]
+
+
+def test_limits_in_words():
+    found = {"bandwidth": 2e10, "product_rates": {"2 × 3 × 4": 1.5e11}}
+    assert report.limits_lines(found) == ["read bandwidth 20.0 GB/s", "product 2 × 3 × 4: 150 GFLOP/s"]
+    assert report.limits_lines({"bandwidth": None, "product_rates": {}}) == []

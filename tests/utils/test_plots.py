@@ -57,3 +57,10 @@ def test_characters_that_the_font_lacks_are_no_warning(tmp_path):
     figure, _ = panels(1, "日本")
     save_figure(figure, tmp_path / "title.png")
     assert (tmp_path / "title.png").stat().st_size > 1000
+
+
+def test_an_svg_file_is_the_same_for_the_same_figure(tmp_path):
+    for name in ("one.svg", "two.svg"):
+        save_figure(loss_curve([3.0, 2.0], 20), tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert b"uniform baseline" in (tmp_path / "one.svg").read_bytes()
