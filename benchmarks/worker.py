@@ -6,6 +6,7 @@ The call's result is sent back for the first byte, None for every later one. Bet
 the next byte and needs no processor.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -34,15 +35,18 @@ class Worker:
             self.process.stdin.flush()
             return pickle.load(self.process.stdout)
         except (BrokenPipeError, EOFError):
-            raise OSError(f"the process of {self.command[-2]} has ended with status {self.process.wait()}") from None
+            status = self.close()
+            raise OSError(f"the process of {self.command[-2]} has ended with status {status}") from None
 
     def close(self):
-        """End the process."""
-        if self.process is not None:
-            self.process.stdin.close()
-            self.process.stdout.close()
-            self.process.wait()
-            self.process = None
+        """End the process, and return its exit status."""
+        if self.process is None:
+            return None
+        process, self.process = self.process, None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
+        return process.wait()
 
 
 def main(function, arguments):
