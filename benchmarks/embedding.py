@@ -49,5 +49,5 @@ def jobs(num_ids=NUM_IDS, num_rows=V):
             "index_add_": lambda: torch.zeros(num_rows, C).index_add_(0, ids_t, dy_t).numpy(),
         },
         add_by_loop,
-        work=Work(traffic=float(FLOAT32 * C * (num_rows + 3 * num_ids))),  # writes V rows, reads dy, updates its rows
+        work=Work(traffic=4.0 * C * (num_rows + 3 * num_ids)),  # writes V rows, reads dy, updates its rows
     )

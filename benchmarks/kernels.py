@@ -56,9 +56,13 @@ def _product(side):
 
 
 def _forward(name, x, ours, theirs, quick):
-    x_t, compiled = torch.from_numpy(x), torch.compile(theirs)
+    x_t = torch.from_numpy(x)
+
+    def contender(function):
+        return lambda: function(x_t).numpy()
+
     contenders, skipped = variants(
-        {EAGER: lambda: lambda: theirs(x_t).numpy(), COMPILED: lambda: lambda: compiled(x_t).numpy()}, quick=quick
+        {EAGER: lambda: contender(theirs), COMPILED: lambda: contender(torch.compile(theirs))}, quick=quick
     )
     work = Work(traffic=2 * x.size * FLOAT32)
     return Job(name, _size(x.shape), lambda: ours(x), contenders, skipped=skipped, work=work)
