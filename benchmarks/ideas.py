@@ -20,8 +20,8 @@ from benchmarks.limits import FLOAT32, Work, as_squares
 from benchmarks.measure import Job
 from npllm import functional as F
 from npllm.core.module import Parameter
+from npllm.core.threads import limit_threads
 from npllm.training import AdamW
-from npllm.utils.threads import limit_threads
 
 PREFIX = "idea: "
 BLOCK = 65536  # numbers

@@ -15,9 +15,9 @@ from benchmarks.measure import OURS, Job, Rough, close, measure
 from benchmarks.quick import QUICK
 from benchmarks.steps import example, products_of_forward, products_of_step
 from benchmarks.worker import Worker
+from npllm.core.threads import limit_threads
 from npllm.inspect.cost import count_operations
 from npllm.models import GPTConfig
-from npllm.utils.threads import limit_threads
 
 ROWS = {
     "kernels": ["matrix product", "GELU tanh forward", "GELU erf forward", "SiLU forward", "sigmoid forward",
