@@ -22,8 +22,9 @@ from npllm.core.checks import (
     check_number,
     check_shape,
 )
-from npllm.layers.softmax import softmax
 
+BLOCK = 64  # logits
+NUM_BINS, BINS_PER_UNIT = 4096, 100  # bins of 0.01; the last has all that is 40.95 and more below the largest logit
 ROUNDING = 8.0  # in units of the dtype's ε: differences that small are taken for rounding errors
 
 
@@ -32,13 +33,17 @@ def top_k_filter(logits: np.ndarray, k: int) -> np.ndarray:
 
     Exactly k: of equal logits those of the lower ids. Raises ValueError unless k ≥ 1.
     """
+    return _keep(logits, top_k_ids(logits, k))
+
+
+def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
+    """The ids that `top_k_filter` keeps, in ascending order      (V) → (k)"""
     logits = _without_nan(logits)
     k = check_integer("k", k, 1)
     if k >= len(logits):
-        return logits.copy()
-    kth = np.partition(logits, -k)[-k]
-    larger, equal = np.flatnonzero(logits > kth), np.flatnonzero(logits == kth)
-    return _keep(logits, np.concatenate([larger, equal[: k - len(larger)]]))
+        return np.arange(len(logits))
+    candidates = logits[logits >= _bound(logits, k)]
+    return _largest(logits, k, np.partition(candidates, -k)[-k])
 
 
 def top_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -> np.ndarray:
@@ -49,17 +54,42 @@ def top_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -
     Probabilities 0.5, 0.3, 0.2 and p = 0.8: the first two reach p, although their sum in floating point may be smaller
     than 0.8 by a rounding error. At least one token is kept, and all with p = 1. Raises ValueError unless 0 < p ≤ 1.
     """
+    return _keep(logits, top_p_ids(logits, p, tolerance))
+
+
+def top_p_ids(logits: np.ndarray, p: float, tolerance: float | None = None) -> np.ndarray:
+    """The ids that `top_p_filter` keeps, in ascending order      (V) → (K)
+
+    Sorting all of 50,000 logits would take 4 ms. Here their probabilities are added up by bins of the logit, and only
+    the bin in which the sum reaches p is sorted.
+    """
     logits = _without_nan(logits)
     p = check_number("p", p)
     if not 0.0 < p <= 1.0:
         raise ValueError(f"p is {p}; it must be greater than 0 and at most 1")
     if p == 1.0:
-        return logits.copy()
+        return np.arange(len(logits))
     tolerance = rounding_error(logits) if tolerance is None else check_not_negative("tolerance", tolerance)
-    order = np.argsort(-logits, kind="stable")
-    cumulative = np.cumsum(softmax(logits[order].astype(np.float64)))
-    num_kept = int(np.searchsorted(cumulative, p - tolerance, side="left")) + 1
-    return _keep(logits, order[:num_kept])
+    largest = float(logits.max(initial=-np.inf))
+    if largest == -np.inf:  # no token has a probability
+        return np.arange(len(logits))
+    target = p - tolerance
+    logits = logits.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):
+        below = largest - logits
+        probabilities = np.exp(-below)
+        probabilities /= probabilities.sum()
+        below *= BINS_PER_UNIT
+    bins = np.minimum(below, NUM_BINS - 1, out=below).astype(np.intp)
+    sums = np.cumsum(np.bincount(bins, probabilities))
+    last = min(int(np.searchsorted(sums, target, side="left")), len(sums) - 1)
+    members = np.flatnonzero(bins == last)
+    members = members[np.argsort(-logits[members], kind="stable")]
+    cumulative = np.cumsum(probabilities[members]) + (sums[last - 1] if last else 0.0)
+    num_kept = int(np.searchsorted(cumulative, target, side="left")) + 1
+    is_kept = bins < last
+    is_kept[members[:num_kept]] = True
+    return np.flatnonzero(is_kept)
 
 
 def min_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -> np.ndarray:
@@ -69,14 +99,20 @@ def min_p_filter(logits: np.ndarray, p: float, tolerance: float | None = None) -
     by at most `tolerance` is kept; the default is 8 ε of the dtype. p = 0 keeps all. Raises ValueError unless
     0 ≤ p ≤ 1.
     """
+    return _keep(logits, min_p_ids(logits, p, tolerance))
+
+
+def min_p_ids(logits: np.ndarray, p: float, tolerance: float | None = None) -> np.ndarray:
+    """The ids that `min_p_filter` keeps, in ascending order      (V) → (K)"""
     logits = _without_nan(logits)
     p = check_number("p", p)
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p is {p}; it must be at least 0 and at most 1")
     if p == 0.0:
-        return logits.copy()
+        return np.arange(len(logits))
     tolerance = rounding_error(logits) if tolerance is None else check_not_negative("tolerance", tolerance)
-    return _keep(logits, logits.astype(np.float64) >= float(logits.max(initial=-np.inf)) + float(np.log(p)) - tolerance)
+    bound = float(logits.max(initial=-np.inf)) + float(np.log(p)) - tolerance
+    return np.flatnonzero(logits.astype(np.float64, copy=False) >= bound)
 
 
 def exclude_ids(logits: np.ndarray, ids: Iterable[int]) -> np.ndarray:
@@ -110,7 +146,27 @@ def rounding_error(logits: np.ndarray) -> float:
     return ROUNDING * float(np.finfo(logits.dtype).eps)
 
 
+def _bound(logits: np.ndarray, k: int) -> np.ndarray:
+    """A number that at least k logits reach: the k-th largest of the maxima of blocks, where there are that many.
+
+    The maximum of each block reaches its own, so k blocks have a logit that reaches the k-th largest. To find it takes
+    a tenth of the time that `np.partition` takes for 50,000 logits.
+    """
+    starts = np.arange(0, len(logits), BLOCK)
+    if k > len(starts):
+        return logits.min()
+    return np.partition(np.maximum.reduceat(logits, starts), -k)[-k]
+
+
+def _largest(logits: np.ndarray, k: int, kth: np.ndarray) -> np.ndarray:
+    """The ids of the k largest logits in ascending order, the k-th of which is `kth`; of equal ones the lower ids."""
+    larger = np.flatnonzero(logits > kth)
+    equal = np.flatnonzero(logits == kth)
+    return np.sort(np.concatenate([larger, equal[: k - len(larger)]]))
+
+
 def _keep(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    logits = as_logits(logits)
     filtered = np.full_like(logits, -np.inf)
     filtered[kept] = logits[kept]
     return filtered

@@ -26,7 +26,7 @@ def penalize_repetition(logits: np.ndarray, ids: Sequence[int], penalty: float) 
     logits = as_logits(logits)
     penalty = check_above_zero("penalty", penalty)
     penalized = logits.copy()
-    used = np.unique(_as_ids(ids, len(logits)))
+    used = _as_ids(ids, len(logits))  # an id that occurs twice gets the same value twice
     penalized[used] = np.where(logits[used] > 0, logits[used] / penalty, logits[used] * penalty)
     return penalized
 

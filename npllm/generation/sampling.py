@@ -2,22 +2,26 @@
 
     logits → [biases and penalties → temperature → filters → softmax → draw] → id
 
+The tokens that a filter excludes are left out from there on: 50 of 50,000 are drawn from as fast as one is looked up.
+
 The two files before this one have the biases and penalties, and the filters top-k, top-p and min-p. The order is that
 of transformers.
 
 Temperature: Ackley, Hinton, Sejnowski 1985.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 
 import numpy as np
 
 from npllm.core.checks import check_above_zero, check_integer, check_number
-from npllm.generation.filters import as_logits, min_p_filter, rounding_error, top_k_filter, top_p_filter
+from npllm.generation.filters import as_logits, min_p_ids, rounding_error, top_k_ids, top_p_ids
 from npllm.generation.penalties import add_bias, check_logit_bias, penalize_frequency, penalize_repetition
-from npllm.layers.softmax import softmax
+
+BLOCK = 256  # weights that are summed up at a time
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,38 @@ class Sampling:
             raise TypeError(f"rng is {rng!r}; it must be a numpy.random.Generator, such as np.random.default_rng(0)")
         tolerance = rounding_error(logits)
         logits = _divide(logits, float(self.temperature))
+        ids = None
+        for kept in self._filters(tolerance):
+            selected = kept(logits)
+            ids, logits = selected if ids is None else ids[selected], logits[selected]
+        drawn = draw_index(np.exp(logits, out=logits), rng.random())
+        return drawn if ids is None else int(ids[drawn])
+
+    def _filters(self, tolerance: float) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+        """The functions from logits to the ids that are kept, in their order."""
         if self.top_k is not None:
-            logits = top_k_filter(logits, self.top_k)
+            yield partial(top_k_ids, k=self.top_k)
         if self.top_p is not None:
-            logits = top_p_filter(logits, self.top_p, tolerance)
+            yield partial(top_p_ids, p=self.top_p, tolerance=tolerance)
         if self.min_p is not None:
-            logits = min_p_filter(logits, self.min_p, tolerance)
-        cumulative = np.cumsum(softmax(logits))
-        return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+            yield partial(min_p_ids, p=self.min_p, tolerance=tolerance)
+
+
+def draw_index(weights: np.ndarray, u: float) -> int:
+    """The smallest i with w₀ + … + wᵢ > u (w₀ + … + wₙ₋₁), for u in [0, 1)      (N), () → an int
+
+    An index is drawn with a probability in proportion to its weight. Sums of blocks say in which block it is, so that
+    only this block is summed up number by number. An index with the weight 0 is never drawn.
+    """
+    starts = np.arange(0, len(weights), BLOCK)
+    cumulative = np.cumsum(np.add.reduceat(weights, starts))
+    target = u * float(cumulative[-1])
+    block = int(np.searchsorted(cumulative, target, side="right"))
+    before = float(cumulative[block - 1]) if block else 0.0
+    inside = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK])
+    drawn = int(np.searchsorted(inside, target - before, side="right"))
+    last = int(np.searchsorted(inside, inside[-1], side="left"))  # the last weight above 0: rounding may lead beyond
+    return block * BLOCK + min(drawn, last)
 
 
 def sample(
@@ -113,7 +141,9 @@ def _divide(logits: np.ndarray, temperature: float) -> np.ndarray:
     """(logits − max) / temperature in float64: the largest is 0, so the division overflows to −∞ at most."""
     logits = logits.astype(np.float64)
     with np.errstate(over="ignore"):
-        return (logits - logits.max()) / temperature
+        logits -= logits.max()
+        logits /= temperature
+    return logits
 
 
 def _check_temperature(temperature: float) -> float:

@@ -19,7 +19,9 @@ from transformers.generation import (
 
 from npllm import functional as F
 from npllm.generation import Sampling, min_p_filter, penalize_frequency, sample, top_k_filter, top_p_filter
-from tests.strategies import arrays, dtypes
+from npllm.generation.filters import top_k_ids, top_p_ids
+from npllm.generation.sampling import draw_index
+from tests.strategies import arrays, dtypes, seeds
 
 sizes = st.integers(1, 12)
 
@@ -195,3 +197,55 @@ def test_the_defaults_change_nothing():
     for u in np.linspace(0, 0.999, 50):
         expected = np.searchsorted(np.cumsum(F.softmax(logits)), u, side="right")
         assert Sampling().next_id(logits, [1, 2], Fixed(u)) == expected
+
+
+@given(st.integers(1, 600), seeds, st.sampled_from([0.0, 1e-17, 0.3, 0.5, 0.999, 1 - 2**-53]), st.floats(0, 0.9))
+def test_the_index_is_that_of_the_cumulative_sum(size, seed, u, zeros):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(1, 9, size) * (rng.random(size) >= zeros).astype(np.float64)  # sums without rounding
+    weights[rng.integers(size)] = 1.0
+    cumulative = np.cumsum(weights)
+    expected = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+    assert draw_index(weights, u) == expected < size
+    assert weights[expected] > 0
+
+
+@given(st.integers(1, 600), seeds)
+def test_rounding_never_draws_an_index_without_weight(size, seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.random(size) * 10.0 ** rng.integers(-20, 20, size) * rng.integers(0, 2, size)
+    weights[rng.integers(size)] = 0.1
+    for u in (0.0, 1 - 2**-53, *rng.random(5)):
+        assert weights[draw_index(weights, u)] > 0
+
+
+@given(st.integers(1, 300), st.integers(1, 300), seeds, st.floats(0.01, 1.0), st.sampled_from([1, 4, 50]))
+def test_ids_that_are_kept_are_those_of_a_sorted_list(size, k, seed, p, num_values):
+    """With many equal logits, of which those of the lower ids come first."""
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(0, num_values, size) / 7 + np.where(rng.random(size) < 0.1, -np.inf, 0.0)
+    logits[rng.integers(size)] = 0.0
+    order = sorted(range(size), key=lambda i: (-logits[i], i))
+    np.testing.assert_array_equal(top_k_ids(logits, k), sorted(order[:k]))
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    total, num_kept = 0.0, 0
+    while num_kept < size and (num_kept == 0 or total < p - 1e-9):
+        total += probabilities[order[num_kept]]
+        num_kept += 1
+    found = top_p_ids(logits, p, 1e-9)
+    if p < 1:
+        np.testing.assert_array_equal(found, sorted(order[:num_kept]))
+    else:
+        assert len(found) == size
+
+
+def test_every_block_of_weights_is_drawn_from():
+    weights = np.ones(1000)
+    assert [draw_index(weights, (i + 0.5) / 1000) for i in range(1000)] == list(range(1000))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 9, 10, 11, 640])
+def test_top_k_where_every_block_has_one_large_logit(k):
+    logits = -np.arange(640.0) - 100
+    logits[::64] = np.arange(10)
+    np.testing.assert_array_equal(top_k_ids(logits, k), np.sort(np.argsort(-logits)[:k]))
