@@ -1,7 +1,7 @@
 """The layers of a GPT besides attention. In each file: a function, its backward, and the layer that owns the weights.
 
 Read in this order: softmax, linear, embedding, positions, dropout, normalization, erf, activations, feed_forward,
-gated_feed_forward, mixture_of_experts, cross_entropy.
+gated_feed_forward, mixture_of_experts, cross_entropy, linear_cross_entropy.
 """
 
 from npllm.layers.dropout import Dropout

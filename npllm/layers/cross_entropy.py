@@ -97,7 +97,7 @@ def cross_entropy_forward(
     The cache holds `nll`, the cache of the negative log likelihood; `is_counted` (False where the target is
     ignore_index), `class_weight`, the weight of each position's target as `target_weight`, and the divisor.
     """
-    logits, class_weight, targets, is_counted, epsilon = _check_arguments(
+    logits, class_weight, targets, is_counted, epsilon = check_arguments(
         logits, targets, weight, ignore_index, reduction, label_smoothing
     )
     losses, nll = negative_log_likelihood_forward(logits, targets)
@@ -134,7 +134,7 @@ def cross_entropy_backward(dy: np.ndarray | float, cache: Cache) -> np.ndarray:
     return dlogits
 
 
-def _check_arguments(
+def check_arguments(
     logits: Any, targets: Any, weight: Any, ignore_index: int, reduction: str, label_smoothing: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """The logits, the weight of each class, the targets, which of them count, and ε; ignored targets become 0."""

@@ -159,15 +159,30 @@ class Decoder(LanguageModel):
     def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options) -> tuple[np.ndarray, Cache]:
         """The loss, plus aux_loss_coef times the mean of the routers' auxiliary losses; and the caches."""
         loss, cache = super().loss_forward(ids, targets, **options)
-        aux_losses = [block.mlp.aux_loss for block in cache.model.layers if hasattr(block.mlp, "aux_loss")]
-        cache.aux_scale = self.config.aux_loss_coef / max(len(aux_losses), 1)
-        return loss + loss.dtype.type(cache.aux_scale * sum(aux_losses)), cache
+        aux_loss, cache.aux_scale = self._aux_loss(cache.model)
+        return loss + loss.dtype.type(aux_loss), cache
 
     def loss_backward(self, dloss: float, cache: Cache) -> None:
         """Add dloss times the gradient of the loss to the gradient of every parameter."""
         dlogits = cross_entropy_backward(dloss, cache.cross_entropy)
         dx = self.head_backward(dlogits, cache.model)
         self.backbone_backward(dx, cache.model, float(dloss) * cache.aux_scale)
+
+    def _finish_backward(self, dx: np.ndarray, cache: Cache, dloss: float, dtype: Any) -> Any:
+        """The backward of the backbone; returns the routers' part of the loss."""
+        aux_loss, aux_scale = self._aux_loss(cache)
+        self.backbone_backward(dx, cache, float(dloss) * aux_scale)
+        return dtype.type(aux_loss)
+
+    def _aux_loss(self, cache: Cache) -> tuple[float, float]:
+        """aux_loss_coef times the mean of the routers' auxiliary losses, and the factor of each of them."""
+        aux_losses = [block.mlp.aux_loss for block in cache.layers if hasattr(block.mlp, "aux_loss")]
+        scale = self.config.aux_loss_coef / max(len(aux_losses), 1)
+        return scale * sum(aux_losses), scale
+
+    def _head_options(self) -> dict[str, Any]:
+        """The division and the soft cap of the logits."""
+        return {"logits_scaling": self.config.logits_scaling, "logits_softcap": self.config.logits_softcap}
 
     def new_kv_cache(self, batch_size: int = 1, left_padding: np.ndarray | None = None) -> ModelKVCache:
         """An empty cache: for each layer what its attention keeps of a sequence."""

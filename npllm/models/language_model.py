@@ -5,6 +5,7 @@
 A model defines `backbone_forward` and `backbone_backward`; the head, the loss and their derivatives are written here.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from npllm.core.checks import check_context_length
 from npllm.core.module import Module
 from npllm.layers.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from npllm.layers.linear import Linear
+from npllm.layers.linear_cross_entropy import add_linear_cross_entropy_gradients, linear_cross_entropy
+
+MIN_FUSED_SIZE = 2**20  # logits of a batch; where there are more, the head and the loss are computed in blocks
 
 
 class LanguageModel(Module):
@@ -76,9 +80,13 @@ class LanguageModel(Module):
     def loss(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> np.ndarray:
         """loss = mean over all positions of −ln softmax(logits)[target]      (..., T), (..., T) → ()
 
-        Positions with the target −100 do not count.
+        Positions with the target −100 do not count. With many logits, the head and the cross-entropy are computed in
+        blocks of positions, see layers/linear_cross_entropy.py.
         """
-        return cross_entropy(self(ids, **options), targets)
+        x = self.hidden_states(ids, **options)
+        if not self._is_fused(x):
+            return cross_entropy(self.head_forward(x)[0], targets)
+        return linear_cross_entropy(x, self.lm_head.weight.data, targets, **self._head_options())
 
     def loss_forward(self, ids: np.ndarray, targets: np.ndarray, **options: Any) -> tuple[np.ndarray, Cache]:
         """The loss, and the caches of the model and of the cross-entropy."""
@@ -89,6 +97,35 @@ class LanguageModel(Module):
     def loss_backward(self, dloss: float, cache: Cache) -> None:
         """Add dloss times the gradient of the loss to the gradient of every parameter."""
         self.backward(cross_entropy_backward(dloss, cache.cross_entropy), cache.model)
+
+    def add_loss_gradients(self, ids: np.ndarray, targets: np.ndarray, dloss: float = 1.0, **options: Any) -> Any:
+        """The loss; dloss times its gradient is added to the gradient of every parameter. Training uses it.
+
+        The same as loss_forward and loss_backward. With many logits, the head and the cross-entropy are computed in
+        blocks of positions, see layers/linear_cross_entropy.py.
+        """
+        x, cache = self.backbone_forward(ids, **options)
+        if self._is_fused(x):
+            head = self.lm_head.weight
+            loss, dx = add_linear_cross_entropy_gradients(head, x, targets, dloss, **self._head_options())
+        else:
+            logits, head_cache = self.head_forward(x)
+            loss, cross_entropy_cache = cross_entropy_forward(logits, targets)
+            dx = self.head_backward(cross_entropy_backward(dloss, cross_entropy_cache), head_cache)
+        return loss + self._finish_backward(dx, cache, dloss, loss.dtype)
+
+    def _finish_backward(self, dx: np.ndarray, cache: Cache, dloss: float, dtype: Any) -> Any:
+        """The backward of the backbone; returns a term of the loss besides the cross-entropy."""
+        self.backbone_backward(dx, cache)
+        return dtype.type(0)
+
+    def _is_fused(self, x: np.ndarray) -> bool:
+        """Whether the logits of these hidden states are too many to be in memory at once."""
+        return math.prod(x.shape[:-1]) * self.lm_head.weight.shape[0] >= MIN_FUSED_SIZE
+
+    def _head_options(self) -> dict[str, Any]:
+        """What `head_forward` does to the logits besides the linear map, as options of `linear_cross_entropy`."""
+        return {}
 
     def _positions(self, length: int, kv_cache: ModelKVCache | None) -> np.ndarray:
         """The position of every id: 0 … T − 1, or after those in the cache; raises beyond the context_length."""

@@ -61,7 +61,10 @@ def accumulate_gradients(model: Any, micro_batches: Iterable[tuple[float, tuple]
         raise TypeError(f"micro_batches is {micro_batches!r:.80}; it must yield pairs (weight, batch)")
     loss = 0.0
     for weight, batch in micro_batches:
-        batch_loss, cache = model.loss_forward(*batch, **options)
-        model.loss_backward(weight, cache)
+        if hasattr(model, "add_loss_gradients"):  # both in one, without all logits in memory
+            batch_loss = model.add_loss_gradients(*batch, dloss=weight, **options)
+        else:
+            batch_loss, cache = model.loss_forward(*batch, **options)
+            model.loss_backward(weight, cache)
         loss += weight * float(batch_loss)
     return loss

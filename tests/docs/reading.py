@@ -32,7 +32,7 @@ ORDER = {  # folder: its files in reading order
     "batching": "windows dataset loader infinite_batches token_file partial_token_file file_encoding",
     "layers": (
         "softmax linear embedding positions dropout normalization erf activations feed_forward gated_feed_forward "
-        "mixture_of_experts cross_entropy"
+        "mixture_of_experts cross_entropy linear_cross_entropy"
     ),
     "attention": (
         "masks scaled_dot_product base simplified self_attention causal multi_head kv_cache causal_self_attention "
