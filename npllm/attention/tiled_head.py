@@ -37,6 +37,10 @@ class Head(NamedTuple):
     softcap: float | None
     plan: TilePlan
 
+    def contiguous(self) -> "Head":
+        """The same with keys and values in consecutive memory: rows that are far apart need a memory page each."""
+        return self._replace(k=np.ascontiguousarray(self.k), v=np.ascontiguousarray(self.v))
+
     def scores(self, q_scaled: np.ndarray, span: Span) -> tuple[np.ndarray, np.ndarray | None]:
         """The scores of a span, −∞ where masked, and tanh(scores / cap) where there is a cap."""
         scores = _product("scores", q_scaled, self.k[span.columns].T)
@@ -53,6 +57,7 @@ class Head(NamedTuple):
 
 def forward_head(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
     """Write y (T, E) and the log-sum-exp (T, 1) of a head; 0 for a query that may attend to no key."""
+    head = head.contiguous()
     for i, spans in enumerate(head.plan.by_query):
         rows = head.plan.rows(i)
         q_scaled = head.q[rows] * head.scale
@@ -94,10 +99,10 @@ def backward_head(
     With A = P · dropout_mask and y = A v:  dv = Aᵀ dy,  dP = dy vᵀ · dropout_mask,  dS = P (dP − Σₛ P dP), where
     Σₛ P dP = Σₑ dy y: the sum over all keys is known before the first tile.
     """
-    dq, dk, dv = gradients
-    q_scaled = head.q * head.scale
+    dq_strided, dk, dv = gradients
+    head, dy, q_scaled = head.contiguous(), np.ascontiguousarray(dy), head.q * head.scale
+    dq = np.zeros(head.q.shape, head.q.dtype)
     dot = np.einsum("te,te->t", dy, y)[:, None]
-    dq[...] = 0
     for j, spans in enumerate(head.plan.by_key):
         columns = head.plan.columns(j)
         dk[columns], dv[columns] = 0, 0
@@ -122,7 +127,7 @@ def backward_head(
                 dscores *= 1 - tanh * tanh
             dk[columns] += dscores.T @ q_scaled[rows]
             dq[rows] += dscores @ head.k[columns]
-    dq *= head.scale
+    np.multiply(dq, head.scale, out=dq_strided)
 
 
 def _add_to_bias(
