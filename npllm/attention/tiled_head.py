@@ -65,15 +65,17 @@ def forward_head(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
         for number, span in enumerate(spans):
             scores, _ = head.scores(q_scaled, span)
             before, maximum = maximum, np.maximum(maximum, scores.max(axis=-1, keepdims=True))
-            scores -= np.where(maximum == -np.inf, 0, maximum)
+            shift = np.where(maximum == -np.inf, 0, maximum)
+            scores -= shift
             weights = np.exp(scores, out=scores)
             if number:
-                correction = np.exp(before - np.where(maximum == -np.inf, 0, maximum))
-                total, sums = total * correction, sums * correction
-            total = total + np.einsum("ts->t", weights)[:, None]
+                correction = np.exp(before - shift)
+                total *= correction
+                sums *= correction
+            total += np.einsum("ts->t", weights)[:, None]
             if head.dropout_mask is not None:
                 weights *= head.dropout_mask[span.rows, span.columns]
-            sums = sums + weights @ head.v[span.columns]
+            sums += weights @ head.v[span.columns]
         empty = total == 0
         np.divide(sums, np.where(empty, 1, total), out=y[rows])
         log_sum_exp[rows] = np.where(empty, 0, maximum + np.log(total))
