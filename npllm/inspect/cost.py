@@ -15,7 +15,7 @@ from npllm.core.module import Module
 from npllm.models.gpt import GPTConfig
 
 KEPT_BY_ACTIVATION = {  # arrays of the hidden size that the backward needs, besides the activation's output
-    "relu": 1, "squared_relu": 1, "sigmoid": 0, "tanh": 0, "quick_gelu": 2, "silu": 2, "gelu": 2, "gelu_tanh": 2,
+    "relu": 1, "squared_relu": 1, "sigmoid": 0, "tanh": 0, "quick_gelu": 1, "silu": 1, "gelu": 1, "gelu_tanh": 1,
 }  # fmt: skip
 
 
@@ -57,9 +57,9 @@ def count_operations(config: GPTConfig, batch_size: int, length: int) -> dict[st
 def count_activation_bytes(config: GPTConfig, batch_size: int, length: int, dtype: str = "float32") -> int:
     """The bytes that `GPT.loss_forward` keeps for its backward, without dropout; `activation_bytes` measures them.
 
-    Each block keeps 8 C + 3 F + 2 numbers for every position: the outputs of its norms (2 C) and two standard
-    deviations, the inputs of its four linear maps (C, C, C and F), q, k and v (3 C), and GELU's input and Φ (2 F); and
-    its attention weights, one for every pair of positions. Other activations keep fewer numbers than GELU.
+    Each block keeps 8 C + 2 F + 2 numbers for every position: the outputs of its norms (2 C) and two standard
+    deviations, the inputs of its four linear maps (C, C, C and F), q, k and v (3 C), and GELU's input (F); and
+    its attention weights, one for every pair of positions. Sigmoid and tanh keep their output alone.
     """
     _check_sizes(config, batch_size, length)
     C, rows, itemsize = config.d_model, batch_size * length, np.dtype(dtype).itemsize

@@ -15,6 +15,7 @@ from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient, check_probability
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, check_generator
+from npllm.core.row_blocks import map_elements
 
 
 def draw_dropout_mask(
@@ -48,7 +49,7 @@ def dropout_forward(
     if rng is None or p == 0.0:
         return x, Cache(dropout_mask=None, shape=x.shape, dtype=x.dtype)
     dropout_mask = draw_dropout_mask(x.shape, p, rng, x.dtype)
-    return x * dropout_mask, Cache(dropout_mask=dropout_mask, shape=x.shape, dtype=x.dtype)
+    return map_elements(np.multiply, x, dropout_mask), Cache(dropout_mask=dropout_mask, shape=x.shape, dtype=x.dtype)
 
 
 @ieee_arithmetic
@@ -58,7 +59,7 @@ def dropout_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     y is x times a constant, so dx is dy times the same constant.
     """
     dy = check_gradient(dy, cache.shape, cache.dtype)
-    return dy if cache.dropout_mask is None else dy * cache.dropout_mask
+    return dy if cache.dropout_mask is None else map_elements(np.multiply, dy, cache.dropout_mask)
 
 
 class Dropout(Module):

@@ -101,7 +101,7 @@ def _tanh_coefficients() -> tuple[float, ...]:
         x = math.sqrt(u)
         return x * (1.0 - math.erf(x) ** 2) / math.erf(x)
 
-    return _fit(g, 0.0, LIMIT32**2, 9, weight)
+    return _fit(g, 0.0, LIMIT32**2, 7, weight)
 
 
 def _fit(

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from npllm.core.cache import Cache
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Module, as_generator
+from npllm.core.row_blocks import map_elements
 from npllm.layers.activations import activation_backward, activation_forward, check_activation
 from npllm.layers.linear import Linear
 
@@ -56,7 +57,7 @@ class GatedFeedForward(Module):
         hidden, gate_proj = self.gate_proj.forward(x)
         gate, activation = activation_forward(hidden, self.activation)
         up, up_proj = self.up_proj.forward(x)
-        y, down_proj = self.down_proj.forward(gate * up)
+        y, down_proj = self.down_proj.forward(map_elements(np.multiply, gate, up))
         return y, Cache(
             gate_proj=gate_proj, activation=activation, gate=gate, up=up, up_proj=up_proj, down_proj=down_proj
         )
@@ -68,6 +69,7 @@ class GatedFeedForward(Module):
         The product rule for h = gate · up gives dup = dh · gate and dgate = dh · up.
         """
         dh = self.down_proj.backward(dy, cache.down_proj)
-        dx = self.up_proj.backward(dh * cache.gate, cache.up_proj)
-        dhidden = activation_backward(dh * cache.up, cache.activation, self.activation)
+        dx = self.up_proj.backward(map_elements(np.multiply, dh, cache.gate), cache.up_proj)
+        dgate = map_elements(np.multiply, dh, cache.up)
+        dhidden = activation_backward(dgate, cache.activation, self.activation)
         return dx + self.gate_proj.backward(dhidden, cache.gate_proj)

@@ -15,6 +15,7 @@ import numpy as np
 
 from npllm.core.checks import check_list, check_number
 from npllm.core.module import Parameter
+from npllm.core.row_blocks import sum_elements, update_elements
 
 SMALLEST_EXACT = 1e-140  # a norm above it is the root of a sum that has lost no digits to underflow
 
@@ -71,12 +72,14 @@ def _multiply(gradient, factor):
     while factor < 2.0**-64:
         gradient *= 2.0**-64
         factor *= 2.0**64
-    gradient *= factor
+    update_elements(lambda block: np.multiply(block, factor, out=block), gradient)
 
 
 def _sum_of_squares(gradient):
     """Σ gradient² in float64: over 10⁸ elements a float32 sum would lose digits."""
-    flat = gradient.ravel()
-    if flat.dtype == np.float64:
-        return float(np.dot(flat, flat))
-    return float(np.einsum("i,i->", flat, flat, dtype=np.float64))
+
+    def formula(block: np.ndarray) -> float:
+        block = block.astype(np.float64, copy=False)
+        return float(np.dot(block, block))
+
+    return sum_elements(formula, gradient)

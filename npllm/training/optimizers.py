@@ -18,6 +18,7 @@ import numpy as np
 from npllm.core.checks import check_list, check_not_negative, check_probability
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.module import Parameter
+from npllm.core.row_blocks import update_elements
 from npllm.core.state import copy_into
 
 NamedParameters = Mapping[str, Parameter] | Iterable[tuple[str, Parameter]]
@@ -46,12 +47,19 @@ class SGD:
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
-            velocity = parameter.grad
             if self.momentum:
-                velocity = self.velocities[name]
-                velocity *= float(self.momentum)
-                velocity += parameter.grad
-            parameter.data -= float(self.learning_rate) * velocity
+                update_elements(self._update, parameter.data, parameter.grad, self.velocities[name])
+            else:
+                update_elements(self._update, parameter.data, parameter.grad)
+
+    def _update(self, w: np.ndarray, gradient: np.ndarray, velocity: np.ndarray | None = None) -> None:
+        """The formula, on a block of a parameter."""
+        if velocity is None:
+            velocity = gradient
+        else:
+            velocity *= float(self.momentum)
+            velocity += gradient
+        w -= float(self.learning_rate) * velocity
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The velocities by name; the arrays themselves, not copies."""
@@ -110,18 +118,21 @@ class AdamW:
                 self._update(name, parameter)
 
     def _update(self, name, parameter):
-        gradient, m, v, t = parameter.grad, self.exp_avg[name], self.exp_avg_sq[name], self.steps[name]
-        learning_rate, (beta1, beta2) = float(self.learning_rate), map(float, self.betas)
-        m *= beta1
-        m += (1.0 - beta1) * gradient
-        v *= beta2
-        v += (1.0 - beta2) * gradient * gradient  # from left to right: gradient² alone overflows earlier
-        if name in self.decaying:
-            parameter.data *= 1.0 - learning_rate * float(self.weight_decay)
+        t, learning_rate, (beta1, beta2) = self.steps[name], float(self.learning_rate), map(float, self.betas)
         bias_correction1 = 1.0 - beta1**t
         bias_correction2 = 1.0 - beta2**t
-        denominator = np.sqrt(v) / math.sqrt(bias_correction2) + float(self.eps)  # √v̂ + eps
-        parameter.data -= (learning_rate / bias_correction1) * m / denominator
+
+        def formula(w: np.ndarray, gradient: np.ndarray, m: np.ndarray, v: np.ndarray) -> None:
+            m *= beta1
+            m += (1.0 - beta1) * gradient
+            v *= beta2
+            v += (1.0 - beta2) * gradient * gradient  # from left to right: gradient² alone overflows earlier
+            if name in self.decaying:
+                w *= 1.0 - learning_rate * float(self.weight_decay)
+            denominator = np.sqrt(v) / math.sqrt(bias_correction2) + float(self.eps)  # √v̂ + eps
+            w -= (learning_rate / bias_correction1) * m / denominator
+
+        update_elements(formula, parameter.data, parameter.grad, self.exp_avg[name], self.exp_avg_sq[name])
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Both running averages by name; the arrays themselves, not copies. (`steps` are integers beside them.)"""

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import npllm.functional as F
-from npllm.core import row_blocks
+from npllm.attention.variants import rope
+from npllm.core import Parameter, row_blocks
 from npllm.core.threads import limit_threads
+from npllm.training import SGD, AdamW, clip_grad_norm
 
 SHAPES = [(40, 3), (3, 5, 7), (130,), (2, 70), (0, 3)]
 ELEMENTWISE = [
@@ -89,3 +91,41 @@ def test_cross_entropy(monkeypatch, options, reduction, dtype, shape):
         reduction=reduction, **options,
     )  # fmt: skip
     check(monkeypatch, lambda: run(rng=np.random.default_rng(1)), 40 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("momentum", [None, 0.0, 0.9])
+def test_optimizers_and_clipping(monkeypatch, momentum, dtype):
+    def compute():
+        rng = np.random.default_rng(0)
+        shapes = {"a": (40, 3), "b": (7,), "c": (130,), "d": (9, 20)}
+        parameters = {name: Parameter(rng.standard_normal(shape).astype(dtype)) for name, shape in shapes.items()}
+        parameters["d"].data = parameters["d"].data.T  # not contiguous
+        optimizer = AdamW(parameters) if momentum is None else SGD(parameters, 0.1, momentum)
+        norms = []
+        for _ in range(3):
+            for parameter in parameters.values():
+                parameter.grad = rng.standard_normal(parameter.shape).astype(dtype)
+            norms.append(np.array(clip_grad_norm(parameters.items(), 2.0)))
+            optimizer.step()
+        return [*norms, *(p.data for p in parameters.values()), *optimizer.state_dict().values()]
+
+    check(monkeypatch, compute, 40 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("layout", ["halves", "pairs"])
+@pytest.mark.parametrize("shape", [(5, 12), (3, 5, 12), (2, 3, 5, 12)])
+@pytest.mark.parametrize("smallest_head", [1, 10**9])
+def test_rope(monkeypatch, smallest_head, shape, layout):
+    x, dy = np.random.default_rng(0).standard_normal((2, *shape))
+    positions = np.arange(5) if len(shape) < 4 else np.arange(10).reshape(2, 1, 5)
+
+    def compute():
+        y, cache = rope.rotary_forward(x, positions, np.array([1.0, 0.5, 0.1]), layout, 1.5)
+        return y, rope.rotary_backward(dy, cache)
+
+    whole = compute()
+    monkeypatch.setattr(rope, "MIN_SIZE", 0)
+    monkeypatch.setattr(rope, "MIN_HEAD_SIZE", smallest_head)
+    for expected, found in zip(whole, compute(), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -20,6 +20,10 @@ from npllm.attention.variants.rope_frequencies import check_theta, rotary_freque
 from npllm.attention.variants.rope_scaling import RoPEScaling
 from npllm.core.cache import Cache
 from npllm.core.checks import as_array, as_floats, check_gradient, check_instance, check_number, check_positive
+from npllm.core.row_blocks import MIN_SIZE
+from npllm.core.threads import parallel
+
+MIN_HEAD_SIZE = 4096  # numbers in a head; smaller ones are rotated all at once, a sequence at a time
 
 
 def rotary(
@@ -161,8 +165,19 @@ def _rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, layout: str) -> np.
         first, second = slice(0, num_pairs), slice(num_pairs, 2 * num_pairs)
     else:
         first, second = slice(0, 2 * num_pairs, 2), slice(1, 2 * num_pairs, 2)
-    a, b = x[..., first], x[..., second]
-    y = x.copy()
-    y[..., first] = a * cos - b * sin
-    y[..., second] = a * sin + b * cos
+    y = np.empty(x.shape, x.dtype)
+
+    def rotate(index: tuple) -> None:
+        a, b = x[index][..., first], x[index][..., second]
+        y[index][..., first] = a * cos[index] - b * sin[index]
+        y[index][..., second] = a * sin[index] + b * cos[index]
+
+    if x.shape[-1] > 2 * num_pairs:
+        y[..., 2 * num_pairs :] = x[..., 2 * num_pairs :]
+    if x.size < MIN_SIZE or x.ndim == 2:
+        rotate((...,))
+    else:  # head by head, or sequence by sequence: their temporary arrays stay in the cache
+        cos, sin = (np.broadcast_to(array, x.shape[:-1] + (num_pairs,)) for array in (cos, sin))
+        leading = x.shape[:-2] if x.shape[-1] * x.shape[-2] >= MIN_HEAD_SIZE else x.shape[:1]
+        parallel(rotate, np.ndindex(leading))
     return y
