@@ -5,9 +5,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
-    "core": "cache checks ieee_arithmetic module broadcasting gradient_check state config",
+    "core": "cache checks ieee_arithmetic module broadcasting gradient_check state config threads row_blocks",
     "utils": (
-        "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora threads "
+        "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora "
         "signals terminal plots markdown"
     ),
     "tokenizers": (
