@@ -32,6 +32,7 @@ from npllm.models.decoder_config import DecoderConfig
 from npllm.models.hugging_face import hugging_face_config, read_decoder_config
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.models.one_position import block_forward
+from npllm.models.recompute import block_backward, input_only_forward
 from npllm.weights import llama
 from npllm.weights.fitting import check_sizes, load_into
 from npllm.weights.model_folder import check_dtype, read_config
@@ -107,6 +108,7 @@ class Decoder(LanguageModel):
         kv_cache: ModelKVCache | None = None,
         document_ids: np.ndarray | None = None,
         keep: bool = True,
+        recompute: bool = False,
     ) -> tuple[np.ndarray, Cache]:
         """The hidden states (..., T, C) after the last norm, and the cache of every layer by name.
 
@@ -124,7 +126,10 @@ class Decoder(LanguageModel):
         layers = []
         for index, block in enumerate(self.layers):
             kv = layer_cache(kv_cache, index)
-            x, cache = block_forward(block, x, keep, rng=rng, kv_cache=kv, document_ids=document_ids)
+            if recompute and keep:
+                x, cache = input_only_forward(block, x, rng=rng, kv_cache=kv, document_ids=document_ids)
+            else:
+                x, cache = block_forward(block, x, keep, rng=rng, kv_cache=kv, document_ids=document_ids)
             layers.append(cache)
         x, norm = self.norm.forward(x)
         return x, Cache(embed_tokens=embed_tokens, embed_positions=embed_positions, drop=drop, layers=layers, norm=norm)
@@ -133,7 +138,7 @@ class Decoder(LanguageModel):
         """The steps of the forward in reverse order; `daux_loss` is the gradient of each router's auxiliary loss."""
         dx = self.norm.backward(dx, cache.norm)
         for block, block_cache in zip(reversed(self.layers), reversed(cache.layers)):
-            dx = block.backward(dx, block_cache, daux_loss)
+            dx = block_backward(block, dx, block_cache, daux_loss)
         dx = self.drop.backward(dx, cache.drop)
         if self.config.positions == "learned":
             self.embed_positions.backward(dx, cache.embed_positions)

@@ -27,6 +27,7 @@ from npllm.layers.normalization import LayerNorm
 from npllm.models.config_types import check_types
 from npllm.models.language_model import LanguageModel, layer_cache
 from npllm.models.one_position import block_forward
+from npllm.models.recompute import block_backward, input_only_forward
 from npllm.models.transformer_block import TransformerBlock
 from npllm.weights import gpt2
 from npllm.weights.fitting import load_into
@@ -145,6 +146,7 @@ class GPT(LanguageModel):
         rng: np.random.Generator | None = None,
         kv_cache: ModelKVCache | None = None,
         keep: bool = True,
+        recompute: bool = False,
     ) -> tuple[np.ndarray, Cache]:
         """The hidden states (..., T, C) after the last norm, and the cache of every layer by name."""
         ids = as_id_sequence("ids", ids)
@@ -153,7 +155,11 @@ class GPT(LanguageModel):
         x, drop = self.drop.forward(tokens + positions, rng=rng)
         h = []
         for index, block in enumerate(self.h):
-            x, cache = block_forward(block, x, keep, rng=rng, kv_cache=layer_cache(kv_cache, index))
+            kv = layer_cache(kv_cache, index)
+            if recompute and keep:
+                x, cache = input_only_forward(block, x, rng=rng, kv_cache=kv)
+            else:
+                x, cache = block_forward(block, x, keep, rng=rng, kv_cache=kv)
             h.append(cache)
         x, ln_f = self.ln_f.forward(x)
         return x, Cache(wte=wte, wpe=wpe, drop=drop, h=h, ln_f=ln_f)
@@ -162,7 +168,7 @@ class GPT(LanguageModel):
         """The steps of the forward in reverse order; the positions are the same for all sequences of a batch."""
         dx = self.ln_f.backward(dx, cache.ln_f)
         for block, block_cache in zip(reversed(self.h), reversed(cache.h)):
-            dx = block.backward(dx, block_cache)
+            dx = block_backward(block, dx, block_cache)
         dx = self.drop.backward(dx, cache.drop)
         self.wpe.backward(unbroadcast(dx, (*cache.wpe.ids.shape, dx.shape[-1])), cache.wpe)
         self.wte.backward(dx, cache.wte)

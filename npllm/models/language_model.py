@@ -66,8 +66,9 @@ class LanguageModel(Module):
     def forward(self, ids: np.ndarray, **options: Any) -> tuple[np.ndarray, Cache]:
         """The logits, and the cache of every layer by name.
 
-        rng       a generator: dropout is active
-        kv_cache  what new_kv_cache returned: ids follow the positions that are in it, and are appended
+        rng        a generator: dropout is active
+        recompute  keep only the input of each block, and repeat its forward in the backward, see recompute.py
+        kv_cache   what new_kv_cache returned: ids follow the positions that are in it, and are appended
         """
         x, cache = self.backbone_forward(ids, **options)
         logits, head = self.head_forward(x)

@@ -8,7 +8,7 @@ ORDER = {  # folder: its files in reading order
     "core": "cache checks ieee_arithmetic module broadcasting gradient_check state config threads row_blocks",
     "utils": (
         "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora "
-        "signals terminal plots markdown"
+        "allocator signals terminal plots markdown"
     ),
     "tokenizers": (
         "words characters base bpe_training vocabulary bpe dispatch gpt2 sentence_piece streaming counting offsets "
@@ -49,7 +49,7 @@ ORDER = {  # folder: its files in reading order
     "weights": "safetensors folder_files model_folder fitting config_fields gpt2 tensor_names llama "
     "gguf gguf_fields gguf_config gguf_rope",
     "models": (
-        "config_types transformer_block language_model gpt decoder_config decoder_block decoder presets catalog "
+        "config_types transformer_block language_model recompute gpt decoder_config decoder_block decoder presets catalog "
         "pretrained saving"
     ),
     "models/hugging_face": "model_type llama llama_variants gemma olmo neox rope model_types saving",
