@@ -49,7 +49,8 @@ ORDER = {  # folder: its files in reading order
     "weights": "safetensors folder_files model_folder fitting config_fields gpt2 tensor_names llama "
     "gguf gguf_fields gguf_config gguf_rope",
     "models": (
-        "config_types transformer_block language_model recompute gpt decoder_config decoder_block decoder presets catalog "
+        "config_types transformer_block language_model recompute gpt decoder_config decoder_block decoder "
+        "presets catalog "
         "pretrained saving"
     ),
     "models/hugging_face": "model_type llama llama_variants gemma olmo neox rope model_types saving",
