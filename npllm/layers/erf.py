@@ -49,7 +49,9 @@ def erf(x: np.ndarray) -> np.ndarray:
 def _erf32(x: np.ndarray) -> np.ndarray:
     """erf(x) = tanh(x g(x²)); beyond the limit g is constant, and tanh rounds to 1."""
     u = np.clip(x * x, 0.0, LIMIT32 * LIMIT32)
-    return np.tanh(x * _polynomial(u, _tanh_coefficients()))
+    g = _polynomial(u, _tanh_coefficients())
+    g *= x
+    return np.tanh(g, out=g)
 
 
 def _erf64(x: np.ndarray) -> np.ndarray:

@@ -72,7 +72,9 @@ def layer_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
         dnormalized = dy if weight is None else dy * weight
         mean = dnormalized.mean(axis=-1, keepdims=True)
         projection = _mean_of_products(dnormalized, normalized)
-        dx = (dnormalized - mean - normalized * projection) * inverse_std
+        dx = dnormalized - mean
+        dx -= normalized * projection
+        dx *= inverse_std
         dweight = () if weight is None else (_sum_over_positions(dy * normalized),)
         dbias = (_sum_over_positions(dy),) if has_bias else ()
         return dx, *dweight, *dbias

@@ -115,9 +115,11 @@ def softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     axis = _from_the_end(axis, x)
 
     def formula(x: np.ndarray) -> np.ndarray:
-        exponentials = np.exp(_subtract_maximum(widen(x), axis))
+        shifted = _subtract_maximum(widen(x), axis)
+        exponentials = np.exp(shifted, out=shifted)
         total = exponentials.sum(axis=axis, keepdims=True)
-        return (exponentials / np.where(total == 0, 1, total)).astype(x.dtype, copy=False)
+        exponentials /= np.where(total == 0, 1, total)
+        return exponentials.astype(x.dtype, copy=False)
 
     y = map_rows(formula, x, axis=axis)
     return y, Cache(y=y, axis=axis)
@@ -134,7 +136,9 @@ def softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     def formula(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
         dy, y = widen(dy), widen(y)
         dot = (dy * y).sum(axis=cache.axis, keepdims=True)
-        return (y * (dy - dot)).astype(cache.y.dtype, copy=False)
+        dx = dy - dot
+        dx *= y
+        return dx.astype(cache.y.dtype, copy=False)
 
     return map_rows(formula, check_gradient(dy, cache.y.shape, cache.y.dtype), cache.y, axis=cache.axis)
 
