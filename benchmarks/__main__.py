@@ -36,6 +36,7 @@ INSTALL = (
     '  python -m pip install -e ".[test]" -c .ci/constraints.txt'
 )
 ROUNDS, MIN_TIME = 7, 0.03  # unless others are given, or --quick
+COMPILING = ("kernels", "training_steps")  # files that call torch.compile
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -74,7 +75,7 @@ def run(console, options):
     everything = []
     options.results.mkdir(parents=True, exist_ok=True)
     for name in options.jobs or JOBS:
-        sizes = QUICK[name] if options.quick else {}
+        sizes = QUICK[name] if options.quick else {"quick": True} if options.no_compile and name in COMPILING else {}
         try:
             for job in importlib.import_module(f"benchmarks.{name}").jobs(**sizes):
                 everything.append(measure(job, options.rounds, options.min_time, limits=limits))
@@ -104,6 +105,7 @@ def _options(arguments):
         "--min-time", metavar="S", type=float, help=f"least seconds of one timing (default: {MIN_TIME})"
     )
     parser.add_argument("--quick", action="store_true", help="every job at a small size, in one round")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
     parser.add_argument("--results", metavar="FOLDER", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     options = parser.parse_args(arguments)
     if unknown := set(options.jobs) - set(JOBS):

@@ -24,7 +24,7 @@ LONGEST_FORMULA = 2048
 FUSED, FORMULA = "PyTorch fused", "PyTorch formula"
 
 
-def jobs(lengths=LENGTHS, heads=HEADS, seconds_of_row=90.0):
+def jobs(lengths=LENGTHS, heads=HEADS, seconds_of_row=30.0):
     """All lengths forward, then all with backward; the next length is left out if it would take `seconds_of_row`."""
     for both in (False, True):
         peaks = []

@@ -33,7 +33,9 @@ def variants(contenders, worker=None, quick=False):
     """
     reasons = {COMPILED: why_not_compiled, BF16: lambda: None}
     if quick:
-        reasons[COMPILED] = reasons[COMPILED_UNLOCKED] = lambda: "compiling takes long: left out by --quick"
+        reasons[COMPILED] = reasons[COMPILED_UNLOCKED] = lambda: (
+            "compiling takes long: left out by --quick or --no-compile"
+        )
     found, skipped = {}, {}
     for name, build in contenders.items():
         reason = reasons.get(name, lambda: None)()

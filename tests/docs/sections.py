@@ -13,6 +13,7 @@ from npllm.utils.markdown import markdown_table
 from tests.docs.reading import ORDER, PATH, ROOT, lines, title
 
 MEASURED = ROOT / "benchmarks" / "measured" / "results.json"
+SPEED, LINES = MEASURED.with_name("speed.json"), MEASURED.with_name("lines.json")
 PUBLISHED_TOKENIZERS = MEASURED.with_name("published_tokenizers.json")
 VERIFY_ROWS = ["softmax", "attention", "MultiHeadAttention", "GroupedQueryAttention", "GPT"]
 SPEED_ROWS = [  # job, a part of its size, baseline
@@ -97,6 +98,49 @@ def benchmark_table(path: Path = MEASURED) -> str:
     return f"Medians of {content['settings']['rounds']} rounds.\n\n{machine}\n\n{markdown(content)}"
 
 
+def network_speed() -> str:
+    """The network's jobs of the committed speed.json: machine, limits, times, what was left out."""
+    from benchmarks.report import left_out, limits_lines, speed_table
+
+    content = json.loads(SPEED.read_text(encoding="utf-8"))
+    machine = "\n".join(f"- {name}: {what}" for name, what in content["machine"].items())
+    wanted = ("read", "product 2048 × 2048", "product 512 × 768 × 3072", "product 512 × 768 × 50257")
+    limits = "\n".join(f"- {line}" for line in limits_lines(content["limits"]) if line.startswith(wanted))
+    head = f"Medians of {content['settings']['rounds']} rounds.\n\n{machine}\n{limits}\n\n{speed_table(content)}"
+    skipped = left_out(content)
+    return head + (f"\n\nNot measured:\n\n{skipped}" if skipped else "")
+
+
+def network_growth() -> str:
+    """The slopes of the series."""
+    from benchmarks.report import growth_table
+
+    return growth_table(json.loads(SPEED.read_text(encoding="utf-8")))
+
+
+def step_memory() -> str:
+    """The peak memory of the training steps."""
+    from benchmarks.report import memory_table
+
+    return memory_table(json.loads(SPEED.read_text(encoding="utf-8")))
+
+
+def speed_ideas() -> str:
+    """What each idea gains."""
+    from benchmarks.report import ideas_table
+
+    return ideas_table(json.loads(SPEED.read_text(encoding="utf-8")))
+
+
+def speed_lines() -> str:
+    """The profile by line."""
+    from benchmarks.lines import markdown
+
+    content = json.loads(LINES.read_text(encoding="utf-8"))
+    machine = "\n".join(f"- {name}: {content['machine'][name]}" for name in ("processor", "npllm", "load"))
+    return f"{machine}\n\n{markdown(content)}"
+
+
 def published_tokenizers() -> str:
     """All files of the committed published_tokenizers.json."""
     from benchmarks.published_tokenizers import markdown
@@ -156,6 +200,11 @@ SECTIONS = [
     Section("npllm/before_transformers/README.md", "seq2seq", seq2seq, exact=False),
     Section("torch_ref/README.md", "verify", equivalence, exact=False),
     Section("tests/README.md", "mutants", injected_bugs),
+    Section("npllm/core/README.md", "lines", speed_lines),
+    Section("npllm/core/README.md", "ideas", speed_ideas),
+    Section("benchmarks/README.md", "network", network_speed),
+    Section("benchmarks/README.md", "growth", network_growth),
+    Section("benchmarks/README.md", "memory", step_memory),
     Section("benchmarks/README.md", "results", benchmark_table),
     Section("benchmarks/README.md", "published tokenizers", published_tokenizers),
     Section("benchmarks/README.md", "smollm2", lambda: benchmark_table(MEASURED.with_name("smollm2.json"))),
