@@ -80,11 +80,12 @@ def run(console, options):
             for job in importlib.import_module(f"benchmarks.{name}").jobs(**sizes):
                 everything.append(measure(job, options.rounds, options.min_time, limits=limits))
                 report.show(console, everything[-1])
+                report.write_json(options.results / "results.json", found, settings, everything, limits)
         except FileNotFoundError as error:  # a model that is not at hand
             if options.jobs:
                 raise
             console.print(f"\n{name} is left out: {error}", soft_wrap=True)
-        report.write_json(options.results / "results.json", found, settings, everything, limits)
+    report.write_json(options.results / "results.json", found, settings, everything, limits)
     report.show_limits(console, limits)
     report.draw(options.results / "results.png", everything)
     drawn = plots.draw_all(options.results, report.read_json(options.results / "results.json"))

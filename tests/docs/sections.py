@@ -118,13 +118,6 @@ def network_growth() -> str:
     return growth_table(json.loads(SPEED.read_text(encoding="utf-8")))
 
 
-def step_memory() -> str:
-    """The peak memory of the training steps."""
-    from benchmarks.report import memory_table
-
-    return memory_table(json.loads(SPEED.read_text(encoding="utf-8")))
-
-
 def speed_ideas() -> str:
     """What each idea gains."""
     from benchmarks.report import ideas_table
@@ -204,7 +197,6 @@ SECTIONS = [
     Section("npllm/core/README.md", "ideas", speed_ideas),
     Section("benchmarks/README.md", "network", network_speed),
     Section("benchmarks/README.md", "growth", network_growth),
-    Section("benchmarks/README.md", "memory", step_memory),
     Section("benchmarks/README.md", "results", benchmark_table),
     Section("benchmarks/README.md", "published tokenizers", published_tokenizers),
     Section("benchmarks/README.md", "smollm2", lambda: benchmark_table(MEASURED.with_name("smollm2.json"))),
