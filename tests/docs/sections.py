@@ -13,7 +13,7 @@ from npllm.utils.markdown import markdown_table
 from tests.docs.reading import ORDER, PATH, ROOT, lines, title
 
 MEASURED = ROOT / "benchmarks" / "measured" / "results.json"
-SPEED, LINES = MEASURED.with_name("speed.json"), MEASURED.with_name("lines.json")
+SPEED, STEPS, LINES = (MEASURED.with_name(f"{name}.json") for name in ("speed", "steps", "lines"))
 PUBLISHED_TOKENIZERS = MEASURED.with_name("published_tokenizers.json")
 VERIFY_ROWS = ["softmax", "attention", "MultiHeadAttention", "GroupedQueryAttention", "GPT"]
 SPEED_ROWS = [  # job, a part of its size, baseline
@@ -118,6 +118,14 @@ def network_growth() -> str:
     return growth_table(json.loads(SPEED.read_text(encoding="utf-8")))
 
 
+def small_steps() -> str:
+    """Training steps and generation of steps.json, and the peak memory of the steps."""
+    from benchmarks.report import memory_table, speed_table
+
+    content = json.loads(STEPS.read_text(encoding="utf-8"))
+    return f"load: {content['machine']['load']}.\n\n{speed_table(content)}\n\n{memory_table(content)}"
+
+
 def speed_ideas() -> str:
     """What each idea gains."""
     from benchmarks.report import ideas_table
@@ -197,6 +205,7 @@ SECTIONS = [
     Section("npllm/core/README.md", "ideas", speed_ideas),
     Section("benchmarks/README.md", "network", network_speed),
     Section("benchmarks/README.md", "growth", network_growth),
+    Section("benchmarks/README.md", "steps", small_steps),
     Section("benchmarks/README.md", "results", benchmark_table),
     Section("benchmarks/README.md", "published tokenizers", published_tokenizers),
     Section("benchmarks/README.md", "smollm2", lambda: benchmark_table(MEASURED.with_name("smollm2.json"))),
