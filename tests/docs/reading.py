@@ -31,7 +31,7 @@ ORDER = {  # folder: its files in reading order
     ),
     "batching": "windows dataset loader infinite_batches token_file partial_token_file file_encoding",
     "layers": (
-        "softmax linear embedding positions dropout normalization erf activations feed_forward gated_feed_forward "
+        "softmax linear few_rows embedding positions dropout normalization erf activations feed_forward gated_feed_forward "
         "mixture_of_experts cross_entropy linear_cross_entropy"
     ),
     "attention": (
@@ -49,9 +49,8 @@ ORDER = {  # folder: its files in reading order
     "weights": "safetensors folder_files model_folder fitting config_fields gpt2 tensor_names llama "
     "gguf gguf_fields gguf_config gguf_rope",
     "models": (
-        "config_types transformer_block language_model recompute gpt decoder_config decoder_block decoder "
-        "presets catalog "
-        "pretrained saving"
+        "config_types transformer_block language_model recompute gpt decoder_config decoder_block decoder one_position "
+        "presets catalog pretrained saving"
     ),
     "models/hugging_face": "model_type llama llama_variants gemma olmo neox rope model_types saving",
     "training": (
@@ -59,7 +58,8 @@ ORDER = {  # folder: its files in reading order
         "run_lock run_checkpoints run"
     ),
     "generation": (
-        "filters penalties sampling next_logits stop_strings autoregressive text template_sandbox chat_template chat"
+        "filters penalties sampling next_logits one_block stop_strings autoregressive text template_sandbox chat_template "
+        "chat"
     ),
     "inspect": "trace cost layers",
     "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
