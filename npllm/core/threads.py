@@ -19,9 +19,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 NUM_TRIALS = 3
 MIN_SECONDS = 1e-3  # a shorter step is not worth a second thread
@@ -126,13 +127,17 @@ if hasattr(os, "register_at_fork"):
 
 
 @lru_cache
-def _blas() -> ThreadpoolController:
+def _blas() -> "ThreadpoolController":
     """The BLAS that NumPy has loaded; finding it takes milliseconds."""
+    from threadpoolctl import ThreadpoolController  # imported here: a model without threads does not need it
+
     return ThreadpoolController().select(user_api="blas")
 
 
 def current_num_threads() -> int:
     """The number of threads that BLAS uses now: all cores, or what OPENBLAS_NUM_THREADS and the like say."""
+    from threadpoolctl import threadpool_info
+
     return max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)
 
 
@@ -142,6 +147,8 @@ def limit_threads(num_threads: int) -> Iterator[None]:
 
     Other libraries that are loaded, such as PyTorch with OpenMP, are limited, too.
     """
+    from threadpoolctl import threadpool_limits
+
     before = _State.limit
     with threadpool_limits(limits=num_threads):
         _State.limit = num_threads

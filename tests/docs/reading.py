@@ -31,8 +31,8 @@ ORDER = {  # folder: its files in reading order
     ),
     "batching": "windows dataset loader infinite_batches token_file partial_token_file file_encoding",
     "layers": (
-        "softmax linear few_rows embedding positions dropout normalization erf activations feed_forward gated_feed_forward "
-        "mixture_of_experts cross_entropy linear_cross_entropy"
+        "softmax linear few_rows embedding positions dropout normalization erf activations feed_forward "
+        "gated_feed_forward mixture_of_experts cross_entropy linear_cross_entropy"
     ),
     "attention": (
         "masks scaled_dot_product base simplified self_attention causal multi_head kv_cache causal_self_attention "
@@ -58,8 +58,8 @@ ORDER = {  # folder: its files in reading order
         "run_lock run_checkpoints run"
     ),
     "generation": (
-        "filters penalties sampling next_logits one_block stop_strings autoregressive text template_sandbox chat_template "
-        "chat"
+        "filters penalties sampling next_logits one_block stop_strings autoregressive text template_sandbox "
+        "chat_template chat"
     ),
     "inspect": "trace cost layers",
     "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",

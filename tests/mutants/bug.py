@@ -8,6 +8,7 @@ everything outside of that expression do not matter.
 import ast
 import sys
 import textwrap
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ else:
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = Path(__file__).parent
+
+PARSING = threading.Lock()  # Python 3.11 counts the depth of ast.parse for all threads together: SystemError
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Bug:
 
     def apply(self, source):
         """The source text of the file with the bug; raises ValueError if `old` cannot be located."""
-        nodes = self._locate(ast.parse(source))
+        with PARSING:
+            nodes = self._locate(ast.parse(source))
         return replace_nodes(source, nodes[0], nodes[-1], textwrap.dedent(self.new).strip())
 
     def _locate(self, tree):
