@@ -84,12 +84,17 @@ def run(jobs: dict[str, Job], minutes: float) -> list[Sample]:
         samples.append(
             Sample(
                 _minutes(start), _status("VmRSS"), len(list(Path("/proc/self/fd").iterdir())),
-                threading.active_count(), sum(type(value) is not list for value in gc.get_objects()),
+                threading.active_count(), _count_objects(),
             )
         )  # fmt: skip
         if int(samples[-1].minutes) > int(samples[-2].minutes if len(samples) > 1 else 0):
             print(f"{samples[-1].minutes:.0f} min, {len(samples)} rounds, {samples[-1].memory:.1f} MiB", flush=True)
     return samples
+
+
+def _count_objects() -> int:
+    """The objects of the garbage collector, without lists and without the samples, of which each round adds one."""
+    return sum(type(value) not in (list, Sample) for value in gc.get_objects())
 
 
 def growth(samples: list[Sample]) -> list[str]:
