@@ -26,6 +26,7 @@ JOBS = [
     "gpt2",
     "training_steps",
     "decoding",
+    "weight_forms",
     "growth",
     "ideas",
     "smollm2",

@@ -1,7 +1,8 @@
 """Generation, one token at a time with a key-value cache: GPT-2 124M and the shape of SmolLM2-135M, random weights.
 
 Each token needs every weight once, so the limit is the bandwidth: “read the weights” is a matrix-vector product with
-as many numbers, once for each token. All contenders choose the most probable token.
+as many numbers, once for each step. All contenders choose the most probable token. npllm's weights are in one block of
+memory, as `npllm generate` has them.
 """
 
 import tempfile
@@ -17,7 +18,8 @@ from benchmarks.smollm2 import READING, reading, transformers_generation
 from benchmarks.steps import shape_of
 from npllm.attention.variants.grouped_query import GQA
 from npllm.attention.variants.rope import RoPE
-from npllm.generation import complete
+from npllm.generation import complete, generate
+from npllm.generation.one_block import move_into_one_block
 from npllm.models import DecoderConfig, GatedMLP, GPTConfig, build
 
 SMOLLM2 = DecoderConfig(
@@ -31,24 +33,27 @@ SMOLLM2 = DecoderConfig(
 SAME = 16  # first ids that must agree: with random weights two logits may be so close that rounding decides
 
 
-def jobs(config=None, decoder_config=SMOLLM2, prompt_length=64, new_tokens=128):
-    """Both models; other configurations can be given."""
-    yield _generation("GPT generation", config or GPTConfig.gpt2("124M"), prompt_length, new_tokens)
-    yield _generation("decoder generation", decoder_config, prompt_length, new_tokens)
+def jobs(config=None, decoder_config=SMOLLM2, prompt_length=64, new_tokens=128, batches=(2, 4, 8)):
+    """Both models, one prompt and several; other configurations can be given."""
+    yield from _generation("GPT generation", config or GPTConfig.gpt2("124M"), prompt_length, new_tokens, batches)
+    yield from _generation("decoder generation", decoder_config, prompt_length, new_tokens, batches)
 
 
-def _generation(name, config, prompt_length, new_tokens):
+def _generation(name, config, prompt_length, new_tokens, batches):
     rng = np.random.default_rng(0)
     model = build(config, rng=rng)
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    move_into_one_block(model)
     prompt = rng.integers(0, config.vocab_size, prompt_length).tolist()
     num_parameters = model.num_parameters()
-    return Job(
+    size = f"{shape_of(config)}, {num_parameters:,} parameters, {prompt_length} ids + {new_tokens}"
+    work = Work(traffic=float(FLOAT32 * num_parameters * new_tokens))
+    yield Job(
         name,
-        f"{shape_of(config)}, {num_parameters:,} parameters, {prompt_length} ids + {new_tokens}",
+        size,
         lambda: complete(model, prompt, new_tokens, temperature=0),
         {
             "transformers": transformers_generation(theirs, prompt, new_tokens),
@@ -56,8 +61,19 @@ def _generation(name, config, prompt_length, new_tokens):
         },
         agree=_agree,
         tokens=new_tokens,
-        work=Work(traffic=float(FLOAT32 * num_parameters * new_tokens)),
+        work=work,
     )
+    for batch in batches:
+        prompts = [prompt] * batch
+        yield Job(
+            f"{name}, batch",
+            f"{batch} prompts, {size}",
+            lambda prompts=prompts: list(generate(model, prompts, new_tokens, temperature=0)),
+            {READING: reading(num_parameters, new_tokens)},
+            agree=_agree,
+            tokens=batch * new_tokens,
+            work=work,
+        )
 
 
 def _agree(result, ours):

@@ -25,7 +25,8 @@ QUICK = {
     "optimizers": {"config": GPT},
     "gpt2": {"config": GPT, "forward_length": 128},
     "training_steps": {"config": GPT, "batch": (2, 128), "quick": True},
-    "decoding": {"config": GPT, "decoder_config": DECODER, "prompt_length": 16, "new_tokens": 32},
+    "decoding": {"config": GPT, "decoder_config": DECODER, "prompt_length": 16, "new_tokens": 32, "batches": (2,)},
+    "weight_forms": {"count": 2, "shape": (256, 512)},
     "growth": {"batches": (1, 2, 4), "widths": (32, 64), "length": 16},
     "ideas": {
         "hidden": (256, 3072), "scores": (512, 1024), "length": 256, "heads": 4, "rows": 5000, "num_ids": 512,

@@ -45,24 +45,6 @@ class TiledCache(Cache):
         return _plain_forward(self)[1]
 
 
-def tiled_attention(
-    q: np.ndarray,
-    k: np.ndarray,
-    v: np.ndarray,
-    mask: np.ndarray | MaskRule | None = None,
-    bias: np.ndarray | DistanceBias | None = None,
-    scale: float | None = None,
-    dropout_mask: np.ndarray | None = None,
-    softcap: float | None = None,
-) -> np.ndarray:
-    """y = softmax(cap(q kᵀ · scale) + bias where mask) v      (..., T, D), (..., S, D), (..., S, E) → (..., T, E)
-
-    The arguments of `attention`; the mask may be a MaskRule, the bias a DistanceBias, and softcap caps
-    the scores.
-    """
-    return tiled_attention_forward(q, k, v, mask, bias, scale, dropout_mask, softcap)[0]
-
-
 @ieee_arithmetic
 def tiled_attention_forward(
     q: np.ndarray,
@@ -74,7 +56,11 @@ def tiled_attention_forward(
     dropout_mask: np.ndarray | None = None,
     softcap: float | None = None,
 ) -> tuple[np.ndarray, Cache]:
-    """y, and a TiledCache; where a number is not finite, y and the cache of the plain form."""
+    """y = softmax(cap(q kᵀ · scale) + bias where mask) v      (..., T, D), (..., S, D), (..., S, E) → (..., T, E)
+
+    The arguments and the cache are those of `plain_attention_forward`; a TiledCache computes `weights` when they are
+    read. Where a number is not finite, the plain form runs.
+    """
     check_given(q=q, k=k, v=v)
     table = bias if isinstance(bias, DistanceBias) else None
     array = None if isinstance(bias, DistanceBias) else bias

@@ -34,7 +34,7 @@ def standard_streams() -> Iterator[None]:
     """In the `with` block, sys.stdout and sys.stderr have these properties:
 
     A character that the encoding does not have becomes "?". An OSError has the name of the stream as its filename.
-    Errors of standard error are ignored, because there is no other place for a message. A closed stream (`>&-`) is
+    Errors of standard error are ignored, because no message could be printed. A closed stream (`>&-`) is
     like /dev/null.
     """
     before = sys.stdout, sys.stderr
@@ -59,11 +59,13 @@ class _NamedStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        """Write the text; an error names the stream."""
         with self._named_errors():
             return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream; raise its first error, if there was one."""
         with self._named_errors():
             self._stream.flush()
         if self._error is not None:

@@ -4,9 +4,8 @@
 
 A step of generation reads every weight once. The arrays beside the weights are so small that NumPy computes on them in
 a microsecond, and what is done around each operation (checks of arguments, masks that hide nothing, arrays kept for the
-backward) takes longer than the operation. In a step of SmolLM2-135M that was 7 ms besides 18 ms for the weights. Here
-it is left out. The formulas are those of the layers and the tests compare the two. A layer without a formula here is
-called as usual.
+backward) takes longer than the operation. Here it is left out for the block and its attention; norms and activations
+are those of the layers. The tests compare the two forms. A layer without a formula here is called as usual.
 
 `kv_cache` holds the keys and values (B, K, S, D); they are read where they are. The query heads that share a key head
 are rows of one matrix.
@@ -32,7 +31,6 @@ from npllm.layers.feed_forward import FeedForward
 from npllm.layers.few_rows import times_transposed
 from npllm.layers.gated_feed_forward import GatedFeedForward
 from npllm.layers.linear import Linear
-from npllm.layers.normalization import LayerNorm, RMSNorm
 from npllm.models.decoder_block import DecoderBlock, ParallelBlock, PostNormBlock, SandwichNormBlock, SharedNormBlock
 from npllm.models.transformer_block import TransformerBlock
 
@@ -59,35 +57,35 @@ def one_position(block: Module, x: np.ndarray, kv_cache: SequenceState) -> np.nd
 
 
 def _gpt_block(block: TransformerBlock, x: np.ndarray, kv_cache: SequenceState) -> np.ndarray:
-    x = x + _attention(block.attn, _norm(block.ln_1, x), kv_cache)
-    return x + _feed_forward(block.mlp, _norm(block.ln_2, x))
+    x = x + _attention(block.attn, block.ln_1(x), kv_cache)
+    return x + _feed_forward(block.mlp, block.ln_2(x))
 
 
 def _pre_norm(block: DecoderBlock, x: np.ndarray, kv_cache: SequenceState) -> np.ndarray:
     multiplier = block.residual_multiplier
-    x = x + multiplier * _attention(block.self_attn, _norm(block.input_layernorm, x), kv_cache)
-    return x + multiplier * _feed_forward(block.mlp, _norm(block.post_attention_layernorm, x))
+    x = x + multiplier * _attention(block.self_attn, block.input_layernorm(x), kv_cache)
+    return x + multiplier * _feed_forward(block.mlp, block.post_attention_layernorm(x))
 
 
 def _post_norm(block: PostNormBlock, x: np.ndarray, kv_cache: SequenceState) -> np.ndarray:
-    x = x + _norm(block.post_attention_layernorm, _attention(block.self_attn, x, kv_cache))
-    return x + _norm(block.post_feedforward_layernorm, _feed_forward(block.mlp, x))
+    x = x + block.post_attention_layernorm(_attention(block.self_attn, x, kv_cache))
+    return x + block.post_feedforward_layernorm(_feed_forward(block.mlp, x))
 
 
 def _sandwich_norm(block: SandwichNormBlock, x: np.ndarray, kv_cache: SequenceState) -> np.ndarray:
-    h = _attention(block.self_attn, _norm(block.input_layernorm, x), kv_cache)
-    x = x + _norm(block.post_attention_layernorm, h)
-    h = _feed_forward(block.mlp, _norm(block.pre_feedforward_layernorm, x))
-    return x + _norm(block.post_feedforward_layernorm, h)
+    h = _attention(block.self_attn, block.input_layernorm(x), kv_cache)
+    x = x + block.post_attention_layernorm(h)
+    h = _feed_forward(block.mlp, block.pre_feedforward_layernorm(x))
+    return x + block.post_feedforward_layernorm(h)
 
 
 def _parallel(block: ParallelBlock, x: np.ndarray, kv_cache: SequenceState) -> np.ndarray:
-    attended = _attention(block.self_attn, _norm(block.input_layernorm, x), kv_cache)
-    return x + attended + _feed_forward(block.mlp, _norm(block.post_attention_layernorm, x))
+    attended = _attention(block.self_attn, block.input_layernorm(x), kv_cache)
+    return x + attended + _feed_forward(block.mlp, block.post_attention_layernorm(x))
 
 
 def _shared_norm(block: SharedNormBlock, x: np.ndarray, kv_cache: SequenceState) -> np.ndarray:
-    h = _norm(block.input_layernorm, x)
+    h = block.input_layernorm(x)
     return x + _attention(block.self_attn, h, kv_cache) + _feed_forward(block.mlp, h)
 
 
@@ -111,52 +109,12 @@ def _linear(layer: Linear, x: np.ndarray) -> np.ndarray:
     return y
 
 
-def _norm(layer: Any, x: np.ndarray) -> np.ndarray:
-    """Layer norm or RMS norm of the last axis; the layer itself where the squares of x overflow."""
-    if type(layer) is RMSNorm:
-        y = x
-        scale = 1.0 + layer.weight.data if layer.unit_offset else layer.weight.data
-    elif type(layer) is LayerNorm:
-        y = x - np.add.reduce(x, axis=-1, keepdims=True) / x.shape[-1]
-        scale = None if layer.weight is None else layer.weight.data
-    else:
-        return layer(x)
-    inverse = 1.0 / np.sqrt(np.vecdot(y, y)[..., None] / x.shape[-1] + layer.eps)
-    if not inverse.all():
-        return layer(x)
-    y = y * inverse
-    if scale is not None:
-        y *= scale
-    if type(layer) is LayerNorm and layer.bias is not None:
-        y += layer.bias.data
-    return y
-
-
-def _activation(x: np.ndarray, name: str) -> np.ndarray:
-    """activation(x); the two that most models have in fewer operations."""
-    if name not in ("silu", "gelu_tanh"):
-        return activation_forward(x, name)[0]
-    x = np.maximum(x, _limits(x.dtype).min)  # −∞ · 0 would be nan
-    if name == "silu":
-        return x / (1.0 + np.exp(-x))
-    u = x * x
-    u *= 0.044715
-    u += 1.0
-    u *= x
-    u *= math.sqrt(2.0 / math.pi)
-    y = np.tanh(u, out=u)
-    y += 1.0
-    y *= x
-    y *= 0.5
-    return y
-
-
 def _feed_forward(layer: Module, x: np.ndarray) -> np.ndarray:
     """The feed-forward network"""
     if type(layer) is FeedForward:
-        return _linear(layer.c_proj, _activation(_linear(layer.c_fc, x), layer.activation))
+        return _linear(layer.c_proj, activation_forward(_linear(layer.c_fc, x), layer.activation)[0])
     if type(layer) is GatedFeedForward:
-        h = _activation(_linear(layer.gate_proj, x), layer.activation)
+        h = activation_forward(_linear(layer.gate_proj, x), layer.activation)[0]
         h *= _linear(layer.up_proj, x)
         return _linear(layer.down_proj, h)
     return layer(x[:, None])[:, 0]
@@ -179,12 +137,12 @@ def _grouped_query(
     layer: GroupedQueryAttention, x: np.ndarray, kv_cache: Any, positions: tuple[int, ...]
 ) -> np.ndarray:
     q, k, v = _linear(layer.q_proj, x), _linear(layer.k_proj, x), _linear(layer.v_proj, x)
-    over = None if layer.qk_norm is None else layer.qk_norm.over
-    if over == "projection":
-        q, k = _norm(layer.q_norm, q), _norm(layer.k_norm, k)
+    q_norm, k_norm, over = layer.q_norm, layer.k_norm, None if layer.qk_norm is None else layer.qk_norm.over
+    if q_norm is not None and k_norm is not None and over == "projection":
+        q, k = q_norm(q), k_norm(k)
     q, k, v = _split_heads(q, layer.num_heads), _split_heads(k, layer.num_kv_heads), _split_heads(v, layer.num_kv_heads)
-    if over == "head":
-        q, k = _norm(layer.q_norm, q), _norm(layer.k_norm, k)
+    if q_norm is not None and k_norm is not None and over == "head":
+        q, k = q_norm(q), k_norm(k)
     if layer.rope is not None:
         q, k = _rotate(q, k, layer.rope, positions)
     k, v = kv_cache.append_one(k, v)

@@ -3,7 +3,7 @@
     with replacing(folder) as temporary:
         …write files into temporary…       an error here leaves the folder as it was
 
-A folder may come from anywhere. A link in it could name any file of the computer, and a pipe in the place of a file
+A folder may come from anywhere. A link in it could name any file of the computer, and a pipe instead of a file
 would be waited for without end, so both are refused before a file is opened.
 """
 

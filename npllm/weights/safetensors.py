@@ -48,7 +48,7 @@ OTHER_FORMATS = {  # first bytes of a file: what it is
 }
 MAX_AXES = 64  # of an array in NumPy 2
 CHECKSUM = "npllm_sha256"  # the entry of __metadata__
-NO_CHECKSUM = "0" * 64  # in its place while the file is hashed
+NO_CHECKSUM = "0" * 64  # stands for the checksum while the file is hashed
 HASHED_AT_ONCE = 1 << 22  # bytes
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items() if code != "BF16"}
 

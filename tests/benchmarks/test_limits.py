@@ -41,7 +41,7 @@ def test_operations_as_squares():
 
 def test_reading_covers_every_number(monkeypatch):
     monkeypatch.setattr("benchmarks.limits.BLOCK_ROWS", 2)
-    read_by_products(5 * 1024, times=2)()
+    assert read_by_products(5 * 1024, times=2)() == 2 * 5 * 1024  # all are 1
 
 
 def test_the_bandwidth_is_positive(monkeypatch):

@@ -22,7 +22,7 @@ SPEED_ROWS = [  # job, a part of its size, baseline
     ("train BPE, ties by id", "1,115,394 characters, 5,000 tokens", "Hugging Face"),
     ("GPT generation", "12 layers", "transformers"),
     ("GPT training step", "12 layers", "PyTorch"),
-    ("multi-head forward + backward", "1 × 1024", "PyTorch fused"),
+    ("causal attention forward + backward", "12 heads × 1,024", "PyTorch fused"),
 ]
 
 
@@ -118,12 +118,21 @@ def network_growth() -> str:
     return growth_table(json.loads(SPEED.read_text(encoding="utf-8")))
 
 
-def small_steps() -> str:
+def steps() -> str:
     """Training steps and generation of steps.json, and the peak memory of the steps."""
     from benchmarks.report import memory_table, speed_table
 
     content = json.loads(STEPS.read_text(encoding="utf-8"))
-    return f"load: {content['machine']['load']}.\n\n{speed_table(content)}\n\n{memory_table(content)}"
+    machine = "\n".join(f"- {name}: {content['machine'][name]}" for name in ("npllm", "PyTorch", "load"))
+    return f"{machine}\n\n{speed_table(content)}\n\n{memory_table(content)}"
+
+
+def decoding(start: tuple[str, ...] = ("GPT generation", "decoder generation")) -> str:
+    """The jobs of steps.json whose names begin so."""
+    from benchmarks.report import speed_table
+
+    content = json.loads(STEPS.read_text(encoding="utf-8"))
+    return speed_table(content | {"jobs": [job for job in content["jobs"] if job["job"].startswith(start)]})
 
 
 def speed_ideas() -> str:
@@ -151,7 +160,11 @@ def published_tokenizers() -> str:
 
 def speed() -> str:
     """Six jobs, losses among them."""
-    content = json.loads(MEASURED.read_text(encoding="utf-8"))
+    content = {
+        "jobs": [
+            job for path in (STEPS, SPEED, MEASURED) for job in json.loads(path.read_text(encoding="utf-8"))["jobs"]
+        ]
+    }
     rows = []
     for row in SPEED_ROWS:
         label, baseline, ratio = speed_row(content, *row)
@@ -161,7 +174,7 @@ def speed() -> str:
 
 
 def speed_row(content: dict, job: str, part: str, baseline: str) -> tuple[str, str, float]:
-    """One job of results.json: its label, the baseline, and the baseline's time relative to npllm's."""
+    """One job: its label, the baseline, and the baseline's time relative to npllm's."""
     found = next(row for row in content["jobs"] if row["job"] == job and part in row["size"])
     return f"{job}, {found['size']}", baseline, found["times_npllm"][baseline]["median"]
 
@@ -205,7 +218,9 @@ SECTIONS = [
     Section("npllm/core/README.md", "ideas", speed_ideas),
     Section("benchmarks/README.md", "network", network_speed),
     Section("benchmarks/README.md", "growth", network_growth),
-    Section("benchmarks/README.md", "steps", small_steps),
+    Section("benchmarks/README.md", "steps", steps),
+    Section("npllm/generation/README.md", "decoding", decoding),
+    Section("npllm/generation/README.md", "weight forms", lambda: decoding(("x Wᵀ",))),
     Section("benchmarks/README.md", "results", benchmark_table),
     Section("benchmarks/README.md", "published tokenizers", published_tokenizers),
     Section("benchmarks/README.md", "smollm2", lambda: benchmark_table(MEASURED.with_name("smollm2.json"))),

@@ -123,7 +123,7 @@ def write_magic(rng, data: bytes, size: int) -> bytes:
 
 
 def zero_chunk(rng, data: bytes, size: int) -> bytes:
-    """With zeros in the place of some bytes, as a disk leaves them that was full or lost its power."""
+    """With zeros instead of some bytes, as a disk leaves them that was full or lost its power."""
     start, end = _chunk(rng, data, size)
     return data[:start] + bytes(end - start) + data[end:]
 
