@@ -5,6 +5,7 @@ random weights | --init-from: the weights of a published model or of another run
 """
 
 import argparse
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,6 +41,7 @@ from npllm.tokenizers.characters import CharacterTokenizer
 from npllm.tokenizers.gpt2 import GPT2Tokenizer
 from npllm.training.run import Run, create_run, open_run, open_trained
 from npllm.training.run_config import RUN
+from npllm.training.step import accumulate_gradients
 from npllm.training.trainer import Trainer, TrainingConfig
 
 WITH_RESUME = {"out", "checkpoint_interval", "threads", "num_steps", "previous"}  # options that go with --resume
@@ -86,6 +88,11 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     add("--grad-accum-steps", metavar="N", type=positive, default=1, help="micro-batches in a batch, to save memory")
     add(
+        "--recompute", action="store_true",
+        help="less memory for more time, with the same result: the forward of each block is repeated in the backward; "
+        "it is recorded, and can be added with --resume",
+    )  # fmt: skip
+    add(
         "--learning-rate", metavar="X", type=number_from(0.0), default=3e-3,
         help=f"the highest; it decays to a tenth{_default('learning_rate', 3e-3)}",
     )  # fmt: skip
@@ -114,6 +121,8 @@ def run(console: Console, options: argparse.Namespace) -> int:
         training_run, about = open_run(options.out, previous=options.previous), ""
         if "num_steps" in options.given:
             training_run.set_num_steps(options.num_steps)
+        if options.recompute:
+            training_run.set_recompute(True)
     else:
         if options.previous:
             raise UsageError("--previous has an effect with --resume only")
@@ -157,7 +166,7 @@ def _create_run(options: argparse.Namespace) -> tuple[Run, str]:
         num_steps=options.num_steps, batch_size=options.batch_size, grad_accum_steps=options.grad_accum_steps,
         learning_rate=options.learning_rate, min_learning_rate=options.learning_rate / 10,
         warmup_steps=options.warmup_steps, eval_interval=options.eval_interval, eval_batches=options.eval_batches,
-        seed=options.seed,
+        seed=options.seed, recompute=options.recompute,
     )  # fmt: skip
     times = ""
 
@@ -230,13 +239,17 @@ def _model_config(options: argparse.Namespace, vocab_size: int, pretrained: Pret
 
 
 def _trial_step(trainer: Trainer) -> Callable[[], None]:
-    """A function that does the work of one micro-batch; it adds to the model's gradients."""
+    """A function that computes the loss and the gradients of one micro-batch as the training does, without the update.
+
+    Its dropout masks come from a copy of the trainer's generator; it leaves gradients in the model.
+    """
     batch_size = -(-trainer.config.batch_size // trainer.config.grad_accum_steps)
     inputs, targets = trainer.batches.dataset[np.arange(batch_size)]
+    options = trainer.loss_options() | {"rng": copy.deepcopy(trainer.dropout_rng)}
 
     def step():
-        _, cache = trainer.model.loss_forward(inputs, targets)
-        trainer.model.loss_backward(1.0, cache)
+        trainer.optimizer.zero_grad()
+        accumulate_gradients(trainer.model, [(1.0, (inputs, targets))], **options)
 
     return step
 

@@ -161,7 +161,8 @@ def _introduce(console: Console, training_run: Run) -> None:
     trainer, config, memory = training_run.trainer, training_run.model.config, ""
     if isinstance(config, GPTConfig):
         micro_batch_size = -(-trainer.config.batch_size // trainer.config.grad_accum_steps)
-        num_bytes = count_training_bytes(config, micro_batch_size, training_run.config.window_length)["total"]
+        length, recompute = training_run.config.window_length, trainer.config.recompute
+        num_bytes = count_training_bytes(config, micro_batch_size, length, recompute=recompute)["total"]
         memory = f"; about {num_bytes / 2**20:,.0f} MiB of memory"
     console.print(f"{_about(training_run)}{memory}", highlight=False)
     if trainer.steps_done:

@@ -54,31 +54,40 @@ def count_operations(config: GPTConfig, batch_size: int, length: int) -> dict[st
     return parts | {"forward": forward, "training step": 3 * forward}
 
 
-def count_activation_bytes(config: GPTConfig, batch_size: int, length: int, dtype: str = "float32") -> int:
+def count_activation_bytes(
+    config: GPTConfig, batch_size: int, length: int, dtype: str = "float32", recompute: bool = False
+) -> int:
     """The bytes that `GPT.loss_forward` keeps for its backward, without dropout; `activation_bytes` measures them.
 
     Each block keeps 8 C + 2 F + 2 numbers for every position: the outputs of its norms (2 C) and two standard
     deviations, the inputs of its four linear maps (C, C, C and F), q, k and v (3 C), and GELU's input (F); and
-    its attention weights, one for every pair of positions. Sigmoid and tanh keep their output alone.
+    its attention weights, one for every pair of positions. Sigmoid and tanh keep their output alone. With `recompute`
+    each block keeps its input (C) and nothing else.
     """
     _check_sizes(config, batch_size, length)
     C, rows, itemsize = config.d_model, batch_size * length, np.dtype(dtype).itemsize
-    hidden = (1 + KEPT_BY_ACTIVATION[config.activation]) * _hidden(config)
-    block = rows * (8 * C + hidden + 2) + batch_size * config.num_heads * length * length
+    block = rows * C if recompute else _block_size(config, batch_size, length)
     end = rows * (2 * C + 1) + rows * config.vocab_size + rows + config.vocab_size  # norm, head, loss
     integers = rows * (8 + 8 + 1) + length * 8  # ids, targets, which of them count; positions
     return (config.num_layers * block + end) * itemsize + integers
 
 
-def count_training_bytes(config: GPTConfig, batch_size: int, length: int, dtype: str = "float32") -> dict[str, int]:
-    """The bytes of a training step with AdamW: weights, gradients, both averages, activations; and their sum."""
+def count_training_bytes(
+    config: GPTConfig, batch_size: int, length: int, dtype: str = "float32", recompute: bool = False
+) -> dict[str, int]:
+    """The bytes of a training step with AdamW: weights, gradients, both averages, activations; and their sum.
+
+    With `recompute` the activations are the inputs of all blocks, and all that one block keeps.
+    """
     _check_sizes(config, batch_size, length)
-    weights = count_parameters(config)["total"] * np.dtype(dtype).itemsize
+    itemsize = np.dtype(dtype).itemsize
+    weights = count_parameters(config)["total"] * itemsize
+    one_block = _block_size(config, batch_size, length) * itemsize if recompute else 0
     parts = {
         "weights": weights,
         "gradients": weights,
         "averages": 2 * weights,
-        "activations": count_activation_bytes(config, batch_size, length, dtype),
+        "activations": count_activation_bytes(config, batch_size, length, dtype, recompute) + one_block,
     }
     return parts | {"total": sum(parts.values())}
 
@@ -92,6 +101,12 @@ def activation_bytes(model: Module, cache: Cache) -> int:
 def _check_sizes(config: GPTConfig, batch_size: int, length: int) -> None:
     check_instance("config", config, GPTConfig)
     check_positive(batch_size=batch_size, length=length)
+
+
+def _block_size(config: GPTConfig, batch_size: int, length: int) -> int:
+    """How many numbers a block keeps for its backward."""
+    hidden = (1 + KEPT_BY_ACTIVATION[config.activation]) * _hidden(config)
+    return batch_size * length * (8 * config.d_model + hidden + 2) + batch_size * config.num_heads * length * length
 
 
 def _hidden(config: GPTConfig) -> int:

@@ -8,6 +8,7 @@ cache of one block at a time, for the price of a second forward. The repeated fo
 the gradients are equal to the last bit.
 
     loss, cache = model.loss_forward(ids, targets, recompute=True)
+    npllm train --recompute, TrainingConfig(recompute=True)     the same for a whole training
 
 Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, section 3.
 """

@@ -127,6 +127,13 @@ class Run:
             raise ValueError(
                 f"num_steps is {num_steps}; it must be at least {self.trainer.steps_done}, the number of steps done"
             )
+        self._set_training(config)
+
+    def set_recompute(self, recompute: bool) -> None:
+        """Change `recompute` from the next step on, and record it in run.json; it does not change the result."""
+        self._set_training(replace(self.trainer.config, recompute=recompute))
+
+    def _set_training(self, config: TrainingConfig) -> None:
         self.trainer.config = config
         self.config = replace(self.config, training=self.trainer.config)
         write_run(self.folder, self.config)

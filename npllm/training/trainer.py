@@ -28,6 +28,7 @@ BATCHES = {
     "num_windows": size(REQUIRED),
     "crc32": size(REQUIRED, low=0, high=2**32 - 1),
 }
+COUNTS = ("num_steps", "batch_size", "grad_accum_steps", "eval_interval", "eval_batches")  # of a TrainingConfig
 IGNORE_INDEX = -100  # a target that does not count, as in cross-entropy
 
 
@@ -45,6 +46,8 @@ class TrainingConfig:
 
     grad_accum_steps  number of micro-batches that each batch is split into: less memory, the same gradient
     eval_interval     steps between two evaluations of the validation loss, on eval_batches batches each
+    recompute         keep only the input of each block for the backward and repeat its forward: less memory, more
+                      time, the same result to the last bit; see models/recompute.py
     """
 
     num_steps: int = 2000
@@ -59,10 +62,11 @@ class TrainingConfig:
     eval_interval: int = 250
     eval_batches: int = 50
     seed: int = 0
+    recompute: bool = False
 
     def __post_init__(self):
         self._check_types()
-        for name in ("num_steps", "batch_size", "grad_accum_steps", "eval_interval", "eval_batches"):
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.grad_accum_steps > self.batch_size:
@@ -74,19 +78,13 @@ class TrainingConfig:
         self.learning_rate_at(0)
 
     def _check_types(self) -> None:
-        for name in (
-            "num_steps",
-            "batch_size",
-            "grad_accum_steps",
-            "warmup_steps",
-            "eval_interval",
-            "eval_batches",
-            "seed",
-        ):
+        for name in (*COUNTS, "warmup_steps", "seed"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
                 raise TypeError(f"{name} is {value!r}; it must be an integer")
             object.__setattr__(self, name, int(value))  # an integer of NumPy cannot be written as JSON
+        if not isinstance(self.recompute, bool):
+            raise TypeError(f"recompute is {self.recompute!r}; it must be True or False")
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise TypeError(f"betas is {self.betas!r}; it must be two numbers")
         object.__setattr__(self, "betas", tuple(_as_float("betas", beta) for beta in self.betas))
@@ -178,7 +176,7 @@ class Trainer:
         micro_batches = split_batch(inputs, targets, config.grad_accum_steps)
         try:
             loss, grad_norm = accumulated_training_step(
-                self.model, self.optimizer, micro_batches, config.max_grad_norm, rng=self.dropout_rng
+                self.model, self.optimizer, micro_batches, config.max_grad_norm, **self.loss_options()
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"step {step} diverged: {error}") from None
@@ -189,6 +187,10 @@ class Trainer:
         seconds = max(time.perf_counter() - started, 1e-9)  # a clock may stand still
         tokens, learning_rate = int((targets != IGNORE_INDEX).sum()), self.optimizer.learning_rate
         return StepMetrics(step, loss, learning_rate, grad_norm, tokens, seconds, validation_loss)
+
+    def loss_options(self) -> dict[str, Any]:
+        """The keyword arguments of the model's loss in training; a model without `recompute` need not know it."""
+        return {"rng": self.dropout_rng} | ({"recompute": True} if self.config.recompute else {})
 
     def evaluate(self) -> float | None:
         """The mean loss over the first `eval_batches` batches of the validation text; None without one."""

@@ -158,6 +158,11 @@ def test_counted_costs_equal_measured_ones(config):
     assert count_activation_bytes(config, 3, 5) == activation_bytes(model, cache)
     total = count_training_bytes(config, 3, 5)
     assert total["total"] == 4 * 4 * model.num_parameters() + activation_bytes(model, cache)
+    _, inputs_only = model.loss_forward(ids, targets, recompute=True)
+    assert count_activation_bytes(config, 3, 5, recompute=True) == activation_bytes(model, inputs_only)
+    one_block = activation_bytes(model, cache.model.h[0])
+    found = count_training_bytes(config, 3, 5, recompute=True)
+    assert found["activations"] == activation_bytes(model, inputs_only) + one_block
 
 
 def test_operations_equal_those_that_pytorch_counts():

@@ -1,4 +1,6 @@
+import importlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npllm.batching import WindowDataset
-from npllm.models import GPT, GPTConfig
+from npllm.models import GPT, Decoder, DecoderConfig, GPTConfig
+from npllm.models.recompute import input_only_forward
 from npllm.training import Trainer, TrainingConfig, decays_weight, evaluate, load_checkpoint, save_checkpoint
 from npllm.training.step import accumulate_gradients
 from npllm.training.trainer import split_batch
@@ -22,7 +25,7 @@ def trainer(dtype="float32", config=CONFIG, **changes):
     training_config = TrainingConfig(
         **({"num_steps": 30, "batch_size": 4, "warmup_steps": 5, "eval_interval": 10} | changes)
     )
-    model = GPT(config, rng=np.random.default_rng(1), dtype=dtype)
+    model = (GPT if isinstance(config, GPTConfig) else Decoder)(config, rng=np.random.default_rng(1), dtype=dtype)
     return Trainer(model, WindowDataset(RULE[:300], 8, 1), WindowDataset(RULE[300:], 8, 8), training_config)
 
 
@@ -145,6 +148,40 @@ def test_resumed_training_is_equal_to_the_last_bit(tmp_path_factory, steps, drop
     assert fingerprints[0] == fingerprints[1]
 
 
+@pytest.mark.parametrize("name", ["GPT", "Decoder"])
+def test_recompute_trains_the_same_model_to_the_last_bit(name, monkeypatch):
+    config, repeated = DROPPING, []
+    if name == "Decoder":
+        config = DecoderConfig(vocab_size=13, context_length=8, d_model=12, num_layers=2, dropout=0.2)
+    module = importlib.import_module(f"npllm.models.{name.lower()}")
+    monkeypatch.setattr(module, "input_only_forward", lambda *a, **o: repeated.append(1) or input_only_forward(*a, **o))
+    runs = [trainer(config=config, num_steps=6, grad_accum_steps=2, recompute=value) for value in (False, True)]
+    losses = [[], []]
+    for found, own in zip(runs, losses):
+        found.run([lambda _, metrics, own=own: own.append((metrics.loss, metrics.grad_norm, metrics.validation_loss))])
+    assert losses[0] == losses[1]
+    (arrays, values), (arrays_again, values_again) = (found.state() for found in runs)
+    assert values == values_again
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(arrays_again[key], array, err_msg=key)
+    assert len(repeated) == 6 * 2 * 2, "steps, micro-batches and blocks, with recompute only, and not in evaluations"
+
+
+def test_recompute_lowers_the_peak_of_memory():
+    config, peaks = GPTConfig(vocab_size=13, context_length=8, d_model=24, num_layers=8, num_heads=3), []
+    for recompute in (False, True):
+        found = trainer(config=config, batch_size=64, recompute=recompute, eval_interval=100)
+        found.step()
+        inputs, targets = next(found.batches)
+        tracemalloc.start()
+        try:
+            accumulate_gradients(found.model, [(1.0, (inputs, targets))], **found.loss_options())
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 0.5 * peaks[0]
+
+
 def test_a_state_that_does_not_match_changes_nothing():
     found = trainer()
     before = {name: array.copy() for name, array in found.state()[0].items()}
@@ -220,6 +257,11 @@ class TestCheckpoint:
 def test_invalid_configurations(changes, message):
     with pytest.raises(ValueError, match=message):
         trainer(**changes)
+
+
+def test_recompute_must_be_true_or_false():
+    with pytest.raises(TypeError, match="recompute is 1; it must be True or False"):
+        TrainingConfig(recompute=1)
 
 
 class PaddedDataset:
