@@ -102,8 +102,8 @@ def test_a_run_tells_a_bug_from_a_change_without_effect():
     same = Bug(
         "no change",
         "npllm/layers/softmax.py",
-        "dy - dot",
-        "(dy - dot)",
+        "np.subtract(dy, dot, out=dx)",
+        "(np.subtract(dy, dot, out=dx))",
         "tests/layers/test_softmax.py",
         "softmax_backward",
     )

@@ -4,10 +4,11 @@
     y = map_rows(formula, x)      y[i:j] = formula(x[i:j]) for each block of rows i:j, the blocks dealt out to threads
 
 A formula of ten operations on an array of 25 MB reads and writes main memory ten times. On blocks of BLOCK_SIZE numbers
-(384 KB in float32) it does so once, since a temporary fits the L2 cache of a core, and several threads compute several
+(1 MB in float32) it does so once, since a temporary stays in the cache, and several threads compute several
 blocks at once. The formula is not changed: it must treat each row by itself. Small arrays take the first form.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from npllm.core.threads import parallel
 
-BLOCK_SIZE = 98304  # numbers in a block
-MIN_SIZE = 2 * BLOCK_SIZE  # smaller arrays are one block
+BLOCK_SIZE = 262144  # numbers in a block at most; with smaller ones the threads wait for Python's lock more often
+MIN_SIZE = 196608  # smaller arrays are one block
+MIN_BLOCKS = 4  # of an array that is divided
 
 
 def map_elements(formula: Callable, *arrays: np.ndarray) -> Any:
@@ -27,7 +29,7 @@ def map_elements(formula: Callable, *arrays: np.ndarray) -> Any:
     if arrays[0].size < MIN_SIZE:
         return formula(*arrays)
     shape = arrays[0].shape
-    results = _map_blocks(formula, [array.reshape(-1) for array in arrays], BLOCK_SIZE, 0)
+    results = _map_blocks(formula, [array.reshape(-1) for array in arrays], _block_size(arrays[0].size), 0)
     return _each(results, lambda result: result.reshape(shape))
 
 
@@ -43,7 +45,7 @@ def map_rows(formula: Callable, *arrays: np.ndarray, num_sums: int = 0, axis: in
         return formula(*arrays)
     leading = first.shape[:-1]
     rows = [array.reshape((-1, *array.shape[len(leading) :])) for array in arrays]
-    results = _map_blocks(formula, rows, max(1, BLOCK_SIZE // first.shape[-1]), num_sums)
+    results = _map_blocks(formula, rows, max(1, _block_size(first.size) // first.shape[-1]), num_sums)
     if not isinstance(results, tuple):
         return results.reshape(leading + results.shape[1:])
     whole = len(results) - num_sums
@@ -59,39 +61,73 @@ def update_elements(formula: Callable, *arrays: np.ndarray) -> None:
         formula(*arrays)
         return
     flat = [array.reshape(-1) for array in arrays]
-    step = BLOCK_SIZE
-    parallel(lambda start: formula(*(array[start : start + step] for array in flat)), range(0, len(flat[0]), step))
+    _for_each_block(formula, flat, _block_size(len(flat[0])))
 
 
-def sum_elements(formula: Callable, array: np.ndarray) -> float:
-    """Σ formula(block) over blocks of the flattened array, added in order."""
+def update_rows(formula: Callable, *arrays: np.ndarray, axis: int = -1) -> None:
+    """formula(*arrays) for a formula that writes into its arguments and treats each row, the last axis, by itself
+
+    The arrays have the axes of the first one before its last axis, and then any others; those that are written are
+    C-contiguous. If the formula works along another axis than −1, all is one block.
+    """
+    first = arrays[0]
+    if first.size < MIN_SIZE or axis != -1:
+        formula(*arrays)
+        return
+    rows = [array.reshape((-1, *array.shape[first.ndim - 1 :])) for array in arrays]
+    _for_each_block(formula, rows, max(1, _block_size(first.size) // first.shape[-1]))
+
+
+def for_each_block(formula: Callable[[np.ndarray], Any], arrays: list[np.ndarray]) -> list[Any]:
+    """[formula(block) for each block of each array, flattened]: one call deals out the blocks of all arrays
+
+    An array that is not contiguous is one block, with the shape that it has.
+    """
+    blocks = [block for array in arrays for block in _flat_blocks(array)]
+    if sum(array.size for array in arrays) < MIN_SIZE:
+        return [formula(block) for block in blocks]
+    return parallel(formula, blocks)
+
+
+def _flat_blocks(array: np.ndarray) -> list[np.ndarray]:
+    if not array.flags.c_contiguous:
+        return [array]
     flat = array.reshape(-1)
-    if flat.size < MIN_SIZE:
-        return float(formula(flat))
-    step = BLOCK_SIZE
-    return float(sum(parallel(lambda start: formula(flat[start : start + step]), range(0, len(flat), step))))
+    return [flat[start : start + BLOCK_SIZE] for start in range(0, len(flat), BLOCK_SIZE)]
+
+
+def _block_size(size: int) -> int:
+    """The numbers in a block of an array of this size. It does not depend on the threads, nor do the sums of blocks."""
+    return min(BLOCK_SIZE, -(-size // MIN_BLOCKS))
+
+
+def _for_each_block(formula: Callable, arrays: list[np.ndarray], step: int) -> None:
+    parallel(lambda start: formula(*(array[start : start + step] for array in arrays)), range(0, len(arrays[0]), step))
 
 
 def _map_blocks(formula: Callable, arrays: list[np.ndarray], step: int, num_sums: int) -> Any:
     """The formula on arrays[:][i : i + step]; the results of the blocks put together."""
     count = len(arrays[0])
-    first = formula(*(array[:step] for array in arrays))
-    parts = first if isinstance(first, tuple) else (first,)
-    whole = len(parts) - num_sums
-    outs = [np.empty((count, *part.shape[1:]), part.dtype) for part in parts[:whole]]
-
-    def store(start: int, results: Any) -> tuple[np.ndarray, ...]:
-        results = results if isinstance(results, tuple) else (results,)
-        for out, result in zip(outs, results):
-            out[start : start + step] = result
-        return results[whole:]
+    outs: list[np.ndarray] = []  # allocated by the block that is finished first: it knows shapes and dtypes
+    is_tuple = False
+    allocating = threading.Lock()
 
     def run(start: int) -> tuple[np.ndarray, ...]:
-        return store(start, formula(*(array[start : start + step] for array in arrays)))
+        nonlocal is_tuple
+        results = formula(*(array[start : start + step] for array in arrays))
+        parts = results if isinstance(results, tuple) else (results,)
+        whole = len(parts) - num_sums
+        with allocating:
+            is_tuple = isinstance(results, tuple)
+            if not outs:
+                outs.extend(np.empty((count, *part.shape[1:]), part.dtype) for part in parts[:whole])
+        for out, part in zip(outs, parts):
+            out[start : start + step] = part
+        return parts[whole:]
 
-    sums = [store(0, first), *parallel(run, range(step, count, step))]
-    outs += [sum(blocks[1:], start=blocks[0]) for blocks in zip(*sums)]
-    return tuple(outs) if isinstance(first, tuple) else outs[0]
+    sums = parallel(run, range(0, count, step))
+    results = [*outs, *(sum(blocks[1:], start=blocks[0]) for blocks in zip(*sums))]
+    return tuple(results) if is_tuple else results[0]
 
 
 def _each(results: Any, function: Callable) -> Any:

@@ -132,14 +132,16 @@ def sum_by_id(rows: np.ndarray, ids: np.ndarray, num_ids: int) -> np.ndarray:
 def sums_by_id(rows: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct ids v in ascending order, and Σ over i with idsᵢ = v of rowsᵢ      (N, C), (N) → (M), (M, C)
 
-    The positions are sorted by id, so that the rows of one id are a slice, and np.add.reduceat adds up every slice. The
-    sort is stable: the rows of an id are added in the order of their positions, so the sum is the same in every run.
+    The positions are sorted by id, so that those of one id are a slice. Only slices of several rows must be added up.
+    The sort is stable: the rows of an id are added in the order of their positions, so every run gives the same sum.
     """
     order = np.argsort(ids, kind="stable")
     sorted_ids = ids[order]
     is_first = np.ones(len(ids), bool)  # the first position of each id
     is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
     starts = np.flatnonzero(is_first)
-    if not starts.size or not rows.shape[1]:
-        return sorted_ids[starts], np.zeros((len(starts), rows.shape[1]), rows.dtype)  # reduceat has no empty result
-    return sorted_ids[starts], np.add.reduceat(rows[order], starts, axis=0)
+    ends = np.append(starts[1:], len(ids))
+    sums = rows[order[starts]]
+    for i in np.flatnonzero(ends - starts > 1):
+        np.add.reduce(rows[order[starts[i] : ends[i]]], axis=0, out=sums[i])
+    return sorted_ids[starts], sums

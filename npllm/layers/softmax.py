@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_axis, check_gradient, widen
 from npllm.core.ieee_arithmetic import ieee_arithmetic
-from npllm.core.row_blocks import map_rows
+from npllm.core.row_blocks import map_rows, update_rows
 
 
 def normalize_by_sum(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -114,14 +114,14 @@ def softmax_forward(x: np.ndarray, axis: int = -1) -> tuple[np.ndarray, Cache]:
     x = as_floats(x=x)
     axis = _from_the_end(axis, x)
 
-    def formula(x: np.ndarray) -> np.ndarray:
-        shifted = _subtract_maximum(widen(x), axis)
+    def formula(x: np.ndarray, y: np.ndarray) -> None:
+        shifted = _subtract_maximum(widen(x), axis, out=widen(y))
         exponentials = np.exp(shifted, out=shifted)
         total = exponentials.sum(axis=axis, keepdims=True)
-        exponentials /= np.where(total == 0, 1, total)
-        return exponentials.astype(x.dtype, copy=False)
+        np.divide(exponentials, np.where(total == 0, 1, total), out=y, casting="same_kind")
 
-    y = map_rows(formula, x, axis=axis)
+    y = np.empty(x.shape, x.dtype)
+    update_rows(formula, x, y, axis=axis)
     return y, Cache(y=y, axis=axis)
 
 
@@ -135,8 +135,9 @@ def softmax_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 
     def formula(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
         dy, y = widen(dy), widen(y)
-        dot = (dy * y).sum(axis=cache.axis, keepdims=True)
-        dx = dy - dot
+        dx = dy * y
+        dot = dx.sum(axis=cache.axis, keepdims=True)
+        np.subtract(dy, dot, out=dx)
         dx *= y
         return dx.astype(cache.y.dtype, copy=False)
 
@@ -187,7 +188,8 @@ def _from_the_end(axis: int, x: np.ndarray) -> int:
     return axis - x.ndim if axis >= 0 else axis
 
 
-def _subtract_maximum(x: np.ndarray, axis: int) -> np.ndarray:
+def _subtract_maximum(x: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndarray:
     """x − max x along the axis; x itself where the maximum is −inf, because −inf − (−inf) is nan."""
     maximum = x.max(axis=axis, keepdims=True, initial=-np.inf)
-    return x - np.where(maximum == -np.inf, 0, maximum)  # where it overflows to −inf, exp gives the correct weight 0
+    finite = np.where(maximum == -np.inf, 0, maximum)
+    return np.subtract(x, finite, out=out)  # where it overflows to −inf, exp gives the correct weight 0

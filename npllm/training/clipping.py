@@ -15,7 +15,7 @@ import numpy as np
 
 from npllm.core.checks import check_list, check_number
 from npllm.core.module import Parameter
-from npllm.core.row_blocks import sum_elements, update_elements
+from npllm.core.row_blocks import for_each_block
 
 SMALLEST_EXACT = 1e-140  # a norm above it is the root of a sum that has lost no digits to underflow
 
@@ -27,13 +27,13 @@ def grad_norm(parameters: Iterable[tuple[str, Parameter]]) -> float:
     divided by the largest element first.
     """
     gradients = _gradients(parameters)
-    norm = math.sqrt(sum(_sum_of_squares(gradient) for gradient in gradients))
+    norm = math.sqrt(sum(for_each_block(_sum_of_squares, gradients)))
     if SMALLEST_EXACT < norm < math.inf:
         return norm
     largest = max((float(np.abs(gradient).max(initial=0.0)) for gradient in gradients), default=0.0)
     if math.isnan(norm) or largest == 0.0 or largest == math.inf:
         return norm
-    return largest * math.sqrt(sum(_sum_of_squares(gradient / largest) for gradient in gradients))
+    return largest * math.sqrt(sum(for_each_block(lambda block: _sum_of_squares(block / largest), gradients)))
 
 
 def clip_grad_norm(parameters: Iterable[tuple[str, Parameter]], max_norm: float) -> float:
@@ -49,8 +49,7 @@ def clip_grad_norm(parameters: Iterable[tuple[str, Parameter]], max_norm: float)
         raise FloatingPointError(f"the gradient norm is {norm}; a smaller learning rate may keep it finite")
     if norm > max_norm:
         factor = max_norm / (norm + 1e-6)  # 1e-6 as in PyTorch, so that the results are the same
-        for gradient in _gradients(parameters):
-            _multiply(gradient, factor)
+        for_each_block(lambda block: _multiply(block, factor), _gradients(parameters))
     return norm
 
 
@@ -72,14 +71,10 @@ def _multiply(gradient, factor):
     while factor < 2.0**-64:
         gradient *= 2.0**-64
         factor *= 2.0**64
-    update_elements(lambda block: np.multiply(block, factor, out=block), gradient)
+    gradient *= factor
 
 
 def _sum_of_squares(gradient):
     """Σ gradient² in float64: over 10⁸ elements a float32 sum would lose digits."""
-
-    def formula(block: np.ndarray) -> float:
-        block = block.astype(np.float64, copy=False)
-        return float(np.dot(block, block))
-
-    return sum_elements(formula, gradient)
+    gradient = gradient.reshape(-1).astype(np.float64, copy=False)
+    return float(np.dot(gradient, gradient))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from npllm.core import row_blocks
-from npllm.core.row_blocks import map_elements, map_rows
+from npllm.core.row_blocks import for_each_block, map_elements, map_rows, update_rows
 from npllm.core.threads import limit_threads
 
 SHAPES = [(0, 3), (3, 0), (1,), (7,), (64,), (65,), (5, 13), (4, 3, 16), (129, 1), (1, 200), (2, 3, 1)]
@@ -81,3 +81,39 @@ def test_blocks_have_the_size_that_is_said():
     sizes.clear()
     map_elements(lambda a: (sizes.append(a.shape), a)[1], np.zeros((3, 5)))  # small: as it is
     assert sizes == [(3, 5)]
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 13), (4, 3, 16), (40, 2)])
+def test_a_formula_that_returns_a_tuple_of_one(shape):
+    x = np.random.default_rng(0).standard_normal(shape)
+    (result,) = map_rows(lambda a: (a + 1,), x)
+    np.testing.assert_array_equal(result, x + 1)
+    (result,) = map_elements(lambda a: (a + 1,), x)
+    np.testing.assert_array_equal(result, x + 1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_rows_that_are_written(shape, axis):
+    if len(shape) < -axis:
+        pytest.skip("no such axis")
+
+    def formula(x, y, maximum):
+        np.subtract(x, x.max(axis=axis, keepdims=True, initial=0), out=y)
+        maximum[...] = x.max(axis=-1, keepdims=True, initial=0)
+
+    x = np.random.default_rng(0).standard_normal(shape)
+    y, maximum = np.full(x.shape, np.nan), np.full((*x.shape[:-1], 1), np.nan)
+    update_rows(formula, x, y, maximum, axis=axis)
+    np.testing.assert_array_equal(y, x - x.max(axis=axis, keepdims=True, initial=0))
+    np.testing.assert_array_equal(maximum, x.max(axis=-1, keepdims=True, initial=0))
+
+
+def test_each_block_of_several_arrays():
+    arrays = [np.arange(20.0), np.arange(40.0).reshape(5, 8).T, np.zeros((0, 3)), np.ones((4, 9)), np.ones(())]
+    assert sum(for_each_block(np.sum, arrays)) == sum(array.sum() for array in arrays)
+    assert {block.size for block in for_each_block(lambda block: block, arrays)} == {16, 4, 40, 1}
+    expected = [2 * array for array in arrays]
+    for_each_block(lambda block: np.multiply(block, 2, out=block), arrays)
+    for array, twice in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(array, twice)
