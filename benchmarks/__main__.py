@@ -63,10 +63,12 @@ def run(console, options):
     """Measure the chosen jobs, file by file, then write the results."""
     from benchmarks import plots, report
     from benchmarks.limits import Limits
-    from benchmarks.machine import machine
+    from benchmarks.machine import keep_freed_memory, machine
     from benchmarks.measure import measure
     from benchmarks.quick import QUICK
 
+    if options.keep_freed_memory:
+        keep_freed_memory()
     settings = {"rounds": options.rounds, "min_time": options.min_time, "quick": options.quick}
     found, limits = machine(), Limits(repeats=1 if options.quick else 5)
     report.show_machine(console, found)
@@ -108,6 +110,7 @@ def _options(arguments):
     )
     parser.add_argument("--quick", action="store_true", help="every job at a small size, in one round")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    parser.add_argument("--keep-freed-memory", action="store_true", help="glibc keeps it, for all contenders alike")
     parser.add_argument("--results", metavar="FOLDER", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     options = parser.parse_args(arguments)
     if unknown := set(options.jobs) - set(JOBS):

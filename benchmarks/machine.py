@@ -9,6 +9,12 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_info
 
+from npllm.utils import allocator
+
+TUNABLES = (
+    f"glibc.malloc.trim_threshold={allocator.TRIM_THRESHOLD}:glibc.malloc.mmap_threshold={allocator.MMAP_THRESHOLD}"
+)
+
 
 def machine():
     """The processor, the versions, and the BLAS and threads of both sides, as a dict of texts."""
@@ -20,6 +26,7 @@ def machine():
         "others": ", ".join(
             f"{name} {importlib.metadata.version(name)}" for name in ("tiktoken", "tokenizers", "transformers")
         ),
+        "allocator": allocator.describe_allocator(),
     }
     if hasattr(os, "getloadavg"):
         found["load"] = f"{os.getloadavg()[0]:.1f} processes on average in the minute before"
@@ -27,6 +34,13 @@ def machine():
     if slowed:
         found["warning"] = f"{' '.join(slowed)} is set: NumPy's OpenBLAS may not run at its full speed"
     return found
+
+
+def keep_freed_memory():
+    """Let glibc keep freed memory, in this process for all contenders, and in the processes that it starts."""
+    allocator.keep_freed_memory()
+    before = os.environ.get("GLIBC_TUNABLES")
+    os.environ["GLIBC_TUNABLES"] = f"{before}:{TUNABLES}" if before else TUNABLES
 
 
 def _processor():

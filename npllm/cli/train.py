@@ -43,6 +43,7 @@ from npllm.training.run import Run, create_run, open_run, open_trained
 from npllm.training.run_config import RUN
 from npllm.training.step import accumulate_gradients
 from npllm.training.trainer import Trainer, TrainingConfig
+from npllm.utils.allocator import keep_freed_memory
 
 WITH_RESUME = {"out", "checkpoint_interval", "threads", "num_steps", "previous"}  # options that go with --resume
 OF_THE_MODEL = {"architecture", "num_layers", "num_heads", "d_model", "tokenizer", "vocab_size"}
@@ -109,6 +110,10 @@ def add_parser(commands) -> None:
         help=f"batches of an evaluation{_default('eval_batches', 50)}",
     )  # fmt: skip
     add("--checkpoint-interval", metavar="N", type=positive, default=250, help="steps between two checkpoints")
+    add(
+        "--keep-freed-memory", action="store_true",
+        help="glibc keeps freed memory for the next arrays, which can save time; the result is the same",
+    )  # fmt: skip
     add_seed_option(command)
     add_threads_option(command, default=None)
     command.set_defaults(run=run)
@@ -116,6 +121,8 @@ def add_parser(commands) -> None:
 
 def run(console: Console, options: argparse.Namespace) -> int:
     """Train a new run or resume one; return the exit status, 0 or 128 + the number of a signal."""
+    if options.keep_freed_memory:
+        console.print(keep_freed_memory(), highlight=False, soft_wrap=True)
     if options.resume:
         refuse(options, options.given - WITH_RESUME, "has no effect with --resume, which continues the run as it began")
         training_run, about = open_run(options.out, previous=options.previous), ""

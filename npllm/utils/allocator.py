@@ -5,9 +5,10 @@ one. Every page of fresh memory is then filled with zeros and mapped when it is 
 allocates the same arrays as the step before; with `keep_freed_memory()` most of them are the memory of earlier ones.
 
     print(keep_freed_memory())     once, at the start of a program
+    npllm train --keep-freed-memory, python -m benchmarks --keep-freed-memory
 
-The process then holds its peak memory until it ends. The setting is for the whole process, so npllm never makes it
-by itself.
+The process then holds its peak memory until it ends. Results do not change. The setting is for the whole process, so
+npllm never makes it without being asked. `describe_allocator()` says whether it is in effect.
 
 mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
 """
@@ -19,6 +20,13 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 TRIM_THRESHOLD = 2**31 - 1  # bytes at the top of the heap that are kept; the largest int
 MMAP_THRESHOLD = 2**25  # arrays of fewer bytes are on the heap; the largest value that glibc takes
+VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "LD_PRELOAD")  # have a say, too
+
+
+class _State:
+    """Whether this process has set the thresholds; malloc cannot be asked."""
+
+    is_kept = False
 
 
 def keep_freed_memory() -> str:
@@ -28,7 +36,7 @@ def keep_freed_memory() -> str:
     """
     version = glibc_version()
     if version is None:
-        return f"allocator: unchanged, because there is no glibc on {sys.platform}"
+        return f"allocator: unchanged, because there is no glibc, and so no mallopt, on {sys.platform}"
     mallopt = ctypes.CDLL(None).mallopt
     for name, option, value in (
         ("M_TRIM_THRESHOLD", M_TRIM_THRESHOLD, TRIM_THRESHOLD),
@@ -36,7 +44,19 @@ def keep_freed_memory() -> str:
     ):
         if mallopt(option, value) != 1:
             return f"allocator: {version} refused {name} = {value}"
-    return f"allocator: {version}, M_TRIM_THRESHOLD = {TRIM_THRESHOLD}, M_MMAP_THRESHOLD = {MMAP_THRESHOLD}"
+    _State.is_kept = True
+    return f"allocator: {describe_allocator()}"
+
+
+def describe_allocator() -> str:
+    """The C library, whether `keep_freed_memory` is in effect, and the environment's settings of malloc."""
+    version = glibc_version()
+    if version is None:
+        return f"that of {sys.platform}, without mallopt"
+    if _State.is_kept:
+        return f"{version} keeps freed memory, M_TRIM_THRESHOLD = {TRIM_THRESHOLD}, M_MMAP_THRESHOLD = {MMAP_THRESHOLD}"
+    found = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
+    return f"{version} with its own thresholds" + (f", {' '.join(found)}" if found else "")
 
 
 def glibc_version() -> str | None:

@@ -1,12 +1,14 @@
 import io
 import json
+import os
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
 
 from benchmarks import report
 from benchmarks.limits import Limit
-from benchmarks.machine import machine
+from benchmarks.machine import keep_freed_memory, machine
 from benchmarks.measure import Measurement
 
 MACHINE = {"processor": "an abacus", "npllm": "NumPy by hand"}
@@ -81,11 +83,27 @@ def test_the_machine_is_named(monkeypatch):
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     monkeypatch.delenv("OPENBLAS_L2_SIZE", raising=False)
     found = machine()
-    assert [name for name in found if name != "load"] == ["processor", "system", "npllm", "PyTorch", "others"]
+    names = ["processor", "system", "npllm", "PyTorch", "others", "allocator"]
+    assert [name for name in found if name != "load"] == names
     assert "NumPy" in found["npllm"] and "thread" in found["npllm"]
     assert "thread" in found["PyTorch"]
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
     assert "OPENBLAS_CORETYPE=Prescott is set" in machine()["warning"]
+
+
+def test_the_machine_names_the_allocator(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    monkeypatch.setattr("npllm.utils.allocator.glibc_version", lambda: "glibc 2.36")
+    monkeypatch.setattr("npllm.utils.allocator._State.is_kept", False)
+    assert machine()["allocator"] == "glibc 2.36 with its own thresholds, GLIBC_TUNABLES=glibc.malloc.check=0"
+    monkeypatch.setattr("npllm.utils.allocator.ctypes.CDLL", lambda name: Mock(mallopt=lambda option, value: 1))
+    keep_freed_memory()
+    assert machine()["allocator"].startswith("glibc 2.36 keeps freed memory, M_TRIM_THRESHOLD = ")
+    for_children = "glibc.malloc.trim_threshold=2147483647:glibc.malloc.mmap_threshold=33554432"
+    assert os.environ["GLIBC_TUNABLES"] == f"glibc.malloc.check=0:{for_children}"
+    out = io.StringIO()
+    report.show_machine(Console(file=out, width=60), machine())
+    assert "allocator glibc 2.36 keeps freed memory" in out.getvalue()
 
 
 STEP = Measurement(

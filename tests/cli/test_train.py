@@ -1,6 +1,11 @@
 """Options of `npllm train` that change how it computes and not what; the others are in test_train_and_generate.py."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +16,10 @@ from npllm.cli.train import _trial_step
 from npllm.models import GPT, Decoder, DecoderConfig, GPTConfig
 from npllm.training import Trainer, TrainingConfig, open_run
 from npllm.training.step import accumulate_gradients
+from npllm.utils.allocator import glibc_version
 from tests.fingerprint import fingerprint
 
+ROOT = Path(__file__).parent.parent.parent
 TEXT = "the ferry left at nine, and the harbour was quiet. she counted the lamps on the far side of the water.\n" * 9
 SMALL = [
     *("--num-steps", "8", "--num-layers", "2", "--num-heads", "2", "--d-model", "16", "--dropout", "0.1"),
@@ -79,6 +86,28 @@ class TestRecompute:
         fields = json.loads((plain / "run.json").read_text())["training"]
         del fields["recompute"]
         assert from_dict(fields, TrainingConfig).recompute is False
+
+
+class TestKeepFreedMemory:
+    def test_the_result_is_that_of_a_run_without_it(self, tmp_path, text_file, plain):
+        """In a process of its own: the setting cannot be undone."""
+        options = ["--text", str(text_file), "--keep-freed-memory", *SMALL]
+        command = [sys.executable, "-m", "npllm", "train", "--out", str(tmp_path / "run"), *options]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert (done.returncode, done.stderr) == (0, "")
+        first = done.stdout.splitlines()[0]
+        assert first.startswith("allocator: ")
+        assert ("keeps freed memory" in first) == (glibc_version() is not None)
+        check_same(tmp_path / "run", plain)
+
+    def test_the_line_says_what_was_done_also_with_resume(self, plain, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr("npllm.cli.train.keep_freed_memory", lambda: "allocator: unchanged")
+        folder = shutil.copytree(plain, tmp_path / "run")
+        train(folder, "--resume")
+        assert "allocator" not in capsys.readouterr().out
+        train(folder, "--resume", "--keep-freed-memory")
+        assert capsys.readouterr().out.startswith("allocator: unchanged\n")
 
 
 class TestTrialStep:
