@@ -29,27 +29,23 @@ def map_elements(formula: Callable, *arrays: np.ndarray) -> Any:
     if arrays[0].size < MIN_SIZE:
         return formula(*arrays)
     shape = arrays[0].shape
-    results = _map_blocks(formula, [array.reshape(-1) for array in arrays], _block_size(arrays[0].size), 0)
+    results = _map_blocks(formula, [array.reshape(-1) for array in arrays], _block_size(arrays[0].size))
     return _each(results, lambda result: result.reshape(shape))
 
 
-def map_rows(formula: Callable, *arrays: np.ndarray, num_sums: int = 0, axis: int = -1) -> Any:
+def map_rows(formula: Callable, *arrays: np.ndarray, axis: int = -1) -> Any:
     """formula(*arrays) for a formula that treats each row, the last axis, by itself      (..., N), … → (..., M), …
 
-    The further arrays and the results have the axes of the first one before its last axis, and then any others. The
-    last `num_sums` results are sums over all rows instead; those of the blocks are added in order. If the formula works
-    along another axis than −1, all is one block.
+    The further arrays and the results have the axes of the first one before its last axis, and then any others. If the
+    formula works along another axis than −1, all is one block.
     """
     first = arrays[0]
     if first.size < MIN_SIZE or axis != -1:
         return formula(*arrays)
     leading = first.shape[:-1]
     rows = [array.reshape((-1, *array.shape[len(leading) :])) for array in arrays]
-    results = _map_blocks(formula, rows, max(1, _block_size(first.size) // first.shape[-1]), num_sums)
-    if not isinstance(results, tuple):
-        return results.reshape(leading + results.shape[1:])
-    whole = len(results) - num_sums
-    return *(result.reshape(leading + result.shape[1:]) for result in results[:whole]), *results[whole:]
+    results = _map_blocks(formula, rows, max(1, _block_size(first.size) // first.shape[-1]))
+    return _each(results, lambda result: result.reshape(leading + result.shape[1:]))
 
 
 def update_elements(formula: Callable, *arrays: np.ndarray) -> None:
@@ -64,18 +60,18 @@ def update_elements(formula: Callable, *arrays: np.ndarray) -> None:
     _for_each_block(formula, flat, _block_size(len(flat[0])))
 
 
-def update_rows(formula: Callable, *arrays: np.ndarray, axis: int = -1) -> None:
-    """formula(*arrays) for a formula that writes into its arguments and treats each row, the last axis, by itself
+def update_rows(formula: Callable, *arrays: np.ndarray, axis: int = -1) -> list[Any]:
+    """[formula(*block) for each block] for a formula that writes into its arguments and treats each row by itself
 
-    The arrays have the axes of the first one before its last axis, and then any others; those that are written are
-    C-contiguous. If the formula works along another axis than −1, all is one block.
+    What the formula returns for each block, such as sums over its rows, is returned in order. The arrays have the axes
+    of the first one before its last axis, and then any others; those that are written are C-contiguous. If the formula
+    works along another axis than −1, all is one block.
     """
     first = arrays[0]
     if first.size < MIN_SIZE or axis != -1:
-        formula(*arrays)
-        return
+        return [formula(*arrays)]
     rows = [array.reshape((-1, *array.shape[first.ndim - 1 :])) for array in arrays]
-    _for_each_block(formula, rows, max(1, _block_size(first.size) // first.shape[-1]))
+    return _for_each_block(formula, rows, max(1, _block_size(first.size) // first.shape[-1]))
 
 
 def for_each_block(formula: Callable[[np.ndarray], Any], arrays: list[np.ndarray]) -> list[Any]:
@@ -101,33 +97,31 @@ def _block_size(size: int) -> int:
     return min(BLOCK_SIZE, -(-size // MIN_BLOCKS))
 
 
-def _for_each_block(formula: Callable, arrays: list[np.ndarray], step: int) -> None:
-    parallel(lambda start: formula(*(array[start : start + step] for array in arrays)), range(0, len(arrays[0]), step))
+def _for_each_block(formula: Callable, arrays: list[np.ndarray], step: int) -> list[Any]:
+    starts = range(0, len(arrays[0]), step)
+    return parallel(lambda start: formula(*(array[start : start + step] for array in arrays)), starts)
 
 
-def _map_blocks(formula: Callable, arrays: list[np.ndarray], step: int, num_sums: int) -> Any:
+def _map_blocks(formula: Callable, arrays: list[np.ndarray], step: int) -> Any:
     """The formula on arrays[:][i : i + step]; the results of the blocks put together."""
     count = len(arrays[0])
     outs: list[np.ndarray] = []  # allocated by the block that is finished first: it knows shapes and dtypes
     is_tuple = False
     allocating = threading.Lock()
 
-    def run(start: int) -> tuple[np.ndarray, ...]:
+    def run(start: int) -> None:
         nonlocal is_tuple
         results = formula(*(array[start : start + step] for array in arrays))
         parts = results if isinstance(results, tuple) else (results,)
-        whole = len(parts) - num_sums
         with allocating:
             is_tuple = isinstance(results, tuple)
             if not outs:
-                outs.extend(np.empty((count, *part.shape[1:]), part.dtype) for part in parts[:whole])
+                outs.extend(np.empty((count, *part.shape[1:]), part.dtype) for part in parts)
         for out, part in zip(outs, parts):
             out[start : start + step] = part
-        return parts[whole:]
 
-    sums = parallel(run, range(0, count, step))
-    results = [*outs, *(sum(blocks[1:], start=blocks[0]) for blocks in zip(*sums))]
-    return tuple(results) if is_tuple else results[0]
+    parallel(run, range(0, count, step))
+    return tuple(outs) if is_tuple else outs[0]
 
 
 def _each(results: Any, function: Callable) -> Any:

@@ -69,21 +69,18 @@ def layer_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
     """
     weight, has_bias = cache.weight, cache.has_bias
 
-    def formula(dy: np.ndarray, normalized: np.ndarray, inverse_std: np.ndarray) -> tuple[np.ndarray, ...]:
-        dnormalized = dy if weight is None else dy * weight
+    def formula(dy: np.ndarray, normalized: np.ndarray, inverse_std: np.ndarray, dx: np.ndarray) -> tuple[Any, Any]:
+        dnormalized = dy if weight is None else np.multiply(dy, weight, out=dx)
         mean = _mean(dnormalized)
-        projection = _mean_of_products(dnormalized, normalized)
-        dx = dnormalized - mean
-        products = normalized * projection
-        dx -= products
+        projection = normalized * _mean_of_products(dnormalized, normalized)
+        np.subtract(dnormalized, mean, out=dx)
+        dx -= projection
         dx *= inverse_std
-        dweight = () if weight is None else (_sum_over_positions(np.multiply(dy, normalized, out=products)),)
-        dbias = (_sum_over_positions(dy),) if has_bias else ()
-        return dx, *dweight, *dbias
+        dweight = None if weight is None else _sum_over_positions(np.multiply(dy, normalized, out=projection))
+        return dweight, _sum_over_positions(dy) if has_bias else None
 
     dy = check_gradient(dy, cache.normalized.shape, cache.normalized.dtype)
-    num_sums = (weight is not None) + has_bias
-    return drop_none(*map_rows(formula, dy, cache.normalized, cache.inverse_std, num_sums=num_sums))
+    return _dx_and_sums(formula, dy, cache.normalized, cache.inverse_std)
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> np.ndarray:
@@ -116,17 +113,15 @@ def rms_norm_backward(dy: np.ndarray, cache: Cache) -> Any:
     """
     weight = cache.weight
 
-    def formula(dy: np.ndarray, normalized: np.ndarray, inverse_rms: np.ndarray) -> tuple[np.ndarray, ...]:
-        dnormalized = dy if weight is None else dy * weight
-        projection = _mean_of_products(dnormalized, normalized)
-        products = normalized * projection
-        dx = dnormalized - products
+    def formula(dy: np.ndarray, normalized: np.ndarray, inverse_rms: np.ndarray, dx: np.ndarray) -> tuple[Any, ...]:
+        dnormalized = dy if weight is None else np.multiply(dy, weight, out=dx)
+        projection = normalized * _mean_of_products(dnormalized, normalized)
+        np.subtract(dnormalized, projection, out=dx)
         dx *= inverse_rms
-        return (dx,) if weight is None else (dx, _sum_over_positions(np.multiply(dy, normalized, out=products)))
+        return (None if weight is None else _sum_over_positions(np.multiply(dy, normalized, out=projection)),)
 
     dy = check_gradient(dy, cache.normalized.shape, cache.normalized.dtype)
-    num_sums = int(weight is not None)
-    return drop_none(*map_rows(formula, dy, cache.normalized, cache.inverse_rms, num_sums=num_sums))
+    return _dx_and_sums(formula, dy, cache.normalized, cache.inverse_rms)
 
 
 def l2_normalize(x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
@@ -290,6 +285,13 @@ def _mean(x: np.ndarray) -> np.ndarray:
 def _mean_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Σ a b / C along the last axis: np.vecdot stores no product."""
     return np.vecdot(a, b)[..., None] / a.shape[-1]
+
+
+def _dx_and_sums(formula: Callable, dy: np.ndarray, *arrays: np.ndarray) -> Any:
+    """dx and the sums that are not None; formula(dy, *arrays, dx) stores dx and returns the sums over its positions."""
+    dx = np.empty(dy.shape, dy.dtype)
+    blocks = update_rows(formula, dy, *arrays, dx)
+    return drop_none(dx, *(None if parts[0] is None else sum(parts[1:], start=parts[0]) for parts in zip(*blocks)))
 
 
 def _sum_over_positions(gradient: np.ndarray) -> np.ndarray:
