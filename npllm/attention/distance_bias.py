@@ -53,13 +53,14 @@ class HeadDistanceBias:
     query_positions: np.ndarray
     key_positions: np.ndarray
 
-    def __getitem__(self, tile: tuple[slice, slice]) -> np.ndarray:
-        """The bias of a tile, bias[rows, columns]."""
-        return self.table[self.distances(*tile)]
+    def __getitem__(self, pairs: tuple[slice, slice] | tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """The bias of a tile, bias[rows, columns], or of pairs whose indices are arrays that broadcast."""
+        return self.table[self.distances(*pairs)]
 
-    def distances(self, rows: slice, columns: slice) -> np.ndarray:
+    def distances(self, rows: slice | np.ndarray, columns: slice | np.ndarray) -> np.ndarray:
         """t − s, within the table, for some queries and keys."""
-        found = self.query_positions[rows, None] - self.key_positions[columns]
+        queries = self.query_positions[rows, None] if isinstance(rows, slice) else self.query_positions[rows]
+        found = queries - self.key_positions[columns]
         return _within_table(found, self.table)
 
 

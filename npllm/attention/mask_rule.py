@@ -28,6 +28,9 @@ class Pattern(Protocol):
     def visible(self, queries: "Range", keys: "Range") -> tuple[np.ndarray, np.ndarray]:
         """For blocks of positions: where at least one pair is visible, and where every pair is."""
 
+    def parts(self) -> "tuple[tuple[Distances, int], ...]":
+        """The pattern as parts that share no pair: distances, and what they are a multiple of. () if it has none."""
+
 
 class Range(NamedTuple):
     """The lowest and the highest number of each block; broadcastable arrays."""
@@ -92,21 +95,46 @@ class MaskRule:
             np.broadcast_to(positions, (*self.leading, positions.shape[-1]))[index]
             for positions in (self.query_positions, self.key_positions)
         )
-        documents = None
+        groups: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
         if self.document_ids is not None:
             numbers = np.cumsum(document_starts(self.document_ids), axis=-1)
             documents = np.broadcast_to(numbers, (*self.leading, numbers.shape[-1]))[index]
-        return MaskElement(queries, keys, self.window, self.sinks, documents, self.pattern)
+            groups = ((documents, documents),)
+        return MaskElement(queries, keys, self.window, self.sinks, groups, self.pattern)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """A pattern by itself: low ≤ t − s < high."""
+
+    low: int
+    high: int | None = None
+
+    def mask(self, query_positions: np.ndarray, key_positions: np.ndarray) -> np.ndarray:
+        """True where a query may attend      (..., T), (..., S) → (..., T, S)"""
+        distance = query_positions[..., :, None] - key_positions[..., None, :]
+        mask = distance >= self.low
+        return mask if self.high is None else mask & (distance < self.high)
+
+    def visible(self, queries: Range, keys: Range) -> tuple[np.ndarray, np.ndarray]:
+        """For blocks of positions: where at least one pair may be visible, and where every pair is."""
+        low, high = queries.low - keys.high, queries.high - keys.low  # of the distances
+        some, every = high >= self.low, low >= self.low
+        return (some, every) if self.high is None else (some & (low < self.high), every & (high < self.high))
+
+    def parts(self) -> "tuple[tuple[Distances, int], ...]":
+        """It has none."""
+        return ()
 
 
 class MaskElement(NamedTuple):
-    """A MaskRule without leading axes; the documents are numbered in order."""
+    """A MaskRule without leading axes. `groups` are numbers of the queries and of the keys that must be equal."""
 
     query_positions: np.ndarray
     key_positions: np.ndarray
     window: int | None
     sinks: int
-    documents: np.ndarray | None
+    groups: tuple[tuple[np.ndarray, np.ndarray], ...]
     pattern: Pattern | None
 
     def kinds(self, block: int) -> np.ndarray:
@@ -121,22 +149,36 @@ class MaskElement(NamedTuple):
 
     def tile(self, rows: slice, columns: slice) -> np.ndarray:
         """The mask of some queries and keys      () → (T, S)"""
+        return self.pairs(rows, columns)
+
+    def pairs(self, rows: slice | np.ndarray, columns: slice | np.ndarray) -> np.ndarray:
+        """The mask of some queries and keys, by their indices      (..., T), (..., S) → (..., T, S)"""
         queries, keys = self.query_positions[rows], self.key_positions[columns]
         mask = position_mask(queries, keys, self.window, self.sinks)
-        if self.documents is not None:
-            mask &= self.documents[rows, None] == self.documents[columns]
+        for of_queries, of_keys in self.groups:
+            mask &= of_queries[rows][..., :, None] == of_keys[columns][..., None, :]
         if self.pattern is not None:
             mask &= self.pattern.mask(queries, keys)
         return mask
 
+    @property
+    def is_narrow(self) -> bool:
+        """True if it may hide more than the later keys."""
+        return self.window is not None or bool(self.groups) or self.pattern is not None
+
+    def parts(self) -> list["Part"]:
+        """Masks that share no pair, and together are this one."""
+        whole = Part(self, np.arange(len(self.query_positions)), np.arange(len(self.key_positions)))
+        parts = () if self.pattern is None else self.pattern.parts()
+        return [whole.with_pattern(distances, divisor) for distances, divisor in parts] or [whole]
+
     def _further(self, queries: Range, keys: Range, block: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Where the window, the documents and the pattern leave some pair, and where every pair, visible."""
+        """Where the window, the groups and the pattern leave some pair, and where every pair, visible."""
         if self.window is not None:
             near = (queries.low - keys.high < self.window) | (keys.low < self.sinks)
             yield near, (queries.high - keys.low < self.window) | (keys.high < self.sinks)
-        if self.documents is not None:
-            columns = Range.of_blocks(self.documents, block)
-            rows = columns.as_rows()
+        for of_queries, of_keys in self.groups:
+            rows, columns = Range.of_blocks(of_queries, block).as_rows(), Range.of_blocks(of_keys, block)
             overlap = (rows.low <= columns.high) & (columns.low <= rows.high)
             yield overlap, (rows.low == columns.high) & (columns.low == rows.high)
         if self.pattern is not None:
@@ -159,3 +201,36 @@ class ArrayElement:
     def tile(self, rows: slice, columns: slice) -> np.ndarray:
         """The mask of some queries and keys."""
         return self.mask[rows, columns]
+
+    def pairs(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The mask of some queries and keys, by their indices      (..., T), (..., S) → (..., T, S)"""
+        return self.mask[rows[..., :, None], columns[..., None, :]]
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if it hides more than a causal mask."""
+        return 5 * int(np.count_nonzero(self.mask)) < 2 * self.mask.size
+
+    def parts(self) -> list["Part"]:
+        """The mask itself: it is not split."""
+        return [Part(self, np.arange(self.mask.shape[0]), np.arange(self.mask.shape[1]))]
+
+
+class Part(NamedTuple):
+    """A part of a mask, with queries and keys in another order: their indices (T) and (S)."""
+
+    mask: MaskElement | ArrayElement
+    queries: np.ndarray
+    keys: np.ndarray
+
+    def with_pattern(self, pattern: Pattern, divisor: int) -> "Part":
+        """The same with another pattern, and t = s modulo the divisor; sorted by this remainder."""
+        mask, queries, keys = self
+        assert isinstance(mask, MaskElement)
+        if divisor == 1:
+            return Part(mask._replace(pattern=pattern), queries, keys)
+        remainders = mask.query_positions % divisor, mask.key_positions % divisor
+        queries, keys = (np.argsort(remainder, kind="stable") for remainder in remainders)
+        groups = tuple((a[queries], b[keys]) for a, b in (*mask.groups, remainders))
+        positions = mask.query_positions[queries], mask.key_positions[keys]
+        return Part(MaskElement(*positions, mask.window, mask.sinks, groups, pattern), queries, keys)

@@ -31,6 +31,7 @@ class TilePlan:
         self.mask, self.block, self.shape = mask, BLOCK, (num_queries, num_keys)
         rows, columns = (-(-length // BLOCK) for length in self.shape)  # rounded up
         self.kinds = np.full((rows, columns), ALL) if mask is None else mask.kinds(BLOCK)
+        self.num_pairs = int((self.kinds != SKIP).sum()) * BLOCK * BLOCK
         self._hidden: dict[tuple[int, int], np.ndarray] = {}
         self._most = MASKS_KEPT * (rows + columns)
         self.by_query = [list(self._spans_of_row(i)) for i in range(rows)]

@@ -5,7 +5,8 @@
 This is the function of scaled_dot_product.py by another algorithm. There the scores and weights are arrays of T × S
 numbers, which are written to memory and read again several times; here a span of them stays in the cache of a core, and
 memory grows with T + S. Spans that the mask hides are skipped, so a causal mask saves half of the work, and a sliding
-window costs T times the window. The backward pass computes the weights again instead of keeping them. Heads are dealt
+window costs T times the window. Where little is visible, small_tiles.py and small_tile_head.py take the place of
+tile_plan.py and tiled_head.py. The backward pass computes the weights again instead of keeping them. Heads are dealt
 out to threads. tiled_head.py has the algorithm for one head.
 
 Where a number is not finite, or a product could overflow, the plain form runs: inf and nan reach the same results.
@@ -22,6 +23,8 @@ from npllm.attention.distance_bias import DistanceBias
 from npllm.attention.mask_rule import ArrayElement, MaskElement, MaskRule
 from npllm.attention.plain import plain_attention_backward, plain_attention_forward
 from npllm.attention.scaled_dot_product import check_attention_shapes
+from npllm.attention.small_tile_head import backward_parts, forward_parts
+from npllm.attention.small_tiles import SmallTiles, plan_of_mask
 from npllm.attention.softcap import check_cap
 from npllm.attention.tile_plan import TilePlan
 from npllm.attention.tiled_head import Head, Index, backward_head, forward_head
@@ -80,7 +83,7 @@ def tiled_attention_forward(
     y = _by_heads(leading, (q.shape[-2], v.shape[-1]), q.dtype)
     log_sum_exp = np.empty((*leading, q.shape[-2], 1), q.dtype)
     if y.size and k.size and _products_are_finite(q, k) and _products_are_finite(v, v):
-        parallel(lambda head: forward_head(head, y[head.index], log_sum_exp[head.index]), list(_heads(cache)))
+        parallel(lambda head: _forward_head(head, y[head.index], log_sum_exp[head.index]), list(_heads(cache)))
         if math.isfinite(float(log_sum_exp.sum())):
             cache.y, cache.log_sum_exp, cache.shape = y, log_sum_exp, y.shape
             return y, cache
@@ -105,7 +108,7 @@ def tiled_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, 
     def run(group: list[Head]) -> None:
         for head in group:
             into = None if dbias is None else dbias[_index_of_bias(head.index, leading, bias)]
-            backward_head(
+            _backward_head(
                 head, dy[head.index], cache.y[head.index], cache.log_sum_exp[head.index],
                 [gradient[head.index] for gradient in gradients], into,
             )  # fmt: skip
@@ -113,6 +116,27 @@ def tiled_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, 
     parallel(run, list(groups.values()))
     dq, dk, dv = (_sum_shared(gradient, x.shape) for gradient, x in zip(gradients, (q, k, v)))
     return dq, dk, dv, *([] if bias is None or dbias is None else [_as_gradient(dbias, bias)])
+
+
+def _forward_head(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
+    if isinstance(head.plan, TilePlan):
+        forward_head(head, y, log_sum_exp)
+    else:
+        forward_parts(head, head.plan, y, log_sum_exp)
+
+
+def _backward_head(
+    head: Head,
+    dy: np.ndarray,
+    y: np.ndarray,
+    log_sum_exp: np.ndarray,
+    gradients: list[np.ndarray],
+    dbias: np.ndarray | None,
+) -> None:
+    if isinstance(head.plan, TilePlan):
+        backward_head(head, dy, y, log_sum_exp, gradients, dbias)
+    else:
+        backward_parts(head, head.plan, dy, y, log_sum_exp, gradients, dbias)
 
 
 def _zeros_for_bias(bias: np.ndarray | DistanceBias | None) -> np.ndarray | None:
@@ -139,11 +163,11 @@ def _heads(cache: TiledCache) -> Iterator[Head]:
     """Every head of every sequence."""
     q, k, v, leading = cache.q, cache.k, cache.v, cache.leading
     full = (q.shape[-2], k.shape[-2])
-    mask_leading, plans = _leading_of_mask(cache.mask), dict[Index, TilePlan]()
+    mask_leading, plans = _leading_of_mask(cache.mask), dict[Index, TilePlan | list[SmallTiles]]()
     for index in np.ndindex(*leading):
         at = _aligned(index, leading, mask_leading)
         if at not in plans:
-            plans[at] = TilePlan(_mask_element(cache.mask, at, full), *full)
+            plans[at] = plan_of_mask(_mask_element(cache.mask, at, full), *full)
         table = cache.bias.head(index) if isinstance(cache.bias, DistanceBias) else None
         bias, dropout_mask = (
             None if x is None else np.broadcast_to(x[_shared(index, leading, x)], full)

@@ -11,12 +11,14 @@ Dao 2023, FlashAttention-2, section 3.1; the running maximum: Milakov and Gimels
 for softmax.
 """
 
+import math
 import threading
 from typing import NamedTuple
 
 import numpy as np
 
 from npllm.attention.distance_bias import HeadDistanceBias, add_by_distance
+from npllm.attention.small_tiles import SmallTiles
 from npllm.attention.tile_plan import Span, TilePlan
 from npllm.core.broadcasting import unbroadcast
 
@@ -35,7 +37,13 @@ class Head(NamedTuple):
     dropout_mask: np.ndarray | None
     scale: float
     softcap: float | None
-    plan: TilePlan
+    plan: TilePlan | list[SmallTiles]
+
+    @property
+    def spans(self) -> TilePlan:
+        """The plan, if it has large tiles."""
+        assert isinstance(self.plan, TilePlan)
+        return self.plan
 
     def contiguous(self) -> "Head":
         """The same with keys and values in consecutive memory: rows that are far apart need a memory page each."""
@@ -43,23 +51,28 @@ class Head(NamedTuple):
 
     def scores(self, q_scaled: np.ndarray, span: Span) -> tuple[np.ndarray, np.ndarray | None]:
         """The scores of a span, −∞ where masked, and tanh(scores / cap) where there is a cap."""
-        scores = _product("scores", q_scaled, self.k[span.columns].T)
-        tanh = None
-        if self.softcap is not None:
-            scores /= self.softcap
-            tanh = np.tanh(scores)
-            np.multiply(tanh, self.softcap, out=scores)
+        scores = scratch_product("scores", q_scaled, self.k[span.columns].T)
+        tanh = self.cap(scores)
         if self.bias is not None:
             scores += self.bias[span.rows, span.columns]
-        self.plan.hide(scores, span)
+        self.spans.hide(scores, span)
         return scores, tanh
+
+    def cap(self, scores: np.ndarray) -> np.ndarray | None:
+        """scores = cap · tanh(scores / cap), in place, and return the tanh; None where there is no cap."""
+        if self.softcap is None:
+            return None
+        scores /= self.softcap
+        tanh = np.tanh(scores)
+        np.multiply(tanh, self.softcap, out=scores)
+        return tanh
 
 
 def forward_head(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
     """Write y (T, E) and the log-sum-exp (T, 1) of a head; 0 for a query that may attend to no key."""
     head = head.contiguous()
-    for i, spans in enumerate(head.plan.by_query):
-        rows = head.plan.rows(i)
+    for i, spans in enumerate(head.spans.by_query):
+        rows = head.spans.rows(i)
         q_scaled = head.q[rows] * head.scale
         maximum, total, sums = _first_state(head, rows)
         for number, span in enumerate(spans):
@@ -105,15 +118,15 @@ def backward_head(
     head, dy, q_scaled = head.contiguous(), np.ascontiguousarray(dy), head.q * head.scale
     dq = np.zeros(head.q.shape, head.q.dtype)
     dot = np.einsum("te,te->t", dy, y)[:, None]
-    for j, spans in enumerate(head.plan.by_key):
-        columns = head.plan.columns(j)
+    for j, spans in enumerate(head.spans.by_key):
+        columns = head.spans.columns(j)
         dk[columns], dv[columns] = 0, 0
         for span in spans:
             rows = span.rows
             scores, tanh = head.scores(q_scaled[rows], span)
             scores -= log_sum_exp[rows]
             weights = np.exp(scores, out=scores)
-            dweights = _product("dweights", dy[rows], head.v[columns].T)
+            dweights = scratch_product("dweights", dy[rows], head.v[columns].T)
             if head.dropout_mask is None:
                 dv[columns] += weights.T @ dy[rows]
             else:
@@ -143,11 +156,12 @@ def _add_to_bias(
     tile += unbroadcast(dscores, tile.shape)
 
 
-def _product(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def scratch_product(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b, in memory of this thread that the next product of this name overwrites."""
-    needed = len(a) * b.shape[1] * a.itemsize
+    shape = (*a.shape[:-1], b.shape[-1])
+    needed = math.prod(shape) * a.itemsize
     buffer = getattr(_buffers, name, None)
     if buffer is None or buffer.nbytes < needed:
         buffer = np.empty(needed, np.uint8)
         setattr(_buffers, name, buffer)
-    return np.matmul(a, b, out=buffer[:needed].view(a.dtype).reshape(len(a), b.shape[1]))
+    return np.matmul(a, b, out=buffer[:needed].view(a.dtype).reshape(shape))

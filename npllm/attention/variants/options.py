@@ -11,7 +11,8 @@ the text. The receptive field of L layers is L windows. The first positions ("si
 must add up to 1, models learn to put what they do not need on the first tokens, and break down without them.
 
 Sparse masks. A fixed pattern on all pairs of positions: strided, or whole blocks. Attention in tiles (see tiled.py)
-skips the tiles in which no pair is visible; the plain form computes all T × S scores and masks them.
+skips the tiles in which no pair is visible, and sorts the keys of a strided pattern into few tiles (small_tiles.py);
+the plain form computes all T × S scores and masks them.
 
 Output gate. The context is multiplied by sigmoid(x W_gateᵀ), elementwise. A head can then contribute nothing, which
 softmax weights, adding up to 1, cannot express; and the value and output projections no longer compose to one linear
@@ -28,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from npllm.attention.mask_rule import Range
+from npllm.attention.mask_rule import Distances, Range
 from npllm.attention.masks import block_mask, strided_mask
 from npllm.core.cache import Cache
 from npllm.core.checks import check_integer, check_list, check_not_negative, check_positive
@@ -85,6 +86,12 @@ class StridedMask:
         low, high = queries.low - keys.high, queries.high - keys.low  # of the distances
         return (low < self.stride) | (high // self.stride * self.stride >= low), high < self.stride
 
+    def parts(self) -> tuple[tuple[Distances, int], ...]:
+        """The last positions, and those before them at a multiple of the stride; none if every position is."""
+        if self.stride == 1:
+            return ()
+        return (Distances(0, self.stride), 1), (Distances(self.stride), self.stride)
+
 
 @dataclass(frozen=True)
 class BlockSparseMask:
@@ -130,6 +137,10 @@ class BlockSparseMask:
         )
         count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
         return count > 0, count == (bottom - top) * (right - left)
+
+    def parts(self) -> tuple[tuple[Distances, int], ...]:
+        """It has none: its tiles are visible or not."""
+        return ()
 
 
 def output_gate_forward(context: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, Cache]:
