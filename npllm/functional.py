@@ -42,6 +42,11 @@ from npllm.attention.variants.linear_attention import (
     linear_attention_recurrent_backward,
     linear_attention_recurrent_forward,
 )
+from npllm.attention.variants.linear_attention_chunked import (
+    linear_attention_chunked,
+    linear_attention_chunked_backward,
+    linear_attention_chunked_forward,
+)
 from npllm.attention.variants.relative_bias import alibi_bias, alibi_slopes, t5_buckets
 from npllm.attention.variants.rope import halves_from_pairs, rotary, rotary_backward, rotary_forward
 from npllm.attention.variants.rope_frequencies import (
@@ -184,6 +189,9 @@ __all__ = [
     "linear",
     "linear_attention",
     "linear_attention_backward",
+    "linear_attention_chunked",
+    "linear_attention_chunked_backward",
+    "linear_attention_chunked_forward",
     "linear_attention_forward",
     "linear_attention_recurrent",
     "linear_attention_recurrent_backward",

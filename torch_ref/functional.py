@@ -5,7 +5,12 @@ from torch_ref.attention.pytorch_interface import scaled_dot_product_attention
 from torch_ref.attention.scaled_dot_product import attention
 from torch_ref.attention.softcap import softcap
 from torch_ref.attention.variants.delta_net import delta_rule, delta_rule_chunked
-from torch_ref.attention.variants.linear_attention import elu_plus_one, linear_attention, linear_attention_recurrent
+from torch_ref.attention.variants.linear_attention import (
+    elu_plus_one,
+    linear_attention,
+    linear_attention_chunked,
+    linear_attention_recurrent,
+)
 from torch_ref.attention.variants.relative_bias import alibi_bias, t5_buckets
 from torch_ref.attention.variants.rope import rotary
 from torch_ref.attention.variants.shaw import relative_attention

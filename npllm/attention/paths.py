@@ -40,6 +40,11 @@ def attention_path(path: str | None) -> Iterator[None]:
         _forced.reset(token)
 
 
+def forced_path() -> str | None:
+    """The path that `attention_path` forces, "plain" or "tiled"; None where the size decides."""
+    return _forced.get()
+
+
 def masked_attention_forward(
     q: np.ndarray,
     k: np.ndarray,
@@ -66,7 +71,7 @@ def masked_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray,
 
 
 def _is_tiled(q_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> bool:
-    path = _forced.get()
+    path = forced_path()
     if path is not None or min(len(q_shape), len(k_shape)) < 2:  # the plain form reports the wrong shape
         return path == "tiled"
     return q_shape[-2] >= MIN_QUERIES and q_shape[-2] * k_shape[-2] >= MIN_PAIRS

@@ -45,6 +45,7 @@ from npllm.attention.variants import relative_bias, rope, rope_frequencies
 from npllm.attention.variants.delta_net import delta_rule
 from npllm.attention.variants.delta_rule_chunked import delta_rule_chunked
 from npllm.attention.variants.linear_attention import elu_plus_one, linear_attention, linear_attention_recurrent
+from npllm.attention.variants.linear_attention_chunked import linear_attention_chunked
 from npllm.attention.variants.shaw import relative_attention
 from npllm.before_transformers import (
     CBOW,
@@ -189,6 +190,7 @@ FUNCTIONS = {  # function: its arguments
     elu_plus_one: {"x": floats(3)},
     linear_attention: QKV,
     linear_attention_recurrent: QKV,
+    linear_attention_chunked: QKV,
     delta_rule: QKV | {"beta": np.full((2, 3, 5), 0.5, np.float32)},
     delta_rule_chunked: QKV | {"beta": np.full((2, 3, 5), 0.5, np.float32)},
     additive_scores: {"q": floats(2, 3, 4), "k": floats(2, 5, 4), "v": floats(4)},

@@ -52,6 +52,9 @@ CALLS = {  # of every function that has a backward, a call with its forward
     "linear_attention_recurrent": lambda: F.linear_attention_recurrent_forward(
         abs(normal(5, 3)), abs(normal(5, 3)), normal(5, 4)
     ),
+    "linear_attention_chunked": lambda: F.linear_attention_chunked_forward(
+        abs(normal(5, 3)), abs(normal(5, 3)), normal(5, 4), chunk=2
+    ),
     "delta_rule": lambda: F.delta_rule_forward(normal(5, 3), normal(5, 3), normal(5, 4), abs(normal(5))),
     "delta_rule_chunked": lambda: F.delta_rule_chunked_forward(
         normal(5, 3), normal(5, 3), normal(5, 4), abs(normal(5)), chunk=2

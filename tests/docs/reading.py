@@ -40,7 +40,7 @@ ORDER = {  # folder: its files in reading order
     ),
     "attention/variants": (
         "options rope_frequencies rope_scaling rope relative_bias grouped_query shaw differential mla recurrence "
-        "linear_attention delta_rule_chunked delta_net"
+        "chunks normalizer linear_attention_chunked linear_attention triangular delta_rule_chunked delta_net"
     ),
     "before_transformers": (
         "skipgram negative_sampling word2vec recurrent_cells recurrent alignment additive luong seq2seq_decoders "

@@ -62,9 +62,9 @@ def _core_attention(draw):
     return draw.function("attention", q, k, v, np.tri(7, 9, 2, dtype=bool), draw.normal(6, 7, 9))
 
 
-def _linear_attention(draw, name, *state):
+def _linear_attention(draw, name, *state, **options):
     q, k = np.abs(draw.normal(2, 2, 3, 9, 8)) + 0.1
-    return draw.function(name, q, k, draw.normal(2, 3, 9, 6), *state, TWO_DOCUMENTS)
+    return draw.function(name, q, k, draw.normal(2, 3, 9, 6), *state, TWO_DOCUMENTS, **options)
 
 
 def _delta_rule(draw, name, **options):
@@ -188,6 +188,9 @@ CASES = {
     "linear_attention": lambda d: _linear_attention(d, "linear_attention"),
     "linear_attention_recurrent": lambda d: _linear_attention(
         d, "linear_attention_recurrent", np.abs(d.normal(2, 3, 8, 7))
+    ),
+    "linear_attention_chunked": lambda d: _linear_attention(
+        d, "linear_attention_chunked", np.abs(d.normal(2, 3, 8, 7)), chunk=4
     ),
     "LinearAttention": lambda d: d.layer("LinearAttention", STATE_HEADS, d.normal(2, 9, 12)),
     "l2_normalize": lambda d: d.function("l2_normalize", 3 * d.normal(4, 9, 12)),

@@ -41,6 +41,7 @@ UNUSED = {
     "Decoder": "the same in a model",
     "linear_attention": "later positions",
     "linear_attention_recurrent": "later positions",
+    "linear_attention_chunked": "later positions",
     "LinearAttention": "later positions",
     "DeltaNet": "later positions",
     "delta_rule": "later positions",
@@ -48,7 +49,9 @@ UNUSED = {
     "cross_entropy": "positions that are ignored",
 }
 # Functions that divide by a sum of products: of denormals, these have no digits.
-QUOTIENTS = {"linear_attention", "linear_attention_recurrent", "LinearAttention", "normalize_by_sum"}
+QUOTIENTS = {
+    "linear_attention", "linear_attention_recurrent", "linear_attention_chunked", "LinearAttention", "normalize_by_sum"
+}  # fmt: skip
 # Functions whose numbers are not compared at the edge.
 DEMONSTRATIONS = {"softmax_naive": "it shows the overflow that softmax avoids"}
 

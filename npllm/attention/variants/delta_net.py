@@ -10,8 +10,8 @@ rule computes the value that S predicts for k_t, and adds β_t times the differe
 This is one step of gradient descent on ½ |Sᵀ k_t − v_t|² with the learning rate β_t. With |k_t| = 1 and β_t = 1 the
 old value is replaced by v_t; with β_t = 0 the state does not change.
 
-The recurrent algorithm below computes these three lines for each position. The layer uses the chunked algorithm, which
-computes the same numbers, see delta_rule_chunked.py.
+The recurrent algorithm below computes these three lines for each position. The layer uses it for a single position, and
+otherwise the chunked algorithm, which computes the same numbers, see delta_rule_chunked.py.
 
 The layer computes β with a fourth projection and a sigmoid, and normalizes q and k to length 1 instead of a feature map
 and a divisor. The published network also has a convolution over four positions and SiLU after the projections of q, k
@@ -35,6 +35,7 @@ from npllm.attention.base import (
     split_heads,
 )
 from npllm.attention.kv_cache import RecurrentState
+from npllm.attention.variants.chunks import ChunkedCache, takes_chunks
 from npllm.attention.variants.delta_rule_chunked import delta_rule_chunked_backward, delta_rule_chunked_forward
 from npllm.attention.variants.recurrence import (
     check_delta_rule_inputs,
@@ -52,6 +53,8 @@ from npllm.core.module import Module, as_generator
 from npllm.layers.activations import sigmoid_backward, sigmoid_forward
 from npllm.layers.linear import Linear
 from npllm.layers.normalization import RMSNorm, l2_normalize_backward, l2_normalize_forward
+
+LEAST_CHUNKED = 2  # positions
 
 
 def delta_rule(
@@ -140,8 +143,8 @@ def delta_rule_backward(doutputs: tuple[np.ndarray, np.ndarray | None], cache: C
 class DeltaNet(Module):
     """y = join(norm(S_tᵀ q_t)) W_oᵀ,  S_t = S_{t−1} + k_t β_t (v_t − S_{t−1}ᵀ k_t)ᵀ      (..., T, C) → (..., T, C)
 
-    `chunk` positions are computed at a time; the values do not depend on it. Raises ValueError if num_heads does not
-    divide d_model.
+    `chunk` positions are computed at a time, and one under `attention_path("plain")`; the values do not depend on it.
+    Raises ValueError if num_heads does not divide d_model.
     """
 
     def __init__(
@@ -192,17 +195,21 @@ class DeltaNet(Module):
         )  # raises ValueError beyond the context
         (q, k, v, b), projections = project_forward(x, self._projections)
         q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
-        q, q_unit = l2_normalize_forward(q)
-        k, k_unit = l2_normalize_forward(k)
+        q, q_unit = l2_normalize_forward(_swap(q))  # rows in the order of the memory
+        k, k_unit = l2_normalize_forward(_swap(k))
+        q, k = _swap(q), _swap(k)
         beta, sigmoid = sigmoid_forward(b.mT)  # (..., T, H) → (..., H, T)
         if kv_cache is not None:
             k = kv_cache.zero_padding(k)
         state = None if kv_cache is None else kv_cache.state
-        (context, state), rule = delta_rule_chunked_forward(q, k, v, beta, state, document_ids, self.chunk)
+        if takes_chunks(q.shape[-2], LEAST_CHUNKED):
+            (context, state), rule = delta_rule_chunked_forward(q, k, v, beta, state, document_ids, self.chunk)
+        else:
+            (context, state), rule = delta_rule_forward(q, k, v, beta, state, document_ids)
         if kv_cache is not None:
             kv_cache.advance(q.shape[-2], state)
-        context, o_norm = self.o_norm.forward(context)
-        y, o_proj = self.o_proj.forward(join_heads(context))
+        context, o_norm = self.o_norm.forward(_swap(context))
+        y, o_proj = self.o_proj.forward(join_heads(_swap(context)))
         return y, Cache(
             projections=projections,
             q_unit=q_unit,
@@ -216,16 +223,23 @@ class DeltaNet(Module):
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """The gradient of x, of a forward without kv_cache."""
         dcontext = split_heads(self.o_proj.backward(dy, cache.o_proj), self.num_heads)
-        dcontext = self.o_norm.backward(dcontext, cache.o_norm)
-        dq, dk, dv, dbeta = delta_rule_chunked_backward((dcontext, None), cache.rule)
+        dcontext = _swap(self.o_norm.backward(_swap(dcontext), cache.o_norm))
+        rule_backward = delta_rule_chunked_backward if isinstance(cache.rule, ChunkedCache) else delta_rule_backward
+        dq, dk, dv, dbeta = rule_backward((dcontext, None), cache.rule)
         db = sigmoid_backward(dbeta, cache.sigmoid).mT
-        dq, dk = l2_normalize_backward(dq, cache.q_unit), l2_normalize_backward(dk, cache.k_unit)
+        dq = _swap(l2_normalize_backward(_swap(dq), cache.q_unit))
+        dk = _swap(l2_normalize_backward(_swap(dk), cache.k_unit))
         gradients = [*(join_heads(gradient) for gradient in (dq, dk, dv)), db]
         return project_backward(gradients, cache.projections, self._projections)
 
     @property
     def _projections(self) -> tuple[Linear, ...]:
         return self.q_proj, self.k_proj, self.v_proj, self.b_proj
+
+
+def _swap(x: np.ndarray) -> np.ndarray:
+    """(..., H, T, D) → (..., T, H, D) and back."""
+    return x.swapaxes(-3, -2)
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,28 @@ a triangular system:
 
     u_r + β_r Σ_{i<r} (k_r·k_i) u_i = β_r (v_r − Sᵀ k_r)      that is      L U = β (V − K S),  L = I + tril(β K Kᵀ, −1)
 
-L does not depend on S and is inverted for all chunks at once. The loop over chunks is left with matrix products:
-U = L⁻¹ β (V − K S), Y = Q S + tril(Q Kᵀ) U, and S + Kᵀ U for the next chunk. (L⁻¹ β K is the W of the WY
-representation, which writes a product of matrices I − β k kᵀ as one I − Kᵀ W.)
+Then Y = Q S + tril(Q Kᵀ) U, and the state after the chunk is S + Kᵀ U. (L⁻¹ β K is the W of the WY representation,
+which writes a product of matrices I − β k kᵀ as one I − Kᵀ W.) Only the products with S and U wait for the chunk
+before; time and memory grow linearly with the length.
 
 Yang, Wang, Zhang, Shen, Kim 2024, Parallelizing Linear Transformers with the Delta Rule over Sequence Length, sec. 3.
 """
 
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 
-from npllm.attention.variants.recurrence import (
-    check_delta_rule_inputs,
-    initial_state,
-    keep_factors,
-    last_state_gradient,
+from npllm.attention.variants.chunks import (
+    ChunkedCache,
+    advance,
+    each_chunk,
+    for_head_groups,
+    starts_of_documents,
+    states_before_chunks,
+    times,
 )
+from npllm.attention.variants.recurrence import check_delta_rule_inputs, initial_state, last_state_gradient
+from npllm.attention.variants.triangular import unit_lower_inverse
 from npllm.core.cache import Cache
 from npllm.core.checks import check_gradient, check_positive, drop_none
 
@@ -60,123 +65,111 @@ def delta_rule_chunked_forward(
     document_ids: np.ndarray | None = None,
     chunk: int = 32,
 ) -> tuple[tuple[np.ndarray, np.ndarray], Cache]:
-    """Y and the last state; the cache holds, chunk by chunk, the inputs, L⁻¹, U as `written`, and the first states."""
+    """Y and the last state; the cache holds the inputs, the first state, L⁻¹ and the `error` v_t − S_{t−1}ᵀ k_t."""
     q, k, v, beta, state = check_delta_rule_inputs(q, k, v, beta, state)
     check_positive(chunk=chunk)
-    start, length = initial_state(state, k, v), q.shape[-2]
-    has_state, chunk = state is not None, min(chunk, max(length, 1))
-    reach = _reach(keep_factors(document_ids, q.shape[:-1], q.dtype), chunk)
-    q, k, v, beta = (_split_chunks(x, chunk) for x in (q, k, v, beta[..., None]))
-    overlaps = k @ k.mT * np.tril(reach.within, -1)  # k_r·k_i for i < r
-    inverse = _inverse(np.eye(chunk, dtype=q.dtype) + beta * overlaps)
-    scores = q @ k.mT * reach.within
+    start, starts = initial_state(state, k, v), starts_of_documents(document_ids, q.shape[:-1])
+    has_state, beta = state is not None, beta[..., None]
+    y, error, last = np.empty_like(v), np.empty_like(v), start.copy()
+    inverse = np.empty((*k.shape[:-1], min(chunk, max(k.shape[-2], 1))), k.dtype)
 
-    state, states, written = start, np.empty((len(q), *start.shape), q.dtype), np.empty_like(v)
-    for n in range(len(q)):
-        states[n] = state
-        written[n] = inverse[n] @ (beta[n] * (v[n] - (k[n] * reach.from_start[n]) @ state))
-        state = reach.across[n] * state + (k[n] * reach.to_end[n]).mT @ written[n]
-    y = (q * reach.from_start) @ states + scores @ written
-    cache = Cache(
+    for_head_groups(partial(_forward_group, chunk), q, k, v, beta, y, error, inverse, last, starts)
+    cache = ChunkedCache(
         q=q,
         k=k,
-        v=v,
         beta=beta,
-        overlaps=overlaps,
+        error=error,
         inverse=inverse,
-        scores=scores,
-        states=states,
-        written=written,
-        reach=reach,
         start=start,
-        length=length,
+        starts=starts,
+        chunk=chunk,
         has_state=has_state,
     )
-    return (_join_chunks(y, length), state.copy()), cache
+    return (y, last), cache
 
 
 def delta_rule_chunked_backward(doutputs: tuple[np.ndarray, np.ndarray | None], cache: Cache) -> tuple[np.ndarray, ...]:
-    """dU = tril(Q Kᵀ)ᵀ dY + K dS′,  G = L⁻ᵀ dU,  dV = β G
+    """dU = L⁻ᵀ (tril(Q Kᵀ)ᵀ dY + K dS′),  dV = β dU
 
     (..., T, E), (..., D, E) → (..., T, D), (..., T, D), (..., T, E), (..., T), (..., D, E)
 
-    S′ = S + Kᵀ U is the state after the chunk; the loop goes from the last chunk to the first and carries dS. U is used
-    by Y and by S′. L U = R gives dR = G = L⁻ᵀ dU and dL = −G Uᵀ. R = β (V − K S) gives dV = β G; S is used there and in
-    Y, so dS = Qᵀ dY + dS′ − Kᵀ dV. β_r is a factor of v_r − Sᵀ k_r in R and of Σ_{i<r} (k_r·k_i) u_i in L, so dβ_r is
-    the product of G_r with v_r − Sᵀ k_r − Σ_{i<r} (k_r·k_i) u_i. Both factors of k_r·k_i get a gradient from dL.
+    S′ = S + Kᵀ U is the state after the chunk; the loop goes from the last chunk to the first and carries dS′. U is
+    used by Y, by S′ and by the later rows of U = β (V − K S − tril(K Kᵀ, −1) U); the last gives the factor L⁻ᵀ. With
+    the error E in the brackets, dβ is the product of dU and E, and dV = β dU is the gradient of E. S is used there and
+    in Y, so dS = Qᵀ dY + dS′ − Kᵀ dV. Both factors of k_r·k_i get a gradient from −tril(dV Uᵀ, −1). The states before
+    the chunks are computed again.
     """
-    q, k, v, beta = cache.q, cache.k, cache.v, cache.beta
-    states, written, reach = cache.states, cache.written, cache.reach
-    shape = (*q.shape[1:-2], cache.length, v.shape[-1])
     dy, dlast = doutputs
-    dy = _split_chunks(check_gradient(dy, shape, v.dtype), q.shape[-2])
-    dwritten = cache.scores.mT @ dy  # y = (q * from_start) @ states + scores @ written
-    dstates = (q * reach.from_start).mT @ dy
-    dright, dnext = np.empty_like(v), np.empty_like(states)  # of R; of the state after each chunk
-    dstate = last_state_gradient(dlast, cache.start)
-    for n in reversed(range(len(q))):
-        dnext[n] = dstate  # state = across * state + (k * to_end)ᵀ @ written
-        dwritten[n] += (k[n] * reach.to_end[n]) @ dstate
-        dright[n] = cache.inverse[n].mT @ dwritten[n]  # written = inverse @ R
-        dstate = reach.across[n] * dstate + dstates[n]
-        dstate = dstate - (k[n] * reach.from_start[n]).mT @ (beta[n] * dright[n])  # R = beta * (v - k @ state)
+    dy = check_gradient(dy, cache.error.shape, cache.error.dtype)
+    dq, dk, dv, dbeta = (np.empty_like(x) for x in (cache.q, cache.k, cache.error, cache.beta))
+    dstart = last_state_gradient(dlast, cache.start).copy()
 
-    dscores = dy @ written.mT * reach.within  # scores = q kᵀ
-    dq = reach.from_start * (dy @ states.mT) + dscores @ k
-    dv = beta * dright
-    doverlaps = -beta * (dright @ written.mT) * np.tril(reach.within, -1)  # L = I + beta * overlaps
-    dk = dscores.mT @ q + reach.to_end * (written @ dnext.mT) - reach.from_start * (dv @ states.mT)
-    dk += doverlaps @ k + doverlaps.mT @ k  # overlaps = k kᵀ
-    error = v - (k * reach.from_start) @ states - cache.overlaps @ written
-    dbeta = (dright * error).sum(axis=-1, keepdims=True)
-    dq, dk, dv, dbeta = (_join_chunks(gradient, cache.length) for gradient in (dq, dk, dv, dbeta))
-    return drop_none(dq, dk, dv, dbeta[..., 0], dstate if cache.has_state else None)
+    arrays = (cache.q, cache.k, cache.beta, cache.error, cache.inverse, cache.start, cache.starts)
+    for_head_groups(partial(_backward_group, cache.chunk), *arrays, dy, dq, dk, dv, dbeta, dstart)
+    return drop_none(dq, dk, dv, dbeta[..., 0], dstart if cache.has_state else None)
 
 
-class _Reach(NamedTuple):
-    """Factors of the state between two positions of a chunk: 0 if a document starts between them, else 1."""
-
-    within: np.ndarray  # (N, ..., C, C): from position i to position r ≥ i
-    from_start: np.ndarray  # (N, ..., C, 1): from the state before the chunk to position r
-    to_end: np.ndarray  # (N, ..., C, 1): from position r to the state after the chunk
-    across: np.ndarray  # (N, ..., 1, 1): from the state before the chunk to the state after it
-
-
-def _reach(keep: np.ndarray, chunk: int) -> _Reach:
-    """The factors (T, ..., 1, 1) of keep_factors, for all pairs of positions of each chunk."""
-    starts = _split_chunks(np.moveaxis(1 - keep[..., 0], 0, -2), chunk)  # 1 where a document starts
-    number = np.cumsum(starts, axis=-2)  # of the document within the chunk; 0 for one that started before it
-    last = number[..., -1:, :]
-    return _Reach(
-        within=np.tril(number == number.mT).astype(keep.dtype),
-        from_start=(number == 0).astype(keep.dtype),
-        to_end=(number == last).astype(keep.dtype),
-        across=(last == 0).astype(keep.dtype),
-    )
-
-
-def _split_chunks(x: np.ndarray, chunk: int) -> np.ndarray:
-    """(..., T, D) → (N, ..., C, D), the chunk axis first. The last chunk is padded with zeros, which add nothing."""
-    *batch, length, channels = x.shape
-    num_chunks = -(-length // chunk)  # rounded up
-    padded = np.zeros((*batch, num_chunks * chunk, channels), x.dtype)
-    padded[..., :length, :] = x
-    return np.moveaxis(padded.reshape(*batch, num_chunks, chunk, channels), -3, 0)
+def _forward_group(
+    chunk: int,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    beta: np.ndarray,
+    y: np.ndarray,
+    error: np.ndarray,
+    inverse: np.ndarray,
+    state: np.ndarray,
+    starts: np.ndarray | None,
+) -> None:
+    """Y, the error, L⁻¹ and the last state of a group of heads, written into `y`, `error`, `inverse` and `state`."""
+    for rows, reach in each_chunk(k, starts, chunk):
+        q_c, k_c, size = q[:, rows], k[:, rows], rows.stop - rows.start
+        overlaps, scores = k_c @ k_c.mT, q_c @ k_c.mT
+        overlaps *= reach.before  # k_r·k_i for i < r
+        scores *= reach.within
+        inverse[:, rows, :size] = solve = unit_lower_inverse(beta[:, rows] * overlaps)
+        right = v[:, rows] - times(k_c, reach.from_start) @ state
+        written = solve @ (beta[:, rows] * right)
+        error[:, rows] = right - overlaps @ written
+        y[:, rows] = times(q_c, reach.from_start) @ state + scores @ written
+        advance(state, k_c, written, reach)
 
 
-def _join_chunks(x: np.ndarray, length: int) -> np.ndarray:
-    """Undo _split_chunks: (N, ..., C, D) → (..., T, D)."""
-    x = np.moveaxis(x, 0, -3)
-    *batch, num_chunks, chunk, channels = x.shape
-    return x.reshape(*batch, num_chunks * chunk, channels)[..., :length, :]
-
-
-def _inverse(matrix):
-    """The inverse of lower triangular matrices with ones on the diagonal; nan where a number has overflowed.
-
-    Such a matrix always has an inverse, but not once it has infinite entries.
-    """
-    try:
-        return np.linalg.inv(matrix)
-    except np.linalg.LinAlgError:
-        return np.full_like(matrix, np.nan)
+def _backward_group(
+    chunk: int,
+    q: np.ndarray,
+    k: np.ndarray,
+    beta: np.ndarray,
+    error: np.ndarray,
+    inverse: np.ndarray,
+    start: np.ndarray,
+    starts: np.ndarray | None,
+    dy: np.ndarray,
+    dq: np.ndarray,
+    dk: np.ndarray,
+    dv: np.ndarray,
+    dbeta: np.ndarray,
+    dstate: np.ndarray,
+) -> None:
+    """The gradients of a group of heads, written into dq to dbeta and, from that of the last state, `dstate`."""
+    states = states_before_chunks(start, k, lambda rows: beta[:, rows] * error[:, rows], starts, chunk)
+    for n, (rows, reach) in zip(reversed(range(len(states))), each_chunk(k, starts, chunk, last_first=True)):
+        q_c, k_c, dy_c, size = q[:, rows], k[:, rows], dy[:, rows], rows.stop - rows.start
+        written = beta[:, rows] * error[:, rows]
+        scores, dscores = q_c @ k_c.mT, dy_c @ written.mT
+        scores *= reach.within
+        dscores *= reach.within
+        dwritten = inverse[:, rows, :size].mT @ (scores.mT @ dy_c + times(k_c, reach.to_end) @ dstate)
+        dbeta[:, rows] = (dwritten * error[:, rows]).sum(axis=-1, keepdims=True)  # written = beta * error
+        dv[:, rows] = derror = beta[:, rows] * dwritten  # error = v - k @ state - overlaps @ written
+        doverlaps = derror @ written.mT
+        doverlaps *= reach.before
+        dq[:, rows] = dscores @ k_c + times(dy_c @ states[n].mT, reach.from_start)
+        dk_c = dscores.mT @ q_c - (doverlaps + doverlaps.mT) @ k_c
+        dk_c += times(written @ dstate.mT, reach.to_end)
+        dk_c -= times(derror @ states[n].mT, reach.from_start)
+        dk[:, rows] = dk_c
+        if reach.across is not None:
+            dstate *= reach.across
+        dstate += times(q_c, reach.from_start).mT @ dy_c
+        dstate -= times(k_c, reach.from_start).mT @ derror

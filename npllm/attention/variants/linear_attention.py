@@ -9,7 +9,8 @@ can be taken out of the sum over s, and what remains is a sum that grows by one 
 
 There are two algorithms for the same numbers. The parallel one computes all T × T weights, as softmax attention does.
 The recurrent one carries S and z from position to position, as a recurrent network does. Its state has D × (E + 1)
-numbers for any length of the text, so generation needs no key-value cache that grows.
+numbers for any length of the text, so generation needs no key-value cache that grows. For all but short sequences the
+layer uses a third one, which is parallel within a chunk and recurrent between chunks: linear_attention_chunked.py.
 
 S and z are stored as one matrix [S | z]: each value gets one more channel, which holds a 1.
 
@@ -32,6 +33,12 @@ from npllm.attention.base import (
 )
 from npllm.attention.kv_cache import RecurrentState
 from npllm.attention.masks import causal_mask, document_mask
+from npllm.attention.variants.chunks import ChunkedCache, takes_chunks
+from npllm.attention.variants.linear_attention_chunked import (
+    linear_attention_chunked_backward,
+    linear_attention_chunked_forward,
+)
+from npllm.attention.variants.normalizer import append_ones, divide, divide_backward
 from npllm.attention.variants.recurrence import (
     check_document_ids,
     check_qkv,
@@ -46,9 +53,11 @@ from npllm.attention.variants.recurrence import (
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_given, check_gradient, check_heads, check_positive, drop_none
 from npllm.core.module import Module, as_generator
+from npllm.core.row_blocks import map_elements
 from npllm.layers.linear import Linear
 
 MODES = ("parallel", "recurrent")
+LEAST_CHUNKED = {"parallel": 128, "recurrent": 8}  # from this length on, chunks are faster than the algorithm
 
 
 def elu_plus_one(x: np.ndarray) -> np.ndarray:
@@ -56,8 +65,7 @@ def elu_plus_one(x: np.ndarray) -> np.ndarray:
 
     Positive everywhere, so the weights are positive and their sum, the divisor, is not 0.
     """
-    x = as_floats(x=x)
-    return np.where(x > 0, x + 1, np.exp(np.minimum(x, 0)))
+    return map_elements(lambda x: np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))), as_floats(x=x))
 
 
 def elu_plus_one_forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
@@ -71,7 +79,8 @@ def elu_plus_one_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 
     The derivative is 1 where x > 0, where φ is above 1; elsewhere it is exp(x), which is φ itself.
     """
-    return check_gradient(dy, cache.y.shape, cache.y.dtype) * np.minimum(cache.y, 1)
+    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
+    return map_elements(lambda dy, y: dy * np.minimum(y, 1), dy, cache.y)
 
 
 def linear_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, document_ids: np.ndarray | None = None) -> np.ndarray:
@@ -97,19 +106,19 @@ def linear_attention_forward(
     check_document_ids(document_ids, q.shape[:-1])
     length = q.shape[-2]
     mask = causal_mask(length, length) if document_ids is None else document_mask(document_ids)
-    values = _append_ones(v)
+    values = append_ones(v)
     weights = q @ k.mT * mask
-    y, division = _divide(weights @ values)
+    y, division = divide(weights @ values)
     return y, Cache(q=q, k=k, values=values, mask=mask, weights=weights, division=division)
 
 
 def linear_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
     """dq = dA k,  dk = dAᵀ q,  dv = Aᵀ dn      (..., T, E) → (..., T, D), (..., T, D), (..., T, E)
 
-    [n | d] = A [v | 1] and y = n / d, so dn = dy / d and dd = −Σ dy y / d (see _divide_backward). Then
+    [n | d] = A [v | 1] and y = n / d, so dn = dy / d and dd = −Σ dy y / d (see normalizer.py). Then
     dA = [dn | dd] [v | 1]ᵀ where the mask is true, and A = q kᵀ gives dq and dk.
     """
-    dsums = _divide_backward(dy, cache.division)
+    dsums = divide_backward(dy, cache.division)
     dweights = dsums @ cache.values.mT * cache.mask  # sums = weights @ values
     dvalues = cache.weights.mT @ dsums
     return dweights @ cache.k, dweights.mT @ cache.q, dvalues[..., :-1]
@@ -146,7 +155,7 @@ def linear_attention_recurrent_forward(
     check_given(q=q, k=k, v=v)
     q, k, v, state = as_floats(q=q, k=k, v=v, state=state)
     check_qkv(q, k, v)
-    values = _append_ones(v)
+    values = append_ones(v)
     start, keep = initial_state(state, k, values), keep_factors(document_ids, q.shape[:-1], q.dtype)
     cache = Cache(q=q, k=k, values=values, start=start, keep=keep, has_state=state is not None)
 
@@ -155,7 +164,7 @@ def linear_attention_recurrent_forward(
     for t in range(len(q)):
         state = keep[t] * state + outer(k[t], values[t])
         sums[t] = vector_times(q[t], state)
-    y, cache.division = _divide(time_last(sums))
+    y, cache.division = divide(time_last(sums))
     return (y, state.copy()), cache
 
 
@@ -172,7 +181,7 @@ def linear_attention_recurrent_backward(
     before the first position is the gradient of the first state.
     """
     dy, dlast = doutputs
-    dsums = _divide_backward(dy, cache.division)
+    dsums = divide_backward(dy, cache.division)
     q, k, values, dsums = time_first(cache.q, cache.k, cache.values, dsums)
     dq, dk, dvalues = np.empty_like(q), np.empty_like(k), np.empty_like(values)
     state, keep = cache.start, cache.keep
@@ -192,8 +201,9 @@ def linear_attention_recurrent_backward(
 class LinearAttention(Module):
     """y = join(φ(q)ᵀ S / φ(q)ᵀ z) W_oᵀ,  φ = elu + 1      (..., T, C) → (..., T, C)
 
-    `mode` selects the algorithm of a forward without kv_cache, "parallel" or "recurrent"; the values are the same.
-    Raises ValueError for another mode, and if num_heads does not divide d_model.
+    `mode` selects the algorithm for short sequences without kv_cache, "parallel" or "recurrent"; long ones are computed
+    in chunks unless `attention_path("plain")` forbids it. The values are the same. Raises ValueError for another mode,
+    and if num_heads does not divide d_model.
     """
 
     def __init__(
@@ -239,31 +249,37 @@ class LinearAttention(Module):
         query_positions(
             x, self.context_length, kv_cache, document_ids, (RecurrentState,)
         )  # raises ValueError beyond the context
-        qkv, projections = project_forward(x, (self.q_proj, self.k_proj, self.v_proj))
-        q, k, v = (split_heads(projected, self.num_heads) for projected in qkv)
+        (q, k, v), projections = project_forward(x, (self.q_proj, self.k_proj, self.v_proj))
         q, q_map = elu_plus_one_forward(q)
         k, k_map = elu_plus_one_forward(k)
+        q, k, v = (split_heads(projected, self.num_heads) for projected in (q, k, v))
         if kv_cache is not None:
             k = kv_cache.zero_padding(k)
-            (context, state), attention = linear_attention_recurrent_forward(q, k, v, kv_cache.state)
-            kv_cache.advance(q.shape[-2], state)
-        elif self.mode == "recurrent":
-            (context, _), attention = linear_attention_recurrent_forward(q, k, v, document_ids=document_ids)
+        mode = self.mode if kv_cache is None else "recurrent"
+        state = None if kv_cache is None else kv_cache.state
+        if takes_chunks(q.shape[-2], LEAST_CHUNKED[mode]):
+            (context, state), attention = linear_attention_chunked_forward(q, k, v, state, document_ids)
+        elif mode == "recurrent":
+            (context, state), attention = linear_attention_recurrent_forward(q, k, v, state, document_ids)
         else:
             context, attention = linear_attention_forward(q, k, v, document_ids)
+        if kv_cache is not None and state is not None:
+            kv_cache.advance(q.shape[-2], state)
         y, o_proj = self.o_proj.forward(join_heads(context))
         return y, Cache(projections=projections, q_map=q_map, k_map=k_map, attention=attention, o_proj=o_proj)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """The gradient of x, of a forward without kv_cache."""
         dcontext = split_heads(self.o_proj.backward(dy, cache.o_proj), self.num_heads)
-        if self.mode == "recurrent":
+        if isinstance(cache.attention, ChunkedCache):
+            dq, dk, dv = linear_attention_chunked_backward((dcontext, None), cache.attention)
+        elif self.mode == "recurrent":
             dq, dk, dv = linear_attention_recurrent_backward((dcontext, None), cache.attention)
         else:
             dq, dk, dv = linear_attention_backward(dcontext, cache.attention)
+        dq, dk, dv = (join_heads(gradient) for gradient in (dq, dk, dv))
         dq, dk = elu_plus_one_backward(dq, cache.q_map), elu_plus_one_backward(dk, cache.k_map)
-        dqkv = [join_heads(gradient) for gradient in (dq, dk, dv)]
-        return project_backward(dqkv, cache.projections, (self.q_proj, self.k_proj, self.v_proj))
+        return project_backward((dq, dk, dv), cache.projections, (self.q_proj, self.k_proj, self.v_proj))
 
 
 @dataclass(frozen=True)
@@ -285,23 +301,3 @@ class LinearAttn:
     ) -> LinearAttention:
         """The layer; it has no dropout, so that argument has no effect."""
         return LinearAttention(d_model, context_length, **vars(self), rng=rng, dtype=dtype, init=init)
-
-
-def _append_ones(v: np.ndarray) -> np.ndarray:
-    """Each value with one more channel, which holds a 1: (..., T, E) → (..., T, E + 1)."""
-    return np.concatenate([v, np.ones((*v.shape[:-1], 1), v.dtype)], axis=-1)
-
-
-def _divide(sums: np.ndarray) -> tuple[np.ndarray, Cache]:
-    """y = n / d for sums = [n | d], and 0 where d is 0: (..., T, E + 1) → (..., T, E)."""
-    divisor = sums[..., -1:]
-    inverse = np.divide(1, divisor, out=np.zeros_like(divisor), where=divisor != 0)
-    y = sums[..., :-1] * inverse
-    return y, Cache(y=y, inverse=inverse)
-
-
-def _divide_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
-    """dn = dy / d,  dd = −Σ dy n / d² = −Σ dy y / d: (..., T, E) → (..., T, E + 1)."""
-    dy = check_gradient(dy, cache.y.shape, cache.y.dtype)
-    ddivisor = -(dy * cache.y).sum(axis=-1, keepdims=True) * cache.inverse
-    return np.concatenate([dy * cache.inverse, ddivisor], axis=-1)

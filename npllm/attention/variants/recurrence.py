@@ -1,4 +1,4 @@
-"""What linear attention and DeltaNet share: a state that is carried from position to position.
+"""What linear attention and DeltaNet share: a state that is carried from position to position, and the checks.
 
 Loops over positions use views with the time axis first, so that x[t] is position t of every sequence and head.
 """
