@@ -18,6 +18,8 @@ Goto, van de Geijn 2008, Anatomy of High-Performance Matrix Multiplication, sect
 
 import numpy as np
 
+from npllm.core.matrix_product import matmul
+
 MIN_SIZE = 2**16  # of W: a smaller one stays in the cache, and any form is fast
 MAX_DOT_ROWS = 3
 MAX_ROWS = 32
@@ -29,7 +31,7 @@ def times_transposed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """y = x Wᵀ      (N, I), (O, I) → (N, O)"""
     num_rows, size = x.shape
     if not 0 < num_rows <= MAX_ROWS or weight.size < MIN_SIZE or not weight.flags.c_contiguous:
-        return x @ weight.T
+        return matmul(x, weight.T)
     if num_rows == 1:
         return np.vecdot(weight, x[0])[None]
     if num_rows <= MAX_DOT_ROWS:

@@ -16,7 +16,9 @@ from numpy.typing import DTypeLike
 from npllm.core.cache import Cache
 from npllm.core.checks import as_dtype, as_floats, check_gradient, check_positive, check_shape, drop_none, reject_half
 from npllm.core.ieee_arithmetic import ieee_arithmetic
+from npllm.core.matrix_product import matmul
 from npllm.core.module import Module, Parameter, as_generator
+from npllm.core.threads import parallel
 from npllm.layers.few_rows import times_transposed
 
 BLOCK_SIZE = 2**20  # numbers of a weight's gradient that are added at a time
@@ -49,7 +51,7 @@ def linear_backward(dy: np.ndarray, cache: Cache) -> Any:
     """
     dx, dy_rows, x_rows = _input_gradient(dy, cache)
     dbias = dy_rows.sum(axis=0) if cache.has_bias else None
-    return drop_none(dx, dy_rows.T @ x_rows, dbias)
+    return drop_none(dx, matmul(dy_rows.T, x_rows), dbias)
 
 
 @ieee_arithmetic
@@ -60,11 +62,15 @@ def add_weight_gradient(parameter: Parameter, dy_rows: np.ndarray, x_rows: np.nd
     product is still in the cache when it is added, and no second array of the weight's size is allocated.
     """
     if parameter.grad is None:
-        parameter.add_grad(dy_rows.T @ x_rows)
+        parameter.add_grad(matmul(dy_rows.T, x_rows))
         return
     block = max(1, BLOCK_SIZE // max(1, x_rows.shape[1]))
-    for start in range(0, dy_rows.shape[1], block):
-        parameter.grad[start : start + block] += dy_rows[:, start : start + block].T @ x_rows
+    grad = parameter.grad
+
+    def add(start: int) -> None:
+        grad[start : start + block] += dy_rows[:, start : start + block].T @ x_rows
+
+    parallel(add, range(0, dy_rows.shape[1], block))
 
 
 class Linear(Module):
@@ -115,7 +121,7 @@ def _input_gradient(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarra
     x, weight = cache.x, cache.weight
     dy = check_gradient(dy, (*x.shape[:-1], len(weight)), x.dtype)
     dy_rows = _as_rows(dy)
-    return (dy_rows @ weight).reshape(x.shape), dy_rows, _as_rows(x)
+    return matmul(dy_rows, weight).reshape(x.shape), dy_rows, _as_rows(x)
 
 
 def _as_rows(x: np.ndarray) -> np.ndarray:

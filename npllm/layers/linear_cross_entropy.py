@@ -20,6 +20,7 @@ import numpy as np
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, check_gradient, check_shape, reject_half
 from npllm.core.ieee_arithmetic import ieee_arithmetic
+from npllm.core.matrix_product import matmul
 from npllm.core.module import Parameter
 from npllm.core.threads import parallel
 from npllm.layers.cross_entropy import check_arguments
@@ -147,10 +148,10 @@ def _run(head: Parameter, rows: _Rows, dlosses: np.ndarray | None = None) -> tup
         block = slice(start, min(start + step, count))
         part = rows.block(block)
         logits = scratch[: len(part.x)]
-        np.matmul(part.x, weight.T, out=logits)
+        matmul(part.x, weight.T, out=logits)
         losses[block] = _in_place(logits, part, None if dlosses is None else dlosses[block])
         if dlosses is not None:
-            np.matmul(logits, weight, out=dx[block])  # now the gradient of the logits
+            matmul(logits, weight, out=dx[block])  # now the gradient of the logits
             add_weight_gradient(head, logits, part.x)
     return losses, dx
 
