@@ -107,6 +107,11 @@ from npllm.layers.dropout import draw_dropout_mask, dropout, dropout_backward, d
 from npllm.layers.embedding import embedding, embedding_backward, embedding_forward, one_hot
 from npllm.layers.erf import erf
 from npllm.layers.linear import linear, linear_backward, linear_forward
+from npllm.layers.linear_cross_entropy import (
+    linear_cross_entropy,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
+)
 from npllm.layers.normalization import (
     l2_normalize,
     l2_normalize_backward,
@@ -197,6 +202,9 @@ __all__ = [
     "linear_attention_recurrent_backward",
     "linear_attention_recurrent_forward",
     "linear_backward",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
+    "linear_cross_entropy_forward",
     "linear_forward",
     "llama3_frequencies",
     "longrope_amplitude",

@@ -24,6 +24,7 @@ from torch_ref.layers.dropout import dropout
 from torch_ref.layers.embedding import embedding, one_hot
 from torch_ref.layers.erf import erf
 from torch_ref.layers.linear import linear
+from torch_ref.layers.linear_cross_entropy import linear_cross_entropy
 from torch_ref.layers.normalization import l2_normalize, layer_norm, rms_norm
 from torch_ref.layers.positions import sinusoidal_positions
 from torch_ref.layers.softmax import log_softmax, normalize_by_sum, softmax, softmax_naive

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npllm.core.cache import Cache
-from npllm.core.checks import as_floats, check_gradient, check_shape, reject_half
+from npllm.core.checks import as_floats, check_given, check_gradient, check_number, check_real, check_shape, reject_half
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.matrix_product import matmul
 from npllm.core.module import Parameter
@@ -97,7 +97,7 @@ def linear_cross_entropy_forward(
 
 @ieee_arithmetic
 def linear_cross_entropy_backward(dy: np.ndarray | float, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
-    """dx = dlogits weight,  dweight = dlogitsᵀ x      () or (...) → (..., C), (V, C)
+    """dx = dlogits weight,  dweight = dlogitsᵀ x      (...) → (..., C), (V, C)
 
     dlogits is that of `cross_entropy_backward`, for one block of positions at a time.
     """
@@ -240,9 +240,12 @@ def _check(
     scaling: float, softcap: float | None,
 ) -> tuple[np.ndarray, _Rows, tuple[int, ...]]:  # fmt: skip
     """The weight, the other arguments as rows, and the shape of x."""
+    check_given(weight=weight)
     x, weight, class_weight = as_floats(x=x, weight=weight, class_weight=class_weight)
     reject_half(x)
     check_shape("weight", weight, "(V, C)")
+    if class_weight is not None:
+        check_shape("class_weight", class_weight, "(V)", V=len(weight))
     check_shape("x", x, "(..., C)", C=weight.shape[1])
     logits = np.broadcast_to(x.dtype.type(0), (*x.shape[:-1], len(weight)))  # for its shape and dtype
     _, weights, targets, is_counted, epsilon = check_arguments(
@@ -250,7 +253,24 @@ def _check(
     )
     target_weight = np.where(is_counted, weights[targets], 0).reshape(-1)
     x_rows = x.reshape(targets.size, x.shape[-1])
+    scaling, softcap = _check_transform(scaling, softcap, x.dtype)
     rows = _Rows(
         x_rows, targets.reshape(-1), is_counted.reshape(-1), target_weight, class_weight, epsilon, scaling, softcap
     )
     return weight, rows, x.shape
+
+
+def _check_transform(scaling: float, softcap: float | None, dtype: np.dtype) -> tuple[float, float | None]:
+    """What divides and what caps the logits, as floats; raises ValueError for 0, and for a cap that is not positive."""
+    scaling = check_number("logits_scaling", scaling)
+    if scaling == 0:
+        raise ValueError("logits_scaling is 0; it must be another number, because the logits are divided by it")
+    if softcap is None:
+        return scaling, None
+    check_real("logits_softcap", softcap)
+    limits = np.finfo(dtype)
+    if not float(limits.tiny) <= softcap <= float(limits.max):
+        raise ValueError(
+            f"logits_softcap is {softcap}; it must be greater than 0 and finite in {dtype}, or None for no cap"
+        )
+    return scaling, float(softcap)

@@ -77,6 +77,7 @@ from npllm.generation.sampling import Sampling, sample
 from npllm.generation.stop_strings import StopStrings
 from npllm.inspect import cost, layers
 from npllm.inspect.trace import trace
+from npllm.layers.linear_cross_entropy import linear_cross_entropy
 from npllm.models.gpt import GPT, GPTConfig
 from npllm.tokenizers import BPETokenizer
 from npllm.training.clipping import clip_grad_norm, grad_norm
@@ -163,6 +164,7 @@ FUNCTIONS = {  # function: its arguments
     masks.block_mask: POSITIONS | {"block": 2, "layout": np.eye(3, dtype=bool)},
     scaled_dot_product.attention: QKV,
     F.scaled_dot_product_attention: QKV,
+    linear_cross_entropy: {"x": floats(2, 3, 4), "weight": floats(7, 4), "targets": ids(7, 2, 3)},
     softcap: {"scores": SCORES, "cap": 5.0},
     simplified.attention_scores_of_query: {"query": floats(4), "inputs": floats(3, 4)},
     simplified.attention_scores_by_loops: {"inputs": floats(3, 4)},

@@ -95,6 +95,16 @@ def _cross_entropy(draw):
     return draw.function("cross_entropy", draw.normal(3, 8, 50), targets, np.abs(draw.normal(50)), label_smoothing=0.1)
 
 
+def _linear_cross_entropy(draw, **options):
+    targets = draw.ids(50, 3, 8)
+    targets[0, ::2] = -100
+    class_weight = np.abs(draw.normal(50))
+    return draw.function(
+        "linear_cross_entropy", draw.normal(3, 8, 12), draw.normal(50, 12), targets, class_weight,
+        label_smoothing=0.1, **options,
+    )  # fmt: skip
+
+
 def _relative_attention(draw):
     buckets = np.clip(np.arange(7)[:, None] - np.arange(9) + 4, 0, 4)
     q, k, v = draw.normal(2, 3, 7, 8), draw.normal(2, 3, 9, 8), draw.normal(2, 3, 9, 6)
@@ -215,6 +225,8 @@ CASES = {
     "gelu": lambda d: d.function("gelu", 3 * d.normal(4, 50)),
     "… by tanh": lambda d: d.function("gelu", 3 * d.normal(4, 50), approximate="tanh"),
     "cross_entropy": _cross_entropy,
+    "linear_cross_entropy": _linear_cross_entropy,
+    "… with a cap of the logits": lambda d: _linear_cross_entropy(d, logits_scaling=2.0, logits_softcap=3.0),
     "rnn_step": lambda d: d.function("rnn_step", d.normal(4, 8), d.normal(4, 8)),
     "gru_step": lambda d: d.function("gru_step", d.normal(4, 24), d.normal(4, 24), d.normal(4, 8)),
     "lstm_step": lambda d: d.function("lstm_step", d.normal(4, 32), d.normal(4, 32), d.normal(4, 8)),

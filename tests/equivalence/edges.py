@@ -32,6 +32,7 @@ WITHOUT_GRADIENT = {"SinusoidalPositionalEncoding"}
 REFUSING = {
     "normalize_by_sum": "the sum is 0",
     "cross_entropy": "the mean of no loss",
+    "linear_cross_entropy": "the same",
 }
 # Functions that never overflow inside. Of the others, results are compared where no product of two arguments overflows.
 STRICT = {"softmax", "log_softmax"}
@@ -47,6 +48,7 @@ UNUSED = {
     "delta_rule": "later positions",
     "delta_rule_chunked": "later positions",
     "cross_entropy": "positions that are ignored",
+    "linear_cross_entropy": "the same",
 }
 # Functions that divide by a sum of products: of denormals, these have no digits.
 QUOTIENTS = {

@@ -15,6 +15,7 @@ from tests.equivalence.lookup import candidate, implementation, torch_reference
 # floating-point arguments that are constants: neither side differentiates by them
 CONSTANTS = {
     ("cross_entropy", "weight"),
+    ("linear_cross_entropy", "class_weight"),
     ("scaled_dot_product_attention", "dropout_mask"),
     ("attention", "dropout_mask"),
     ("rotary", "frequencies"),

@@ -14,6 +14,7 @@ from npllm.layers.linear_cross_entropy import (
     linear_cross_entropy_backward,
     linear_cross_entropy_forward,
 )
+from tests.equivalence import check_function
 from tests.layers.test_cross_entropy import losses
 from tests.strategies import arrays, sizes
 
@@ -142,3 +143,24 @@ def test_invalid_arguments():
         linear_cross_entropy(x, weight, np.array([-100, -100]))
     with pytest.raises(ValueError, match='reduction is "none"'):
         add_linear_cross_entropy_gradients(Parameter(weight), x, np.array([0, 1]), reduction="none")
+    with pytest.raises(ValueError, match=r"class_weight has shape \(4,\); it must be \(V\) with V = 5"):
+        linear_cross_entropy(x, weight, np.array([0, 1]), np.ones(4))
+    with pytest.raises(ValueError, match="logits_scaling is 0"):
+        linear_cross_entropy(x, weight, np.array([0, 1]), logits_scaling=0)
+    for cap in (0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="logits_softcap is .*; it must be greater than 0 and finite in float64"):
+            linear_cross_entropy(x, weight, np.array([0, 1]), logits_softcap=cap)
+
+
+@pytest.mark.covers("linear_cross_entropy")
+class TestHarness:
+    @given(st.data(), losses(), sizes, st.sampled_from([1.0, -0.5, 4.0]), st.sampled_from([None, 3.0]))
+    def test_equals_pytorch(self, data, drawn, channels, scaling, softcap):
+        logits, targets, *options = drawn
+        x = data.draw(arrays((*targets.shape, channels), logits.dtype))
+        weight = data.draw(arrays((logits.shape[-1], channels), logits.dtype))
+        # sums of products of up to nine channels, then losses of up to a hundred over up to nine positions
+        check_function(
+            "linear_cross_entropy", x, weight, targets, *options, logits_scaling=scaling, logits_softcap=softcap,
+            loosen=10.0,
+        )  # fmt: skip
