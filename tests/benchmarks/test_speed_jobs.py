@@ -67,8 +67,8 @@ def test_training_steps_agree_and_have_peaks():
 def test_growth_agrees():
     from benchmarks import growth
 
-    measured = [measure(job, 1, 0.0) for job in growth.jobs((1, 2), (32, 64), 8)]
-    assert [m.growth[2] for m in measured] == [1, 2, 12 * 4 * 32**2, 12 * 4 * 64**2]
+    measured = [measure(job, 1, 0.0) for job in growth.jobs((1, 2), (32, 64), 8, (130,))]
+    assert [m.growth[2] for m in measured] == [1, 2, 12 * 4 * 32**2, 12 * 4 * 64**2, 130, 130]
 
 
 def test_quick_has_every_job():

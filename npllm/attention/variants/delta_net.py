@@ -10,7 +10,7 @@ rule computes the value that S predicts for k_t, and adds β_t times the differe
 This is one step of gradient descent on ½ |Sᵀ k_t − v_t|² with the learning rate β_t. With |k_t| = 1 and β_t = 1 the
 old value is replaced by v_t; with β_t = 0 the state does not change.
 
-The recurrent algorithm below computes these three lines for each position. The layer uses it for a single position, and
+The recurrent algorithm below computes these three lines for each position. The layer uses it for a few positions, and
 otherwise the chunked algorithm, which computes the same numbers, see delta_rule_chunked.py.
 
 The layer computes β with a fourth projection and a sigmoid, and normalizes q and k to length 1 instead of a feature map
@@ -54,7 +54,7 @@ from npllm.layers.activations import sigmoid_backward, sigmoid_forward
 from npllm.layers.linear import Linear
 from npllm.layers.normalization import RMSNorm, l2_normalize_backward, l2_normalize_forward
 
-LEAST_CHUNKED = 2  # positions
+LEAST_CHUNKED = 4  # positions; for fewer the recurrent algorithm is faster
 
 
 def delta_rule(

@@ -57,7 +57,7 @@ from npllm.core.row_blocks import map_elements
 from npllm.layers.linear import Linear
 
 MODES = ("parallel", "recurrent")
-LEAST_CHUNKED = {"parallel": 128, "recurrent": 8}  # from this length on, chunks are faster than the algorithm
+LEAST_CHUNKED = {"parallel": 128, "recurrent": 4}  # from this length on, chunks are faster than the algorithm
 
 
 def elu_plus_one(x: np.ndarray) -> np.ndarray:
