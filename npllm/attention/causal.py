@@ -11,8 +11,9 @@ Raschka, section 3.5.
 import numpy as np
 
 from npllm.attention.base import Attention, project_backward, project_forward
+from npllm.attention.mask_rule import MaskRule
 from npllm.attention.masks import causal_mask
-from npllm.attention.scaled_dot_product import attention_backward, attention_forward
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, as_sequence, check_context_length, check_positive, check_probability
 from npllm.core.module import as_generator
@@ -87,10 +88,11 @@ class CausalAttention(Attention):
         check_context_length(length, self.context_length)
         (q, k, v), projections = project_forward(x, (self.W_query, self.W_key, self.W_value))
         dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], length), rng, q.dtype)
-        y, attention = attention_forward(q, k, v, causal_mask(length, length), dropout_mask=dropout_mask)
+        causal = MaskRule(np.arange(length), np.arange(length))
+        y, attention = masked_attention_forward(q, k, v, causal, dropout_mask=dropout_mask)
         return y, Cache(projections=projections, dropout=Cache(dropout_mask=dropout_mask), attention=attention)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """The gradient of x."""
-        dqkv = attention_backward(dy, cache.attention)
+        dqkv = masked_attention_backward(dy, cache.attention)
         return project_backward(dqkv, cache.projections, (self.W_query, self.W_key, self.W_value))

@@ -13,7 +13,7 @@ Vaswani et al. 2017, Attention Is All You Need, section 3.2.3.
 import numpy as np
 
 from npllm.attention.base import Attention, join_heads, project_backward, project_forward, split_heads
-from npllm.attention.scaled_dot_product import attention_backward, attention_forward
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import as_sequence, check_heads, check_positive, check_probability
 from npllm.core.module import as_generator
@@ -79,7 +79,7 @@ class CrossAttention(Attention):
         q = split_heads(q, self.num_heads)
         (k, v), projections = (kv, None) if kv is not None else self._keys_and_values(context)
         dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-1], k.shape[-2]), rng, q.dtype)
-        found, attention = attention_forward(q, k, v, mask, dropout_mask=dropout_mask)
+        found, attention = masked_attention_forward(q, k, v, mask, dropout_mask=dropout_mask)
         y, o_proj = self.o_proj.forward(join_heads(found))
         dropout = Cache(dropout_mask=dropout_mask)
         return y, Cache(q_proj=q_proj, projections=projections, dropout=dropout, attention=attention, o_proj=o_proj)
@@ -87,7 +87,7 @@ class CrossAttention(Attention):
     def backward(self, dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
         """The gradients of x and of the context."""
         dfound = split_heads(self.o_proj.backward(dy, cache.o_proj), self.num_heads)
-        dq, dk, dv = (join_heads(gradient) for gradient in attention_backward(dfound, cache.attention))
+        dq, dk, dv = (join_heads(gradient) for gradient in masked_attention_backward(dfound, cache.attention))
         dcontext = project_backward((dk, dv), cache.projections, (self.k_proj, self.v_proj))
         return self.q_proj.backward(dq, cache.q_proj), dcontext
 

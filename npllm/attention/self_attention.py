@@ -12,7 +12,7 @@ Raschka, section 3.4; Vaswani et al. 2017, section 3.2.1.
 import numpy as np
 
 from npllm.attention.base import Attention, project_backward, project_forward
-from npllm.attention.scaled_dot_product import attention_backward, attention_forward
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import as_floats, as_sequence, check_positive, check_shape
 from npllm.core.module import Parameter, as_generator
@@ -51,12 +51,12 @@ class SelfAttentionV1(Attention):
         x, _ = as_floats(x=as_sequence(x), W_query=self.W_query.data)
         check_shape("x", x, "(..., T, I)", I=self.W_query.shape[0])
         q, k, v = x @ self.W_query.data, x @ self.W_key.data, x @ self.W_value.data
-        y, attention = attention_forward(q, k, v)
+        y, attention = masked_attention_forward(q, k, v)
         return y, Cache(x=x, attention=attention)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """q = x W, so dW = xᵀ dq and dx = dq Wᵀ; x is the input of three maps, so their gradients add up."""
-        dq, dk, dv = attention_backward(dy, cache.attention)
+        dq, dk, dv = masked_attention_backward(dy, cache.attention)
         self.add_grads(
             W_query=_weight_gradient(cache.x, dq),
             W_key=_weight_gradient(cache.x, dk),
@@ -91,12 +91,12 @@ class SelfAttentionV2(Attention):
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """y, and the caches of the three projections and of the core."""
         (q, k, v), projections = project_forward(as_sequence(x), (self.W_query, self.W_key, self.W_value))
-        y, attention = attention_forward(q, k, v)
+        y, attention = masked_attention_forward(q, k, v)
         return y, Cache(projections=projections, attention=attention)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """The gradient of x."""
-        dqkv = attention_backward(dy, cache.attention)
+        dqkv = masked_attention_backward(dy, cache.attention)
         return project_backward(dqkv, cache.projections, (self.W_query, self.W_key, self.W_value))
 
 

@@ -7,12 +7,17 @@ from npllm import functional as F
 from npllm.attention import (
     ALiBi,
     BlockSparseMask,
+    CausalAttention,
     CausalSelfAttention,
+    CrossAttention,
+    DifferentialAttention,
     GroupedQueryAttention,
     MultiHeadAttention,
     MultiHeadLatentAttention,
     QKNorm,
     RoPE,
+    SelfAttentionV1,
+    SelfAttentionV2,
     SlidingWindow,
     StridedMask,
     T5Bias,
@@ -27,6 +32,7 @@ GROUPED = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 4}
 LAYERS = {
     "multi-head": lambda **options: MultiHeadAttention(8, 8, 24, 0.2, 4, **options),
     "GPT-2": lambda **options: CausalSelfAttention(8, 24, 0.2, 2, scale=0.7, **options),
+    "differential": lambda **options: DifferentialAttention(8, 24, 0.2, 2, **options),
     "MLA": lambda **options: MultiHeadLatentAttention(
         8, 24, 0.2, num_heads=2, kv_lora_rank=4, head_dim=4, qk_rope_head_dim=2, **options
     ),
@@ -72,6 +78,42 @@ def test_layers_give_the_same_on_both_paths(name, documents):
             dx = layer.backward(dy, cache)
             assert isinstance(cache.attention, TiledCache) == (path == "tiled")
             found.append([y, dx, cache.attention.weights, *(p.grad for _, p in layer.named_parameters())])
+    for plain, tiled in zip(*found, strict=True):
+        np.testing.assert_allclose(tiled, plain, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["V1", "V2", "causal"])
+def test_layers_with_one_head_give_the_same_on_both_paths(name):
+    build = {
+        "V1": SelfAttentionV1,
+        "V2": SelfAttentionV2,
+        "causal": lambda *sizes, **options: CausalAttention(*sizes, 24, 0.2, **options),
+    }[name]
+    x, found = np.random.default_rng(0).standard_normal((2, 21, 6)), []
+    for path in ("plain", "tiled"):
+        with attention_path(path):
+            layer = build(6, 4, rng=np.random.default_rng(1), dtype="float64")
+            y, cache = layer.forward(x, **({"rng": np.random.default_rng(2)} if name == "causal" else {}))
+            assert isinstance(cache.attention, TiledCache) == (path == "tiled")
+            dx = layer.backward(y, cache)
+            found.append([y, dx, layer.attention_weights(x), *(p.grad for _, p in layer.named_parameters())])
+    for plain, tiled in zip(*found, strict=True):
+        np.testing.assert_allclose(tiled, plain, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("mask", [None, np.arange(13) < 9, F.padding_mask(np.array([13, 0]), 13)])
+def test_cross_attention_gives_the_same_on_both_paths(mask):
+    rng, found = np.random.default_rng(0), []
+    x, context, dy = rng.standard_normal((2, 21, 8)), rng.standard_normal((2, 13, 5)), rng.standard_normal((2, 21, 8))
+    for path in ("plain", "tiled"):
+        with attention_path(path):
+            layer = CrossAttention(8, 2, 5, 0.2, rng=np.random.default_rng(1), dtype="float64")
+            y, cache = layer.forward(x, context, rng=np.random.default_rng(2), mask=mask)
+            assert isinstance(cache.attention, TiledCache) == (path == "tiled")
+            gradients = layer.backward(dy, cache)
+            precomputed = layer(x, kv=layer.precompute_kv(context), mask=mask)
+            weights = layer.attention_weights(x, context, mask=mask)
+            found.append([y, *gradients, precomputed, weights, *(p.grad for _, p in layer.named_parameters())])
     for plain, tiled in zip(*found, strict=True):
         np.testing.assert_allclose(tiled, plain, rtol=1e-9, atol=1e-11)
 

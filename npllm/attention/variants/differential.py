@@ -23,7 +23,6 @@ from numpy.typing import DTypeLike
 
 from npllm.attention.base import (
     Attention,
-    attention_mask,
     join_heads,
     per_head,
     project_backward,
@@ -32,7 +31,8 @@ from npllm.attention.base import (
     split_heads,
 )
 from npllm.attention.kv_cache import KVCache
-from npllm.attention.scaled_dot_product import attention_backward, attention_forward
+from npllm.attention.mask_rule import MaskRule
+from npllm.attention.paths import masked_attention_backward, masked_attention_forward
 from npllm.core.cache import Cache
 from npllm.core.checks import check_number, check_positive, check_probability
 from npllm.core.module import Parameter, as_generator
@@ -121,10 +121,9 @@ class DifferentialAttention(Attention):
         q, k = self._split_maps(q), self._split_maps(k)  # (..., H, 2, T, D)
         v = split_heads(v, self.num_heads)[..., None, :, :]  # (..., H, 1, T, 2 D): one value for both maps
         k, v, key_positions = (k, v, positions) if kv_cache is None else kv_cache.append(k, v)
-        mask = attention_mask(positions, key_positions, document_ids)
-        mask = mask if mask is None else mask[..., None, :, :]  # an axis for the maps
+        mask = MaskRule(_per_map(positions), _per_map(key_positions), document_ids=_per_map(document_ids))
         dropout_mask = self.dropout.draw_dropout_mask((*q.shape[:-3], 1, q.shape[-2], k.shape[-2]), rng, q.dtype)
-        contexts, attention = attention_forward(q, k, v, mask, dropout_mask=dropout_mask)
+        contexts, attention = masked_attention_forward(q, k, v, mask, dropout_mask=dropout_mask)
         lam, lam_cache = self._lambda()
         first, second = contexts[..., 0, :, :], contexts[..., 1, :, :]
         normalized, norm = self.norm.forward(first - lam * second)
@@ -149,7 +148,7 @@ class DifferentialAttention(Attention):
         ddifference = self.norm.backward(dnormalized, cache.norm)
         self._lambda_backward(-(ddifference * cache.second).sum(), cache.lam_cache)
         dcontexts = np.stack([ddifference, -cache.lam * ddifference], axis=-3)
-        dq, dk, dv = attention_backward(dcontexts, cache.attention)
+        dq, dk, dv = masked_attention_backward(dcontexts, cache.attention)
         dqkv = [self._join_maps(dq), self._join_maps(dk), join_heads(dv[..., 0, :, :])]
         return project_backward(dqkv, cache.projections, (self.q_proj, self.k_proj, self.v_proj))
 
@@ -176,6 +175,11 @@ class DifferentialAttention(Attention):
     def _join_maps(self, x: np.ndarray) -> np.ndarray:
         """Undo _split_maps."""
         return join_heads(x.reshape(*x.shape[:-4], 2 * self.num_heads, *x.shape[-2:]))
+
+
+def _per_map(numbers):
+    """Positions or document ids (..., 1, T) of every head, with an axis for the maps: (..., 1, 1, T). (T) stays."""
+    return numbers if numbers is None or numbers.ndim == 1 else numbers[..., None, :]
 
 
 @dataclass(frozen=True)
