@@ -40,8 +40,10 @@ def _forward_part(head: Head, tiles: SmallTiles) -> tuple[np.ndarray, np.ndarray
     log_sum_exp = np.full((*q.shape[:-1], 1), -np.inf, q.dtype)
     for number, batch in enumerate(tiles.batches):
         scores, _ = _scores(head, tiles, number, q[batch.rows], _gather(k, batch.columns))
-        maximum = scores.max(axis=-1, keepdims=True)
-        scores -= np.where(maximum == -np.inf, 0, maximum)
+        maximum = scores.dtype.type(0)
+        if not head.is_bounded:
+            maximum = scores.max(axis=-1, keepdims=True)
+            scores -= np.where(maximum == -np.inf, 0, maximum)
         weights = np.exp(scores, out=scores)
         total = np.einsum("gts->gt", weights)[..., None]
         if head.dropout_mask is not None:
@@ -61,7 +63,7 @@ def backward_parts(
     gradients: list[np.ndarray],
     dbias: np.ndarray | None,
 ) -> None:
-    """Write dq, dk, dv of a head, and add to dbias; for the formulas see backward_head in tiled_head.py."""
+    """Write dq, dk, dv of a head, and add to dbias; for the formulas see backward_heads in tiled_head.py."""
     for gradient in gradients:
         gradient[...] = 0
     dot = np.einsum("te,te->t", dy, y)[:, None]

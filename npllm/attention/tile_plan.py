@@ -50,6 +50,7 @@ class TilePlan:
         for i, j in span.partial:
             rows, columns = self.rows(i), self.columns(j)
             tile = scores[
+                ...,
                 rows.start - span.rows.start : rows.stop - span.rows.start,
                 columns.start - span.columns.start : columns.stop - span.columns.start,
             ]

@@ -26,13 +26,16 @@ from npllm.attention.scaled_dot_product import check_attention_shapes
 from npllm.attention.small_tile_head import backward_parts, forward_parts
 from npllm.attention.small_tiles import SmallTiles, plan_of_mask
 from npllm.attention.softcap import check_cap
-from npllm.attention.tile_plan import TilePlan
-from npllm.attention.tiled_head import Head, Index, backward_head, forward_head
+from npllm.attention.tile_plan import BLOCK, SPAN, TilePlan
+from npllm.attention.tiled_head import MAX_SCORE, Head, Index, backward_heads, forward_heads
 from npllm.core.broadcasting import unbroadcast
 from npllm.core.cache import Cache
 from npllm.core.checks import as_array, as_floats, check_given, check_gradient, check_number, reject_half
 from npllm.core.ieee_arithmetic import ieee_arithmetic
 from npllm.core.threads import parallel
+
+SCORES = 1 << 17  # of the tiles of a few heads that are computed at a time
+MIN_GROUPS = 4  # of heads, for the threads
 
 
 class TiledCache(Cache):
@@ -82,8 +85,9 @@ def tiled_attention_forward(
     )  # fmt: skip
     y = _by_heads(leading, (q.shape[-2], v.shape[-1]), q.dtype)
     log_sum_exp = np.empty((*leading, q.shape[-2], 1), q.dtype)
-    if y.size and k.size and _products_are_finite(q, k) and _products_are_finite(v, v):
-        parallel(lambda head: _forward_head(head, y[head.index], log_sum_exp[head.index]), list(_heads(cache)))
+    if y.size and k.size and _products_are_finite(q, k, v):
+        cache.is_bounded = array is None and table is None and _largest_score(q, k, scale, softcap) <= MAX_SCORE
+        parallel(lambda head: _forward(head, y[_where(head)], log_sum_exp[_where(head)]), list(_heads(cache)))
         if math.isfinite(float(log_sum_exp.sum())):
             cache.y, cache.log_sum_exp, cache.shape = y, log_sum_exp, y.shape
             return y, cache
@@ -108,9 +112,9 @@ def tiled_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, 
     def run(group: list[Head]) -> None:
         for head in group:
             into = None if dbias is None else dbias[_index_of_bias(head.index, leading, bias)]
-            _backward_head(
-                head, dy[head.index], cache.y[head.index], cache.log_sum_exp[head.index],
-                [gradient[head.index] for gradient in gradients], into,
+            at = _where(head)
+            _backward(
+                head, dy[at], cache.y[at], cache.log_sum_exp[at], [gradient[at] for gradient in gradients], into
             )  # fmt: skip
 
     parallel(run, list(groups.values()))
@@ -118,14 +122,15 @@ def tiled_attention_backward(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, 
     return dq, dk, dv, *([] if bias is None or dbias is None else [_as_gradient(dbias, bias)])
 
 
-def _forward_head(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
+def _forward(head: Head, y: np.ndarray, log_sum_exp: np.ndarray) -> None:
     if isinstance(head.plan, TilePlan):
-        forward_head(head, y, log_sum_exp)
-    else:
-        forward_parts(head, head.plan, y, log_sum_exp)
+        forward_heads(head, y, log_sum_exp)
+        return
+    for i in range(len(head.q)):
+        forward_parts(head.single(i), head.plan, y[i], log_sum_exp[i])
 
 
-def _backward_head(
+def _backward(
     head: Head,
     dy: np.ndarray,
     y: np.ndarray,
@@ -134,9 +139,11 @@ def _backward_head(
     dbias: np.ndarray | None,
 ) -> None:
     if isinstance(head.plan, TilePlan):
-        backward_head(head, dy, y, log_sum_exp, gradients, dbias)
-    else:
-        backward_parts(head, head.plan, dy, y, log_sum_exp, gradients, dbias)
+        backward_heads(head, dy, y, log_sum_exp, gradients, dbias)
+        return
+    for i in range(len(head.q)):
+        of_head = [gradient[i] for gradient in gradients]
+        backward_parts(head.single(i), head.plan, dy[i], y[i], log_sum_exp[i], of_head, dbias)
 
 
 def _zeros_for_bias(bias: np.ndarray | DistanceBias | None) -> np.ndarray | None:
@@ -160,31 +167,53 @@ def _index_of_bias(index: Index, leading: tuple[int, ...], bias: np.ndarray | Di
 
 
 def _heads(cache: TiledCache) -> Iterator[Head]:
-    """Every head of every sequence."""
-    q, k, v, leading = cache.q, cache.k, cache.v, cache.leading
-    full = (q.shape[-2], k.shape[-2])
+    """The heads of every sequence, a few at a time."""
+    leading, full = cache.leading, (cache.q.shape[-2], cache.k.shape[-2])
     mask_leading, plans = _leading_of_mask(cache.mask), dict[Index, TilePlan | list[SmallTiles]]()
-    for index in np.ndindex(*leading):
+    size, bias = _heads_at_a_time(cache, full), cache.bias
+    for index in np.ndindex(*leading[:-1], *(-(-heads // size) for heads in leading[-1:])):
+        index = (*index[:-1], *(i * size for i in index[-1:]))  # of the first head
         at = _aligned(index, leading, mask_leading)
         if at not in plans:
             plans[at] = plan_of_mask(_mask_element(cache.mask, at, full), *full)
-        table = cache.bias.head(index) if isinstance(cache.bias, DistanceBias) else None
-        bias, dropout_mask = (
-            None if x is None else np.broadcast_to(x[_shared(index, leading, x)], full)
-            for x in (cache.bias if table is None else None, cache.dropout_mask)
-        )
-        q_head, k_head, v_head = (x[_shared(index, leading, x)] for x in (q, k, v))
+        if isinstance(bias, DistanceBias):
+            of_head = bias.head(index)
+        else:
+            of_head = None if bias is None else np.broadcast_to(bias[_shared(index, leading, bias)], full)
+        q, k, v = (_of_heads(x, index, leading, size) for x in (cache.q, cache.k, cache.v))
+        dropout_mask = cache.dropout_mask
+        if dropout_mask is not None:
+            dropout_mask = np.broadcast_to(dropout_mask, (*dropout_mask.shape[:-2], *full))
+            dropout_mask = _of_heads(dropout_mask, index, leading, size)
         yield Head(
-            index,
-            q_head,
-            k_head,
-            v_head,
-            bias if table is None else table,
-            dropout_mask,
-            cache.scale,
-            cache.softcap,
-            plans[at],
-        )
+            index, q, k, v, of_head, dropout_mask, cache.scale, cache.softcap, cache.is_bounded, plans[at]
+        )  # fmt: skip
+
+
+def _heads_at_a_time(cache: TiledCache, full: tuple[int, int]) -> int:
+    """The more, the shorter the sequences are: the tiles of all together stay in the L2 cache."""
+    if cache.bias is not None or _leading_of_mask(cache.mask)[-1:] not in ((), (1,)):
+        return 1
+    tile = min(full[0], BLOCK) * min(max(full), SPAN)
+    return max(min(SCORES // tile, math.prod(cache.leading) // MIN_GROUPS, *cache.leading[-1:]), 1)
+
+
+def _of_heads(x: np.ndarray, index: Index, leading: tuple[int, ...], size: int) -> np.ndarray:
+    """Some heads of an array that may have fewer leading axes, or heads that are shared      (…, T, D) → (g, T, D)"""
+    own = x.shape[:-2]
+    heads = range(index[-1], min(index[-1] + size, leading[-1])) if leading else range(1)
+    if not own:
+        return np.broadcast_to(x, (len(heads), *x.shape))
+    x = x[_aligned(index[:-1], leading[:-1], own[:-1])]
+    if len(x) == leading[-1]:
+        return x[heads.start : heads.stop]
+    return x[[head * len(x) // leading[-1] for head in heads]]
+
+
+def _where(head: Head) -> tuple[int | slice | None, ...]:
+    """The index of the heads in an array (..., H, T, D), or (T, D)."""
+    *batch, first = head.index or (None,)
+    return (*batch, None if first is None else slice(first, first + len(head.q)))
 
 
 def _leading_of_mask(mask: np.ndarray | MaskRule | None) -> tuple[int, ...]:
@@ -226,9 +255,15 @@ def _by_heads(leading: tuple[int, ...], shape: tuple[int, int], dtype: np.dtype)
     return np.empty((*leading[:-1], shape[0], leading[-1], shape[1]), dtype).swapaxes(-3, -2)
 
 
-def _products_are_finite(x: np.ndarray, y: np.ndarray) -> bool:
+def _products_are_finite(*arrays: np.ndarray) -> bool:
     """False if a number is not finite, or if a product of rows could overflow: |x · y| ≤ |x| |y| (Cauchy-Schwarz)."""
-    return all(math.isfinite(float(np.einsum(z, range(z.ndim), z, range(z.ndim), ()))) for z in (x, y))
+    return all(math.isfinite(float(np.einsum(x, range(x.ndim), x, range(x.ndim), ()))) for x in arrays)
+
+
+def _largest_score(q: np.ndarray, k: np.ndarray, scale: float, softcap: float | None) -> float:
+    """A bound of all scores: the cap, or the greatest |q| |k| · scale."""
+    lengths = (math.sqrt(float(np.einsum("...d,...d->...", x, x).max())) for x in (q, k))
+    return min(math.prod(lengths) * abs(scale), math.inf if softcap is None else softcap)
 
 
 def _plain_forward(cache: TiledCache) -> tuple[np.ndarray, Cache]:

@@ -11,7 +11,7 @@ from npllm.attention import tile_plan
 from npllm.attention.distance_bias import DistanceBias
 from npllm.attention.mask_rule import MaskRule
 from npllm.attention.plain import plain_attention_backward, plain_attention_forward
-from npllm.attention.tiled import TiledCache, tiled_attention_backward, tiled_attention_forward
+from npllm.attention.tiled import TiledCache, _heads, tiled_attention_backward, tiled_attention_forward
 from npllm.core.gradient_check import check_function_gradients
 from npllm.core.threads import limit_threads
 from tests.attention.test_mask_rule import mask_rules
@@ -143,6 +143,32 @@ def test_empty_axes(shape):
         [y, *tiled_attention_backward(y, cache)], [expected, *plain_attention_backward(expected, plain_cache)]
     ):
         np.testing.assert_array_equal(result, want)
+
+
+@pytest.mark.parametrize("size", [1.0, 5.0, 100.0])
+@pytest.mark.parametrize("softcap", [None, 20.0])
+def test_large_scores(size, softcap):
+    q, k, v = size * np.random.default_rng(0).standard_normal((3, 2, 13, 4)).astype(np.float32)
+    y, cache = tiled_attention_forward(q, k, v, softcap=softcap)
+    assert cache.is_bounded == (softcap is not None or size == 1.0)
+    np.testing.assert_allclose(y, plain_attention_forward(q, k, v, softcap=softcap)[0], rtol=1e-4, atol=1e-5 * size)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "groups"),
+    [
+        ((24, 9, 4), {}, [6] * 4),
+        ((2, 7, 9, 4), {}, [3, 3, 1] * 2),
+        ((2, 9, 4), {}, [1, 1]),
+        ((9, 4), {}, [1]),
+        ((8, 9, 4), {"bias": np.ones((9, 9), np.float32)}, [1] * 8),
+        ((8, 9, 4), {"mask": np.ones((8, 9, 9), bool)}, [1] * 8),
+        ((8, 9, 4), {"mask": np.ones((1, 9, 9), bool)}, [2] * 4),
+    ],
+)
+def test_short_sequences_take_several_heads_at_a_time(shape, options, groups):
+    x = np.ones(shape, np.float32)
+    assert [len(head.q) for head in _heads(tiled_attention_forward(x, x, x, **options)[1])] == groups
 
 
 def test_memory_is_linear_in_the_length():
