@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.limits import Limit, Work
 
 OURS, LOOPS = "npllm", "plain loops"
+PAUSE = 0.05  # seconds
 LONGEST = 20.0  # seconds
 
 
@@ -107,7 +108,8 @@ class Rough:
 def measure(job, rounds, min_time, clock=time.perf_counter, limits=None):
     """Run a job's contenders in turn, `rounds` times; return the Measurement.
 
-    With `limits`, the Limits of the machine, the limit of the job's work is measured after its contenders.
+    Before its turn each contender waits for PAUSE: the threads of OpenBLAS, MKL and OpenMP that the last one used go on
+    waiting for work in a loop, some 20 ms, and would take a core. With `limits`, the Limits of the machine, the limit of the job's work is measured after its contenders.
 
     Each is first run once, and its result is compared with npllm's: AssertionError is raised where they differ. In a
     round, a contender runs until `min_time` seconds are filled; one that takes longer than LONGEST for a single run is
@@ -128,6 +130,7 @@ def measure(job, rounds, min_time, clock=time.perf_counter, limits=None):
         for name, run in job.contenders.items():
             if number > 0 and seconds[name][0] > LONGEST:
                 continue
+            time.sleep(PAUSE)
             seconds[name].append(_timed(run, calls[name], clock, job.before)[1] / calls[name])
     peaks = {name: job.memory[name](run) for name, run in job.contenders.items() if name in job.memory}
     limit = None if limits is None or job.work is None else limits.of(job.work)

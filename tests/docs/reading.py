@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
-    "core": "cache checks ieee_arithmetic module broadcasting gradient_check state config threads row_blocks",
+    "core": "cache checks ieee_arithmetic module broadcasting gradient_check state config threads row_blocks matrix_product",
     "utils": (
         "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora "
         "allocator signals terminal plots markdown"
@@ -36,7 +36,8 @@ ORDER = {  # folder: its files in reading order
     ),
     "attention": (
         "masks scaled_dot_product base simplified self_attention causal multi_head kv_cache causal_self_attention "
-        "cross softcap mask_rule distance_bias plain tile_plan tiled_head tiled paths pytorch_interface"
+        "cross softcap mask_rule distance_bias plain tile_plan tiled_head small_tiles small_tile_head tiled paths "
+        "pytorch_interface"
     ),
     "attention/variants": (
         "options rope_frequencies rope_scaling rope relative_bias grouped_query shaw differential mla recurrence "
