@@ -109,7 +109,8 @@ def measure(job, rounds, min_time, clock=time.perf_counter, limits=None):
     """Run a job's contenders in turn, `rounds` times; return the Measurement.
 
     Before its turn each contender waits for PAUSE: the threads of OpenBLAS, MKL and OpenMP that the last one used go on
-    waiting for work in a loop, some 20 ms, and would take a core. With `limits`, the Limits of the machine, the limit of the job's work is measured after its contenders.
+    waiting for work in a loop, some 20 ms, and would take a core. With `limits`, the Limits of the machine, the limit
+    of the job's work is measured after its contenders.
 
     Each is first run once, and its result is compared with npllm's: AssertionError is raised where they differ. In a
     round, a contender runs until `min_time` seconds are filled; one that takes longer than LONGEST for a single run is

@@ -5,7 +5,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 ORDER = {  # folder: its files in reading order
-    "core": "cache checks ieee_arithmetic module broadcasting gradient_check state config threads row_blocks matrix_product",
+    "core": (
+        "cache checks ieee_arithmetic module broadcasting gradient_check state config threads row_blocks matrix_product"
+    ),
     "utils": (
         "file_errors temporary_files files text_files json_files checked_json fields gguf_file corpora "
         "allocator signals terminal plots markdown"

@@ -13,7 +13,7 @@ from npllm.utils.markdown import markdown_table
 from tests.docs.reading import ORDER, PATH, ROOT, lines, title
 
 MEASURED = ROOT / "benchmarks" / "measured" / "results.json"
-SPEED, STEPS, LINES = (MEASURED.with_name(f"{name}.json") for name in ("speed", "steps", "lines"))
+SPEED, STEPS, LINES, BUSY = (MEASURED.with_name(f"{name}.json") for name in ("speed", "steps", "lines", "busy_cores"))
 PUBLISHED_TOKENIZERS = MEASURED.with_name("published_tokenizers.json")
 VERIFY_ROWS = ["softmax", "attention", "MultiHeadAttention", "GroupedQueryAttention", "GPT"]
 SPEED_ROWS = [  # job, a part of its size, baseline
@@ -151,6 +151,16 @@ def speed_lines() -> str:
     return f"{machine}\n\n{markdown(content)}"
 
 
+def busy_cores() -> str:
+    """A product on idle and on busy cores."""
+    from benchmarks.busy_cores import rows
+
+    content = json.loads(BUSY.read_text(encoding="utf-8"))
+    names, table = rows(content)
+    size = " × ".join(f"{number:,}" for number in content["shape"])
+    return f"Product of {size}, {content['threads']} threads:\n\n{_table(['', *names], table)}"
+
+
 def published_tokenizers() -> str:
     """All files of the committed published_tokenizers.json."""
     from benchmarks.published_tokenizers import markdown
@@ -215,6 +225,7 @@ SECTIONS = [
     Section("torch_ref/README.md", "verify", equivalence, exact=False),
     Section("tests/README.md", "mutants", injected_bugs),
     Section("npllm/core/README.md", "lines", speed_lines),
+    Section("npllm/core/README.md", "busy cores", busy_cores),
     Section("npllm/core/README.md", "ideas", speed_ideas),
     Section("benchmarks/README.md", "network", network_speed),
     Section("benchmarks/README.md", "growth", network_growth),
