@@ -23,6 +23,7 @@ COMMANDS = (
     "word2vec",
     "seq2seq",
     "attention",
+    "experiments",
     "train",
     "generate",
     "chat",

@@ -1,0 +1,17 @@
+"""All experiments by name, in the order of the claims."""
+
+from importlib import import_module
+
+from npllm.experiments.experiment import Experiment
+
+NAMES = ("gradient-noise", "softmax-overflow", "attention-scale", "initial-loss")
+
+
+def load(name: str) -> Experiment:
+    """The experiment; its file is the name with underscores.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no experiment {name!r}; there are {', '.join(NAMES)}")
+    return import_module(f"npllm.experiments.{name.replace('-', '_')}").EXPERIMENT
