@@ -4,7 +4,14 @@ from importlib import import_module
 
 from npllm.experiments.experiment import Experiment
 
-NAMES = ("gradient-noise", "softmax-overflow", "attention-scale", "initial-loss")
+NAMES = (
+    "recall-distance",
+    "seq2seq-bottleneck",
+    "gradient-noise",
+    "softmax-overflow",
+    "attention-scale",
+    "initial-loss",
+)
 
 
 def load(name: str) -> Experiment:
