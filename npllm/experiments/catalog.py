@@ -10,7 +10,12 @@ NAMES = (
     "gradient-noise",
     "softmax-overflow",
     "attention-scale",
+    "head-diversity",
+    "shortcuts",
     "initial-loss",
+    "kv-cache",
+    "attention-memory",
+    "shared-keys",
 )
 
 
