@@ -8,6 +8,9 @@ NAMES = (
     "recall-distance",
     "seq2seq-bottleneck",
     "gradient-noise",
+    "batch-size",
+    "training-stride",
+    "positions",
     "softmax-overflow",
     "attention-scale",
     "head-diversity",
@@ -16,6 +19,7 @@ NAMES = (
     "kv-cache",
     "attention-memory",
     "shared-keys",
+    "training-options",
 )
 
 
