@@ -20,6 +20,7 @@ NAMES = (
     "attention-memory",
     "shared-keys",
     "training-options",
+    "attention-relatives",
 )
 
 
