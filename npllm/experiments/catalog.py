@@ -7,6 +7,9 @@ from npllm.experiments.experiment import Experiment
 NAMES = (
     "recall-distance",
     "seq2seq-bottleneck",
+    "word-similarity",
+    "frozen-embeddings",
+    "vocabulary-size",
     "gradient-noise",
     "batch-size",
     "training-stride",
@@ -21,6 +24,9 @@ NAMES = (
     "shared-keys",
     "training-options",
     "attention-relatives",
+    "published-layers",
+    "published-quantization",
+    "published-positions",
 )
 
 
