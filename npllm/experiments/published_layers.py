@@ -104,7 +104,7 @@ EXPERIMENT = Experiment(
     question="How much attention does the first token get, do heads copy a repeated sequence, and what do layers know?",
     setting=(
         "SmolLM2-135M-Instruct (`npllm models fetch smollm2`), and the same architecture with random weights. The "
-        "shipped text, which it cannot have been trained on, in random passages; a random sequence of tokens that is "
+        "shipped text, which was written for this project, in random passages; a random sequence of tokens that is "
         "repeated once."
     ),
     measure=(
@@ -121,7 +121,7 @@ EXPERIMENT = Experiment(
     keys=("model", "layer"),
     scales={
         "miniature": Scale(2, None, 16),
-        "default": Scale(4, "smollm2", 128),
+        "default": Scale(5, "smollm2", 128),
         "full": Scale(10, "smollm2", 512),
     },
     rows=rows,

@@ -74,7 +74,7 @@ EXPERIMENT = Experiment(
     keys=("model", "order", "position"),
     scales={
         "miniature": Scale(2, None, 2, (4, 8, 16)),
-        "default": Scale(4, "smollm2", 2, (4, 16, 64, 256)),
+        "default": Scale(5, "smollm2", 3, (4, 16, 64, 256)),
         "full": Scale(10, "smollm2", 4, (4, 16, 64, 256, 1024)),
     },
     rows=rows,

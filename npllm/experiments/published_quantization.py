@@ -102,7 +102,7 @@ EXPERIMENT = Experiment(
     keys=("model", "grid", "bits"),
     scales={
         "miniature": Scale(2, None, 16),
-        "default": Scale(4, "smollm2", 128),
+        "default": Scale(6, "smollm2", 128),
         "full": Scale(10, "smollm2", 256, 2, (8, 6, 5, 4, 3)),
     },
     rows=rows,

@@ -130,7 +130,7 @@ EXPERIMENT = Experiment(
     keys=("text", "order"),
     scales={
         "miniature": Scale(2, 300, 4, 4, 30, 8),
-        "default": Scale(3, 6000, 500),
+        "default": Scale(5, 6000, 500),
         "full": Scale(8, 20000, 2000),
     },
     rows=rows,
