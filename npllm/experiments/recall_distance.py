@@ -146,7 +146,7 @@ EXPERIMENT = Experiment(
     scales={
         "miniature": Scale(2, 3, (2, 8), num_examples=20, num_gradients=2),
         "default": Scale(3, 200, (2, 8, 32)),
-        "full": Scale(5, 400, (2, 8, 32, 64), (3e-3, 1e-2)),
+        "full": Scale(5, 300, (2, 8, 32, 64), (3e-3, 1e-2)),
     },
     rows=rows,
     judge=judge,
