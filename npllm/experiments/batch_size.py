@@ -98,7 +98,7 @@ EXPERIMENT = Experiment(
     scales={
         "miniature": Scale(2, 512, (2, 8), (3e-3, 1e-2), 16, 16),
         "default": Scale(3, 81_920, (2, 8, 32, 128)),
-        "full": Scale(5, 262_144, (1, 4, 16, 64, 256)),
+        "full": Scale(5, 262_144, (2, 8, 32, 128), (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
     },
     rows=rows,
     judge=judge,

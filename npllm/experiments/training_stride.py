@@ -133,7 +133,7 @@ EXPERIMENT = Experiment(
     scales={
         "miniature": Scale(2, 1, 1025, (32, 8), d_model=16),
         "default": Scale(4, 8),
-        "full": Scale(8, 10, 12289, (32, 16, 8, 4, 2)),
+        "full": Scale(6, 8, 12289, (32, 16, 8, 4, 2)),
     },
     rows=rows,
     judge=judge,
