@@ -65,12 +65,19 @@ ORDER = {  # folder: its files in reading order
         "chat_template chat"
     ),
     "inspect": "trace cost layers",
-    "experiments": "attention_variants sequence_tasks seq2seq_comparison word_vectors",
+    "experiments": (
+        "experiment statistics results_file figure catalog texts equal_size small_training lookup_task recall "
+        "recall_distance seq2seq_bottleneck word_contexts word_similarity frozen_embeddings vocabulary_size "
+        "gradient_noise batch_size training_stride positions softmax_overflow attention_scale head_diversity shortcuts "
+        "initial_loss kv_cache attention_memory shared_keys training_options attention_relatives published_model "
+        "published_layers published_quantization published_positions attention_variants sequence_tasks "
+        "seq2seq_comparison word_vectors"
+    ),
     "lessons": "bigram alignment_figure",
     "lessons/tour": "run state text attention learning figures published",
     "cli": (
         "main options output tour tokenize data models bpe verify attention train training_progress text_generation "
-        "generate chat export word2vec seq2seq"
+        "generate chat export word2vec seq2seq experiments"
     ),
 }
 PATH = [  # file, section of Raschka's book, paper

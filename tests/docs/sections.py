@@ -196,6 +196,19 @@ def seq2seq() -> str:
     return comparison_markdown()
 
 
+def verdicts() -> str:
+    """Every experiment: its claim, and the verdict of the full run that ships with the project."""
+    from npllm.experiments import catalog, results_file
+
+    rows = []
+    for name in catalog.NAMES:
+        content = results_file.shipped(name)
+        verdict = content["verdict"] if content else {"outcome": "no full run yet", "because": ""}
+        link = f"[{name}]({name.replace('-', '_')}.py)"
+        rows.append([link, catalog.load(name).claim, verdict["outcome"], verdict["because"]])
+    return _table(["experiment", "claim", "verdict", "because"], rows)
+
+
 def injected_bugs() -> str:
     """Every injected bug, by data file."""
     from tests.mutants.bug import load_bugs
@@ -222,6 +235,7 @@ SECTIONS = [
     Section("npllm/README.md", "files", all_files),
     Section("npllm/attention/README.md", "variants", attention_variants),
     Section("npllm/before_transformers/README.md", "seq2seq", seq2seq, exact=False),
+    Section("npllm/experiments/README.md", "verdicts", verdicts),
     Section("torch_ref/README.md", "verify", equivalence, exact=False),
     Section("tests/README.md", "mutants", injected_bugs),
     Section("npllm/core/README.md", "lines", speed_lines),
