@@ -48,7 +48,9 @@ CALLS = {  # of every function that has a backward, a call with its forward
     "lstm_step": lambda: F.lstm_step_forward(normal(2, 12), normal(2, 12), normal(2, 3)),
     "elu_plus_one": lambda: F.elu_plus_one_forward(normal(2, 3)),
     "l2_normalize": lambda: F.l2_normalize_forward(normal(2, 3)),
-    "linear_cross_entropy": lambda: F.linear_cross_entropy_forward(normal(3, 4), normal(5, 4), np.array([0, 4, 2])),
+    "linear_cross_entropy": lambda: F.linear_cross_entropy_forward(
+        normal(3, 4), normal(5, 4), np.array([0, 4, 2]), reduction="none"
+    ),
     "linear_attention": lambda: F.linear_attention_forward(abs(normal(5, 3)), abs(normal(5, 3)), normal(5, 4)),
     "linear_attention_recurrent": lambda: F.linear_attention_recurrent_forward(
         abs(normal(5, 3)), abs(normal(5, 3)), normal(5, 4)
