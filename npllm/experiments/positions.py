@@ -133,9 +133,9 @@ def judge(results: Results) -> Verdict:
         f"{', '.join(f'{loss} ({form})' for form, loss in losses.items())}; at 2 to 4 times that length it grows by "
         f"{', '.join(f'{change} ({form})' for form, change in growth.items())}."
     )
-    if not gain.is_above(0.1):
+    if gain.is_below(0.1):
         return Verdict("supported", because)
-    return Verdict("not supported" if accuracy.is_above(0.9) else "depends", because)
+    return Verdict("not supported" if gain.is_above(0.1) and accuracy.is_above(0.9) else "depends", because)
 
 
 EXPERIMENT = Experiment(
@@ -150,9 +150,9 @@ EXPERIMENT = Experiment(
     ),
     measure="Loss and accuracy on new symbols and on the last tenth of the text, in windows 4 times as long.",
     rule=(
-        "On the previous symbol, within the trained context: supported unless the interval of the accuracy without "
-        "positions minus that of the control is above 0.1. If it is, the claim is not supported if the interval of the "
-        "accuracy itself is above 0.9, and otherwise it depends: order is used, but not exactly."
+        "On the previous symbol, within the trained context: supported if the interval of the accuracy without "
+        "positions minus that of the control is below 0.1; not supported if it is above 0.1 and the interval of the "
+        "accuracy itself above 0.9. Otherwise it depends: order is used but not exactly, or the seeds do not decide."
     ),
     keys=("task", "positions", "range"),
     scales={
